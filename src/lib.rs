@@ -1,0 +1,5 @@
+//! docket.
+#![warn(clippy::pedantic)]
+pub mod call;
+pub mod decision;
+pub mod json;
