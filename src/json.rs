@@ -103,8 +103,14 @@ mod tests {
 
     #[test]
     fn agrees_with_serde_json_on_what_is_unambiguous() {
-        for text in ["null", "[1,-2,3.5,1e300]", r#"{"a":{"b":[true,"é\u0000"]},"c":{}}"#, "18446744073709551615"] {
-            assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap(), "{text}");
+        for text in
+            ["null", "[1,-2,3.5,1e300]", r#"{"a":{"b":[true,"é\u0000"]},"c":{}}"#, "18446744073709551615"]
+        {
+            assert_eq!(
+                parse(text.as_bytes()).unwrap(),
+                serde_json::from_str::<Value>(text).unwrap(),
+                "{text}"
+            );
         }
     }
 

@@ -3,3 +3,4 @@
 pub mod call;
 pub mod decision;
 pub mod json;
+pub mod redact;

@@ -1,0 +1,460 @@
+//! Assignments in free text: `password=…`, `"api_key": "…"`, `--token …`, `Authorization: Bearer …`.
+//!
+//! Shell commands, queries, configuration files, header dumps and source code give values to names without being a JSON
+//! document. Here a name is read out of the text around a stem, judged as a member name would be, and its value taken up
+//! to its end. Prose and code are full of the same words, so the weaker the form, the more the value itself must look
+//! like a secret: after `=` almost anything does, after a colon in a sentence only what no language would write.
+//! Knows no regular expressions; every byte is looked at a bounded number of times.
+
+use std::ops::Range;
+
+use super::edit::MARK;
+use super::names::{self, Sensitivity};
+use super::values::Finding;
+
+/// A value longer than this without a break is a secret whatever it looks like; it also bounds what a look may cost.
+const MAX_WORD_BYTES: usize = 256;
+const MAX_BLANKS: usize = 8;
+
+/// HTTP authentication schemes that are followed by the credentials.
+const SCHEMES: &[&str] = &[
+    "bearer",
+    "basic",
+    "token",
+    "digest",
+    "negotiate",
+    "apikey",
+    "api-key",
+    "key",
+    "dpop",
+    "hawk",
+    "aws4-hmac-sha256",
+];
+
+/// Words that stand where a secret could, and are none: literals, types, and what error messages say.
+const COMMON: &[&str] = &[
+    "true",
+    "false",
+    "null",
+    "none",
+    "nil",
+    "undefined",
+    "yes",
+    "no",
+    "on",
+    "off",
+    "string",
+    "number",
+    "integer",
+    "boolean",
+    "object",
+    "array",
+    "bytes",
+    "text",
+    "str",
+    "password",
+    "passwd",
+    "secret",
+    "token",
+    "key",
+    "apikey",
+    "api_key",
+    "required",
+    "optional",
+    "missing",
+    "invalid",
+    "expired",
+    "empty",
+    "unset",
+    "default",
+    "changeme",
+    "example",
+    "bearer",
+    "basic",
+    "digest",
+    "oauth",
+    "oauth2",
+    "include",
+    "omit",
+    "same-origin",
+    "hidden",
+    "redacted",
+    "masked",
+    "sha256",
+    "uint64",
+    "uint256",
+    "float64",
+    "base64",
+    "service_account",
+    "authorized_user",
+];
+
+/// Finds assignments around the given stems, which come in the order of their ends.
+pub(super) fn find(text: &str, stems: impl Iterator<Item = Range<usize>>, findings: &mut Vec<Finding>) {
+    let text = Text(text);
+    let mut done = 0;
+    for stem in stems {
+        if stem.start < done {
+            continue;
+        }
+        let name = text.name_around(&stem);
+        done = name.end;
+        let word = text.slice(&name);
+        let trimmed = word.trim_start_matches(['-', '.']);
+        let flag = word.starts_with('-');
+        if let Some(sensitivity) = names::sensitivity(trimmed)
+            && let Some(finding) = text.value_of(&name, trimmed, flag, sensitivity)
+        {
+            done = finding.range.end;
+            findings.push(finding);
+        }
+    }
+}
+
+/// How much of the value's own look is needed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// `password=x`: anything but a placeholder.
+    Tight,
+    /// `password = x`: code does that too.
+    Spaced,
+    /// `password: x`: so does prose.
+    Colon,
+    /// `--password x`.
+    Flag,
+    /// `password == x`: only a quoted string is a value.
+    Compared,
+    /// `<password>x</password>`.
+    Element,
+}
+
+struct Text<'a>(&'a str);
+
+impl Text<'_> {
+    fn byte(&self, at: usize) -> u8 {
+        self.0.as_bytes().get(at).copied().unwrap_or(0)
+    }
+
+    fn slice(&self, range: &Range<usize>) -> &str {
+        self.0.get(range.clone()).unwrap_or_default()
+    }
+
+    /// The first index from `at` on whose byte fails the test, at most `max` further.
+    fn skip(&self, at: usize, max: usize, test: impl Fn(u8) -> bool) -> usize {
+        (at..at.saturating_add(max).min(self.0.len()))
+            .find(|i| !test(self.byte(*i)))
+            .unwrap_or_else(|| at.saturating_add(max).min(self.0.len()))
+    }
+
+    fn name_around(&self, stem: &Range<usize>) -> Range<usize> {
+        let part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte);
+        let floor = stem.start.saturating_sub(names::MAX_NAME_BYTES);
+        let start = (floor..stem.start).rev().find(|i| !part(self.byte(*i))).map_or(floor, |i| i + 1);
+        let end = self.skip(stem.end, names::MAX_NAME_BYTES, part);
+        let trailing = self.slice(&(stem.end..end)).bytes().rev().take_while(|b| b"-.".contains(b)).count();
+        // Only ASCII is taken from the left, so this start is a character boundary unless the floor was reached.
+        let start = (start..=stem.start).find(|i| self.0.is_char_boundary(*i)).unwrap_or(stem.start);
+        start..end - trailing
+    }
+
+    fn value_of(
+        &self,
+        name: &Range<usize>,
+        word: &str,
+        flag: bool,
+        sensitivity: Sensitivity,
+    ) -> Option<Finding> {
+        let closed = self.skip(name.end, 4, |byte| b"\\\"'`]".contains(&byte));
+        let separator = self.skip(closed, MAX_BLANKS, is_blank);
+        let (form, after) = self.form(name, separator, closed, flag)?;
+        let start = self.skip(after, MAX_BLANKS, is_blank);
+        let bare = self.skip(start, 20, |byte| b"\\\"'`".contains(&byte));
+        if self.marked(bare) {
+            return None;
+        }
+        if let Some(range) = self.header_value(word, form, start) {
+            return Some(finding(range, "authorization", true));
+        }
+        let (range, quoted) = self.extent(start, form);
+        let value = self.slice(&range);
+        let kept = match sensitivity {
+            Sensitivity::NotPath => is_path(value),
+            Sensitivity::Random | Sensitivity::Text => !looks_random(value),
+            Sensitivity::Counted => value.bytes().all(|byte| byte.is_ascii_digit()),
+            Sensitivity::Full => false,
+        };
+        // A long word is masked even so: passing over it again and again would cost its square.
+        let kept = kept && value.len() <= MAX_WORD_BYTES;
+        if kept || !self.is_value(value, &range, form, quoted, name) {
+            return None;
+        }
+        let rule = if form == Form::Flag || flag { "command-line" } else { "assignment" };
+        let query = name.start > 0 && matches!(self.byte(name.start - 1), b'?' | b'&');
+        let sure = looks_random(value) || value.len() >= 16;
+        Some(finding(range, if query { "query-parameter" } else { rule }, sure))
+    }
+
+    fn form(&self, name: &Range<usize>, at: usize, closed: usize, flag: bool) -> Option<(Form, usize)> {
+        let (here, next) = (self.byte(at), self.byte(at + 1));
+        let form = match (here, next) {
+            (b'=' | b'!' | b'~', b'=') => {
+                (Form::Compared, self.skip(at, 3, |byte| byte == b'=' || byte == here))
+            }
+            (b'=', b'>') => (Form::Spaced, at + 2),
+            (b':', b'=') => (Form::Spaced, at + 2),
+            (b':', b':') => return None,
+            (b'=', _) if at == name.end && !is_blank(next) => (Form::Tight, at + 1),
+            (b'=', _) => (Form::Spaced, at + 1),
+            (b':', _) => (Form::Colon, at + 1),
+            (b'>', _) if at == name.end && name.start > 0 && self.byte(name.start - 1) == b'<' => {
+                (Form::Element, at + 1)
+            }
+            _ if flag && closed == name.end && at > closed => (Form::Flag, at),
+            _ => return None,
+        };
+        Some(form)
+    }
+
+    /// `Authorization: Bearer x` and `Cookie: a=b; c=d`: the value runs to the end of the line or of the quotation.
+    fn header_value(&self, word: &str, form: Form, start: usize) -> Option<Range<usize>> {
+        if !matches!(form, Form::Colon | Form::Tight | Form::Spaced) {
+            return None;
+        }
+        let ends = |suffix: &str| {
+            let from = word.len().checked_sub(suffix.len());
+            from.and_then(|from| word.get(from..)).is_some_and(|end| end.eq_ignore_ascii_case(suffix))
+        };
+        let start = self.skip(start, 4, |byte| b"\\\"'".contains(&byte));
+        let range = if ends("authorization") {
+            let scheme = self.skip(start, 24, |byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            let credentials = self.skip(scheme, MAX_BLANKS, is_blank);
+            if !is_scheme(self.slice(&(start..scheme))) || credentials == scheme || self.marked(credentials) {
+                return None;
+            }
+            credentials..self.line_end(credentials)
+        } else if ends("cookie") && form == Form::Colon {
+            let equals = self.skip(start, MAX_WORD_BYTES, |byte| {
+                !byte.is_ascii_whitespace() && !b"=\\\"'`".contains(&byte)
+            });
+            if self.byte(equals) != b'=' {
+                return None;
+            }
+            start..self.line_end(start)
+        } else {
+            return None;
+        };
+        let value = self.slice(&range);
+        let real = !value.is_empty() && !is_placeholder(value) && !is_common(value);
+        // A sentence about schemes goes on with plain words: "Authorization: Bearer tokens are required".
+        let prose = range.len() <= MAX_WORD_BYTES
+            && value.trim_end().contains(' ')
+            && !value.contains(['=', '"'])
+            && !value.split(' ').any(looks_random);
+        (real && !prose).then_some(range)
+    }
+
+    /// Whether what begins here was masked before.
+    fn marked(&self, at: usize) -> bool {
+        self.0.get(at..).is_some_and(|rest| rest.starts_with(MARK))
+    }
+
+    fn line_end(&self, from: usize) -> usize {
+        let rest = self.0.as_bytes().get(from..).unwrap_or_default();
+        let end = rest.iter().enumerate().find(|(i, byte)| {
+            matches!(byte, b'"' | b'\'' | b'`' | b'\r' | b'\n')
+                || (**byte == b'\\' && matches!(self.byte(from + i + 1), b'"' | b'\'' | b'n' | b'r' | b'\\'))
+        });
+        from + end.map_or(rest.len(), |(i, _)| i)
+    }
+
+    /// Where the value ends, and whether it is quoted. Quotes may be escaped, as in JSON inside a string.
+    fn extent(&self, start: usize, form: Form) -> (Range<usize>, bool) {
+        let slashes = self.skip(start, 16, |byte| byte == b'\\') - start;
+        let quote = self.byte(start + slashes);
+        if matches!(quote, b'"' | b'\'' | b'`') && form != Form::Element {
+            let from = start + slashes + 1;
+            return (from..self.closing(from, quote, slashes), true);
+        }
+        let stop = |at: usize| {
+            let byte = self.byte(at);
+            let escaped =
+                byte == b'\\' && matches!(self.byte(at + 1), b'"' | b'\'' | b'n' | b'r' | b't' | b'\\');
+            match form {
+                Form::Element => byte == b'<',
+                _ if escaped => true,
+                Form::Colon if byte == b',' => true,
+                _ => byte.is_ascii_whitespace() || b"\"'`&;<>|".contains(&byte),
+            }
+        };
+        // `<name>` and `${NAME:-x}` are placeholders and would otherwise be empty.
+        if self.byte(start) == b'<' && form != Form::Element {
+            let end = self.skip(start, MAX_WORD_BYTES, |byte| byte != b'>' && !byte.is_ascii_whitespace());
+            return (start..(end + 1).min(self.0.len()).max(start), false);
+        }
+        let end = (start..self.0.len()).find(|at| stop(*at)).unwrap_or(self.0.len());
+        if form == Form::Element {
+            return (start..end, true);
+        }
+        let trailing: &[char] = if form == Form::Tight {
+            &[',', ')', ']', '}']
+        } else {
+            &['.', ',', ':', '!', '?', ')', ']', '}']
+        };
+        let value = self.slice(&(start..end));
+        (start..start + value.trim_end_matches(trailing).len(), false)
+    }
+
+    /// The quote that closes, which has as many backslashes as the one that opened; else the end of the line.
+    fn closing(&self, from: usize, quote: u8, slashes: usize) -> usize {
+        let bytes = self.0.as_bytes().get(from..).unwrap_or_default();
+        let mut run = 0;
+        for (i, byte) in bytes.iter().enumerate() {
+            match *byte {
+                b'\\' => {
+                    run += 1;
+                    continue;
+                }
+                b'\n' => return from + i,
+                // Unescaped: an even run before the quote is escaped backslashes, an odd one escapes it.
+                byte if byte == quote && slashes == 0 && run % 2 == 0 => return from + i,
+                byte if byte == quote && slashes > 0 && run <= slashes => return from + i - run,
+                _ => {}
+            }
+            run = 0;
+        }
+        self.0.len()
+    }
+
+    fn is_value(
+        &self,
+        value: &str,
+        range: &Range<usize>,
+        form: Form,
+        quoted: bool,
+        name: &Range<usize>,
+    ) -> bool {
+        if value.trim().is_empty() {
+            return false;
+        }
+        if value.len() > MAX_WORD_BYTES {
+            return true;
+        }
+        if is_common(value) || is_placeholder(value) {
+            return false;
+        }
+        if quoted {
+            // What begins so is the rest of a sentence or of markup after a closing quote, not an opening one.
+            return !value.starts_with(|c: char| c.is_whitespace() || ">,)]};:".contains(c));
+        }
+        match form {
+            Form::Tight | Form::Element => true,
+            Form::Colon => looks_random(value),
+            Form::Compared => false,
+            Form::Spaced => looks_random(value) || self.is_setting(value, range, name),
+            Form::Flag => {
+                let rest = self.skip(range.end, MAX_BLANKS, is_blank);
+                let last = matches!(self.byte(rest), 0 | b'\n' | b'-' | b'&' | b'|' | b';' | b'"' | b'\'');
+                !value.starts_with('-') && (looks_random(value) || last)
+            }
+        }
+    }
+
+    /// `password = swordfish` as a line of its own: a settings file rather than code.
+    fn is_setting(&self, value: &str, range: &Range<usize>, name: &Range<usize>) -> bool {
+        let first = name.start == 0 || self.byte(name.start - 1) == b'\n';
+        let last = range.end >= self.0.len() || matches!(self.byte(range.end), b'\n' | b'\r');
+        first && last && value.len() >= 6 && value.bytes().all(|byte| byte.is_ascii_alphanumeric())
+    }
+}
+
+fn finding(range: Range<usize>, rule: &'static str, sure: bool) -> Finding {
+    Finding { range, rule, sure }
+}
+
+fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+fn is_path(value: &str) -> bool {
+    let bytes = value.as_bytes();
+    value.starts_with(['/', '~', '.', '$']) || (bytes.get(1) == Some(&b':') && bytes.get(2) == Some(&b'\\'))
+}
+
+/// Whether a word is an HTTP authentication scheme, so that credentials follow.
+pub(super) fn is_scheme(word: &str) -> bool {
+    SCHEMES.iter().any(|scheme| scheme.eq_ignore_ascii_case(word))
+}
+
+/// Whether a word is too common to be a secret by itself.
+pub(super) fn is_common(value: &str) -> bool {
+    COMMON.iter().any(|word| word.eq_ignore_ascii_case(value))
+}
+
+/// Whether a value only refers to a secret: `$TOKEN`, `{{ password }}`, `<your-key>`, `***`, `get_secret()`, `self.token`.
+pub(super) fn is_placeholder(value: &str) -> bool {
+    if value.len() > MAX_WORD_BYTES {
+        return false;
+    }
+    let name = |text: &str| {
+        !text.is_empty()
+            && !text.starts_with(|c: char| c.is_ascii_digit())
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    };
+    let wrapped = [("${", ""), ("$(", ""), ("{", "}"), ("<", ">"), ("%", "%"), ("%(", ""), ("[", "]")];
+    if wrapped
+        .iter()
+        .any(|(open, close)| value.starts_with(open) && value.ends_with(close) && value.len() > 1)
+    {
+        return true;
+    }
+    if value.strip_prefix('$').is_some_and(name) || matches!(value, "%s" | "%v" | "%q" | "%d" | "?" | "...") {
+        return true;
+    }
+    if value.bytes().all(|byte| b"*x.X-".contains(&byte)) {
+        return true;
+    }
+    // Code: a call, an index, or a field whose own name is that of a secret.
+    if let Some(open) = value.find(['(', '[']) {
+        let callee = value.get(..open).unwrap_or_default();
+        if callee.split(['.', ':']).filter(|part| !part.is_empty()).all(name)
+            && name(callee.trim_matches(['.', ':']).rsplit(['.', ':']).next().unwrap_or_default())
+        {
+            return true;
+        }
+    }
+    match value.rsplit_once('.') {
+        Some((path, last)) => {
+            value.split('.').all(name)
+                && (names::sensitivity(last).is_some()
+                    || [
+                        "self", "this", "os", "process", "env", "config", "settings", "args", "input",
+                        "data", "var",
+                    ]
+                    .contains(&path.split('.').next().unwrap_or_default()))
+        }
+        None => {
+            value.contains('_')
+                && !value.bytes().any(|b| b.is_ascii_digit())
+                && names::sensitivity(value).is_some()
+        }
+    }
+}
+
+/// Whether a word looks like nothing that is written in prose or code: letters with digits, signs, or many digits.
+pub(super) fn looks_random(value: &str) -> bool {
+    if value.len() > MAX_WORD_BYTES {
+        return true;
+    }
+    if value.len() < 6 || is_path(value) || value.contains("://") || is_common(value) {
+        return false;
+    }
+    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(|byte| test(byte));
+    let (digit, letter) = (has(u8::is_ascii_digit), has(u8::is_ascii_alphabetic));
+    let email = value.split_once('@').is_some_and(|(_, host)| host.contains('.'));
+    let sign = has(|byte| b"!#$%^*+=~@".contains(byte)) && !email;
+    let mixed = value.len() >= 20
+        && has(u8::is_ascii_uppercase)
+        && has(u8::is_ascii_lowercase)
+        && !value.contains(' ');
+    !email && (digit || sign || mixed) && (letter || value.len() >= 6)
+}

@@ -1,0 +1,168 @@
+//! Redaction: the one way of free-form content into the ledger.
+//!
+//! [`Redacted`] has no public constructor. The ledger, the logs and the streams take free-form content in no other form,
+//! so that writing something unredacted does not compile. A [`Redactor`] is an ordered list of steps; each takes
+//! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
+//! shape (`values`), and by assignment in free text (`assign`); what was found in one place of a record is then scrubbed
+//! from every other (`scrub`).
+//!
+//! A step that cannot do its work withholds the content. Nothing here knows what a record is for, who reads it, or how
+//! it is stored.
+
+mod assign;
+mod edit;
+mod names;
+mod scrub;
+mod values;
+mod walk;
+
+use serde::Serialize;
+use serde_json::Value;
+
+pub use edit::{Edit, MARK, Op};
+
+use edit::{Edits, Place};
+use scrub::Secrets;
+use values::Values;
+use walk::{Depth, Walk};
+
+/// Content that went through a [`Redactor`]. Only this module builds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Redacted<T>(T);
+
+impl<T> Redacted<T> {
+    /// The content, to be written or shown.
+    pub fn into_inner(self) -> T {
+        self.0
+    }
+}
+
+impl<T> AsRef<T> for Redacted<T> {
+    fn as_ref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The free-form parts of one record, edited together so that what one lost, no other gives back.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Named parts, in the order in which they were given.
+    pub roots: Vec<(&'static str, Value)>,
+    /// What was taken away.
+    pub edits: Vec<Edit>,
+}
+
+impl Redacted<Record> {
+    /// What was taken away, in the order in which it was.
+    #[must_use]
+    pub fn edits(&self) -> &[Edit] {
+        &self.0.edits
+    }
+
+    /// The root of that name.
+    #[must_use]
+    pub fn get(&self, root: &str) -> Option<&Value> {
+        self.0.roots.iter().find(|(name, _)| *name == root).map(|(_, value)| value)
+    }
+
+    /// Whether anything was taken from the root of that name. Where nothing was, it is exactly as it was given.
+    #[must_use]
+    pub fn edited(&self, root: &str) -> bool {
+        let pointer = Place::root(root).pointer();
+        let below = |path: &str| {
+            path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.0.edits.iter().any(|edit| below(&edit.path))
+    }
+}
+
+/// The redaction pipeline: compiled once, shared by every call.
+pub struct Redactor {
+    /// In the order in which they run; each sees what the one before it left.
+    steps: Vec<Step>,
+}
+
+enum Step {
+    /// The built-in credential rules.
+    Builtin(Box<Values>),
+    /// A step that could not be built: nothing may pass unread, so nothing passes.
+    Withhold,
+}
+
+impl Redactor {
+    /// The built-in credential rules. Compiling takes some milliseconds; do it once.
+    #[must_use]
+    pub fn builtin() -> Self {
+        let step = Values::compile().map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
+        Self { steps: vec![step] }
+    }
+
+    /// Redacts the free-form parts of one record together: the one way into the ledger.
+    ///
+    /// Each root has a name, which begins the pointers of its edits: `("context", …)` gives `/context/…`. Every root is
+    /// read with every rule, and what is found in any of them is scrubbed from all, so that a deny message in
+    /// `diagnostics` cannot give back what `context` lost.
+    #[must_use]
+    pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        let mut record = Record { roots, edits: Vec::new() };
+        for step in &self.steps {
+            match step {
+                Step::Builtin(values) => builtin(values, &mut record),
+                Step::Withhold => withhold(&mut record),
+            }
+        }
+        Redacted(record)
+    }
+
+    /// Whether a value rule matches. For strings that a caller chose and that go into leaf and index columns, where
+    /// nothing can be edited later: a request id, a resource.
+    #[must_use]
+    pub fn is_secret(&self, text: &str) -> bool {
+        self.steps.iter().any(|step| match step {
+            Step::Builtin(values) => !values.find(text, values.scan(text)).is_empty(),
+            Step::Withhold => true,
+        })
+    }
+
+    /// Redacts one text that belongs to no record: an error, a line of the log.
+    #[must_use]
+    pub fn text(&self, text: &str) -> Redacted<String> {
+        let record = self.record(vec![("text", Value::String(text.to_owned()))]).into_inner();
+        match record.roots.into_iter().next() {
+            Some((_, Value::String(text))) => Redacted(text),
+            _ => Redacted(MARK.to_owned()),
+        }
+    }
+}
+
+fn builtin(values: &Values, record: &mut Record) {
+    let edits = Edits::resume(std::mem::take(&mut record.edits));
+    let mut walk = Walk { values, edits, secrets: Secrets::default() };
+    for (name, value) in &mut record.roots {
+        walk.value(value, &Place::root(name), Depth::default());
+    }
+    let Walk { mut edits, secrets, .. } = walk;
+    match secrets.scrubber() {
+        Ok(None) => record.edits = edits.into_vec(),
+        Ok(Some(scrubber)) => {
+            for (name, value) in &mut record.roots {
+                scrubber.value(value, &Place::root(name), &mut edits);
+            }
+            record.edits = edits.into_vec();
+        }
+        Err(_) => withhold(record),
+    }
+}
+
+fn withhold(record: &mut Record) {
+    let mut edits = Edits::default();
+    for (name, value) in &mut record.roots {
+        *value = Value::String(MARK.to_owned());
+        edits.note(&Place::root(name), Op::Mask, "withheld", "withheld");
+    }
+    record.edits = edits.into_vec();
+}
+
+#[cfg(test)]
+mod tests;

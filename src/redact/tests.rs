@@ -1,0 +1,504 @@
+//! The pipeline as its callers see it: what goes in, what comes out, and that nothing else does.
+
+use std::time::Instant;
+
+use proptest::prelude::*;
+use serde_json::{Map, json};
+
+use super::*;
+
+fn redactor() -> &'static Redactor {
+    static REDACTOR: std::sync::LazyLock<Redactor> = std::sync::LazyLock::new(Redactor::builtin);
+    &REDACTOR
+}
+
+/// Redacts one value as the root `r`, and answers it with its edits as `path by`.
+fn redacted(value: Value) -> (Value, Vec<String>) {
+    let record = redactor().record(vec![("r", value)]).into_inner();
+    let edits = record.edits.iter().map(|edit| format!("{} {}", edit.path, edit.by)).collect();
+    (record.roots.into_iter().next().unwrap().1, edits)
+}
+
+#[test]
+fn the_builtin_rules_compile_and_a_broken_step_withholds() {
+    assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
+    let broken = Redactor { steps: vec![Step::Withhold] };
+    let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
+    assert_eq!((record.get("context"), record.get("metadata")), (Some(&json!(MARK)), Some(&json!(MARK))));
+    assert!(record.edited("context") && record.edited("metadata"));
+    assert!(broken.is_secret("x"));
+    assert_eq!(broken.text("x").into_inner(), MARK);
+}
+
+#[test]
+fn values_under_secret_names_are_masked_and_nothing_else() {
+    for (given, expected, edits) in [
+        (json!({"password": "x"}), json!({"password": MARK}), vec!["/r/password builtin:key-name"]),
+        (
+            json!({"a": [{"apiKey": 5}]}),
+            json!({"a": [{"apiKey": MARK}]}),
+            vec!["/r/a/0/apiKey builtin:key-name"],
+        ),
+        (json!({"secrets": {"a": ["b"]}}), json!({"secrets": MARK}), vec!["/r/secrets builtin:key-name"]),
+        (
+            json!({"password": null, "token": "", "secret": true, "cookie": {}, "credentials": [false]}),
+            json!({"password": null, "token": "", "secret": true, "cookie": {}, "credentials": [false]}),
+            vec![],
+        ),
+        (
+            json!({"api_keys": 3, "pass": 12, "PWD": "/srv", "auth": "none"}),
+            json!({"api_keys": 3, "pass": 12, "PWD": "/srv", "auth": "none"}),
+            vec![],
+        ),
+        (
+            json!({"env": [{"name": "DB_PASSWORD", "value": "swordfish"}, {"name": "PORT", "value": "80"}]}),
+            json!({"env": [{"name": "DB_PASSWORD", "value": MARK}, {"name": "PORT", "value": "80"}]}),
+            vec!["/r/env/0/value builtin:key-name"],
+        ),
+        (
+            json!(["run", "--token", "swordfish", "--max-tokens", "5"]),
+            json!(["run", "--token", MARK, "--max-tokens", "5"]),
+            vec!["/r/2 builtin:command-line"],
+        ),
+        (
+            json!({"properties": {"password": {"type": "string", "minLength": 8, "default": "swordfish"}}}),
+            json!({"properties": {"password": {"type": "string", "minLength": 8, "default": MARK}}}),
+            vec!["/r/properties/password/default builtin:key-name"],
+        ),
+        (
+            json!({"password": {"type": "string", "value": "swordfish"}}),
+            json!({"password": MARK}),
+            vec!["/r/password builtin:key-name"],
+        ),
+    ] {
+        let (result, made) = redacted(given.clone());
+        assert_eq!((result, made), (expected, edits.into_iter().map(str::to_owned).collect()), "{given}");
+    }
+}
+
+#[test]
+fn json_inside_strings_is_walked() {
+    let inner = json!({"user": "bob", "nested": json!({"password": "sword\"fish"}).to_string()}).to_string();
+    let (result, edits) = redacted(json!({"body": inner, "n": 1}));
+    let body: Value = serde_json::from_str(result["body"].as_str().unwrap()).unwrap();
+    let nested: Value = serde_json::from_str(body["nested"].as_str().unwrap()).unwrap();
+    assert_eq!((&body["user"], &nested["password"]), (&json!("bob"), &json!(MARK)));
+    assert_eq!(edits, ["/r/body builtin:key-name"], "a pointer that resolves in the record");
+
+    let untouched = r#"{ "user" : "bob",  "n": 1.0 }"#;
+    assert_eq!(redacted(json!(untouched)), (json!(untouched), vec![]));
+    let escaped = r#"{"pass\u0077ord":"swordfish"}"#;
+    assert_eq!(redacted(json!(escaped)).0, json!(r#"{"password":"[redacted]"}"#));
+    let twice = serde_json::to_string(&json!({"token": "swordfish"}).to_string()).unwrap();
+    assert!(!redacted(json!(twice)).0.to_string().contains("swordfish"));
+
+    // Equal names: a parser shows the last one only.
+    let doubled = r#"{"password":["swordfish"],"password":null}"#;
+    let (result, edits) = redacted(json!(doubled));
+    assert_eq!(result, json!(r#"{"password":null}"#));
+    assert_eq!(edits, ["/r builtin:duplicate-name"]);
+    // Not JSON any more, but still readable.
+    let cut = r#"{"password":"swordfish","x":[1,2"#;
+    assert_eq!(redacted(json!(cut)).0, json!(r#"{"password":"[redacted]","x":[1,2"#));
+}
+
+#[test]
+fn depth_is_bounded_without_letting_anything_through() {
+    let mut deep = json!({"password": "swordfish"});
+    for _ in 0..100 {
+        deep = json!([deep]);
+    }
+    let mut string = deep.to_string();
+    for _ in 0..3 {
+        string = format!("{}{}{}", "[".repeat(30), serde_json::to_string(&string).unwrap(), "]".repeat(30));
+    }
+    let (result, edits) = redacted(json!(string));
+    assert!(!result.to_string().contains("swordfish"), "{edits:?}");
+    let (result, _) = redacted(deep);
+    assert!(!result.to_string().contains("swordfish"));
+    let nested =
+        (0..12).fold(json!({"token": "swordfish"}).to_string(), |text, _| json!({"x": text}).to_string());
+    assert!(!redacted(json!(nested)).0.to_string().contains("swordfish"));
+}
+
+#[test]
+fn names_of_members_that_are_secrets_are_masked_and_paths_do_not_tell() {
+    let key = format!("ghp_{}", "a1B2".repeat(9));
+    let other = format!("ghp_{}", "Z9y8".repeat(9));
+    let given =
+        json!({"m": {&key: {"password": "swordfish"}, &other: 1, "[redacted]": {"token": "whalebone"}}});
+    let (result, edits) = redacted(given);
+    assert_eq!(
+        result,
+        json!({"m": {"[redacted]": {"token": MARK}, "[redacted] (2)": 1, "[redacted] (3)": {"password": MARK}}})
+    );
+    for path in ["/r/m/[redacted]/token ", "/r/m/[redacted] (3)/password ", "/r/m/[redacted] (2) "] {
+        assert!(edits.iter().any(|edit| edit.starts_with(path)), "{path}: {edits:?}");
+    }
+    // A name that is a secret only because another member says so.
+    let (result, edits) = redacted(json!({"password": "sw0rdfish", "seen": {"sw0rdfish": {"token": "w"}}}));
+    assert_eq!(result, json!({"password": MARK, "seen": {"[redacted]": {"token": MARK}}}));
+    assert!(!edits.concat().contains("sw0rdfish"), "{edits:?}");
+    assert!(edits.contains(&"/r/seen/[redacted]/token builtin:key-name".to_owned()), "{edits:?}");
+}
+
+#[test]
+fn what_a_call_lost_no_derived_text_gives_back() {
+    let header = "Bearer opaque-swordfish";
+    let record = redactor().record(vec![
+        ("resource", json!({"id": "login", "properties": {"url": "https://x/swordfish-1/y"}})),
+        (
+            "context",
+            json!({"arguments": {"password": "swordfish-1", "pin_token": 48_291_573, "Authorization": header,
+            "note": "it is SWORDFISH-1", "x-authorization": "Basic Ym9iOndoYWxlYm9uZQ=="}}),
+        ),
+        (
+            "diagnostics",
+            json!([{"message": "password swordfish-1 is weak; 48291573; opaque-swordfish; whalebone",
+            "data": {"pin": 48_291_573, "n": 4829}}]),
+        ),
+        ("metadata", json!({"user_agent": "curl/8.4"})),
+    ]);
+    assert_eq!(
+        record.get("diagnostics"),
+        Some(&json!([{"message": "password [redacted] is weak; [redacted]; [redacted]; [redacted]",
+            "data": {"pin": MARK, "n": 4829}}]))
+    );
+    assert_eq!(record.get("resource").unwrap()["properties"]["url"], json!("https://x/[redacted]/y"));
+    assert_eq!(record.get("context").unwrap()["arguments"]["note"], json!("it is [redacted]"));
+    assert!(record.edited("context") && record.edited("diagnostics") && !record.edited("metadata"));
+    assert!(
+        record.edits().iter().any(|edit| edit.path == "/diagnostics/0/message" && edit.by == "builtin:scrub")
+    );
+    assert_eq!(record.get("nothing"), None);
+}
+
+#[test]
+fn strings_that_a_caller_chose_are_judged() {
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    for secret in
+        [token.as_str(), "req-AKIAIOSFODNN7EXAMPLE", "postgres://u:hunter2@h/d", "file:///x?token=swordfish"]
+    {
+        assert!(redactor().is_secret(secret), "{secret}");
+    }
+    for plain in [
+        "01JABCDEFGHJKMNPQRSTVWXYZ0",
+        "kill-17",
+        "a.b_c:d-e",
+        "file:///etc/passwd",
+        "delete_file",
+        "https://user@host/x",
+        "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+        "traceparent:00-4bf92f3577b34da6a3ce929d0e0e4736",
+    ] {
+        assert!(!redactor().is_secret(plain), "{plain}");
+    }
+    assert_eq!(
+        redactor().text("bad header Authorization: Bearer abc123def456").as_ref(),
+        "bad header Authorization: Bearer [redacted]"
+    );
+}
+
+#[test]
+fn look_alikes_are_left_alone_byte_for_byte() {
+    let texts = include_str!("look_alikes.txt");
+    let mut count = 0;
+    for line in texts.lines().filter(|line| !line.is_empty()) {
+        count += 1;
+        let given = Value::String(line.replace("\\n", "\n"));
+        let (result, edits) = redacted(json!({ "text": given }));
+        assert_eq!(result["text"], given, "{edits:?}");
+    }
+    let values: Value = serde_json::from_str(
+        r#"{
+        "max_tokens": 4096, "tokens": [1, 2, 3], "token_count": 12, "token_type": "Bearer", "progressToken": "abc-123-def",
+        "nextPageToken": "CAUQAA1x9", "password_policy": {"min": 12}, "secret_name": "prod/db-1", "author": "alice1",
+        "token_sha256": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08", "public_key": "ssh-ed25519 AAAAC3N",
+        "key": "user:42:profile", "primary_key": "id_17", "cookies_enabled": true, "authorized": "yes", "secretary": "bob77",
+        "passwordless": "on1", "tokenize": "a b2", "session": {"count": 3}, "passed": 17, "keyboard": "de-1",
+        "authority": "https://login.example/1", "token_endpoint": "https://login.example/token2", "idempotency_key": "k-881",
+        "access_key_id": "not-a-key-1", "has_password": "maybe1", "credentials_file": "/root/.aws/credentials",
+        "definition_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        "required": ["username", "password"], "type": "object", "id": "3fa85f64-5717-4562-b3fc-2c963f66afa6",
+        "image": "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk", "credentials": null, "etag": "W/\"33a64df5\"",
+        "fields": [{"name": "password", "value": ""}, {"name": "max_tokens", "value": "77"}],
+        "inputSchema": {"type": "object", "properties": {"token": {"type": "string", "description": "API token"}}}
+    }"#,
+    )
+    .unwrap();
+    count += values.as_object().map_or(0, Map::len);
+    assert_eq!(redacted(values.clone()), (values, vec![]));
+    assert!(count >= 100, "{count}");
+}
+
+/// SplitMix64: the same records every time, on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        usize::try_from((z ^ (z >> 31)) % sides as u64).unwrap()
+    }
+
+    fn pick<'a>(&mut self, of: &[&'a str]) -> &'a str {
+        of[self.roll(of.len())]
+    }
+
+    fn word(&mut self, n: usize) -> String {
+        const LETTERS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+        let mut word: String = (0..n).map(|_| char::from(LETTERS[self.roll(62)])).collect();
+        word.replace_range(0..4, "q7Zx");
+        word
+    }
+
+    /// A secret and a value or text that carries it in a way that gives it away.
+    fn planted(&mut self) -> (String, Value) {
+        let name = self.pick(&[
+            "password",
+            "db_password",
+            "apiKey",
+            "X-Api-Key",
+            "client_secret",
+            "Authorization",
+            "token",
+        ]);
+        let plain = self.word(12);
+        match self.roll(12) {
+            0 => (plain.clone(), json!({ name: plain })),
+            1 => (plain.clone(), json!({ name: [1, {"v": plain}] })),
+            2 => {
+                let secret = format!("ghp_{}", self.word(36));
+                (secret.clone(), json!(format!("use {secret} now")))
+            }
+            3 => {
+                let secret = format!("sk-ant-api03-{}", self.word(80));
+                (secret.clone(), json!([secret, 1]))
+            }
+            4 => (plain.clone(), json!(format!("postgres://app:{plain}@db.internal:5432/app"))),
+            5 => (
+                plain.clone(),
+                json!(format!("cd /x && {}={plain} ./run", self.pick(&["PASSWORD", "API_KEY", "TOKEN"]))),
+            ),
+            6 => (plain.clone(), json!(format!("https://x.example/cb?page=1&access_token={plain}"))),
+            7 => {
+                let secret = self.word(40);
+                (secret.clone(), json!(format!("Authorization: Bearer {secret}")))
+            }
+            8 => {
+                let secret = format!("eyJhbGciOiJIUzI1NiJ9.eyJ{}.{}", self.word(30), self.word(43));
+                (secret.clone(), json!({ secret: "as a name" }))
+            }
+            9 => {
+                let number = 10_000_000 + self.roll(89_999_999);
+                (number.to_string(), json!({ "secret": number }))
+            }
+            10 => (plain.clone(), json!(["cmd", "--password", plain])),
+            _ => (plain.clone(), json!([{"name": "GITHUB_TOKEN", "value": plain}])),
+        }
+    }
+
+    /// Buries a value: in members, items and strings of JSON.
+    fn buried(&mut self, mut value: Value) -> Value {
+        for _ in 0..self.roll(7) {
+            value = match self.roll(4) {
+                0 => {
+                    json!({"path": "/srv/data", self.pick(&["body", "a/b", "x~y", "options", "0"]): value, "n": 3})
+                }
+                1 => json!(["first", value, null]),
+                2 => Value::String(value.to_string()),
+                _ => json!({"arguments": {"content": value, "mode": "rw"}, "limit": 20}),
+            };
+        }
+        value
+    }
+}
+
+#[test]
+fn no_planted_secret_survives_in_a_thousand_records() {
+    let mut dice = Dice(7);
+    for n in 0..1000 {
+        let (secret, carrier) = dice.planted();
+        let (other, second) = dice.planted();
+        let (first_root, second_root) = (dice.buried(carrier), dice.buried(second));
+        let message = format!("policy says: `{secret}` is not allowed, nor \"{other}\"");
+        let roots = vec![
+            ("subject", json!({"id": "billing-bot"})),
+            ("resource", if dice.roll(2) == 0 { second_root.clone() } else { json!(null) }),
+            ("context", json!({"arguments": first_root, "more": second_root})),
+            ("diagnostics", json!([{"message": message, "data": {"got": secret, "list": [other.clone()]}}])),
+            ("metadata", json!({"user_agent": "agent/1", "echo": json!({"v": message}).to_string()})),
+        ];
+        let before = serde_json::to_string(&roots).unwrap();
+        let record = redactor().record(roots).into_inner();
+        let after = format!(
+            "{}{}",
+            serde_json::to_string(&record.roots).unwrap(),
+            serde_json::to_string(&record.edits).unwrap()
+        );
+        assert!(before.contains(&secret) && before.contains(&other), "nothing was planted in {n}");
+        assert!(!after.contains(&secret), "{n}: {secret}\n{before}\n{after}");
+        assert!(!after.contains(&other), "{n}: {other}\n{before}\n{after}");
+        assert!(
+            after.contains("billing-bot") && after.contains("agent/1") && after.contains("is not allowed"),
+            "{after}"
+        );
+        for edit in &record.edits {
+            let rest = edit.path.split('/').nth(1).unwrap();
+            let (_, root) = record.roots.iter().find(|(name, _)| *name == rest).unwrap();
+            assert!(root.pointer(&edit.path[rest.len() + 1..]).is_some(), "{} does not resolve", edit.path);
+        }
+        let again = redactor().record(record.roots.clone()).into_inner();
+        assert_eq!(
+            (&again.roots, again.edits.len()),
+            (&record.roots, 0),
+            "not idempotent: {:?}",
+            again.edits
+        );
+    }
+}
+
+#[test]
+fn a_megabyte_is_read_in_reasonable_time() {
+    let secret = "q7Zxswordfish";
+    let texts = [
+        "lorem ipsum dolor sit amet, the key to the password ".repeat(20_000),
+        format!(
+            "{{\"password\":\"{secret}\",\"rows\":[{}0]}}",
+            "{\"id\":1,\"name\":\"key\"},".repeat(40_000)
+        ),
+        "A".repeat(1 << 20),
+        format!("{} --token {secret}", "x --flag y ".repeat(90_000)),
+    ];
+    for text in texts {
+        let started = Instant::now();
+        let (result, _) = redacted(json!({ "body": text }));
+        assert!(started.elapsed().as_millis() < 2000, "{:?} for {}", started.elapsed(), &text[..30]);
+        assert!(!result.to_string().contains(secret));
+    }
+}
+
+fn any_value() -> impl Strategy<Value = Value> {
+    let words = prop_oneof![
+        "[ -~]{0,24}",
+        any::<String>(),
+        "(password|token|apiKey|Authorization|--secret|pwd)[\"']?( ?[=:] ?| )[\"'\\\\]{0,2}[a-z0-9A-Z]{0,12}[\"'\\\\]{0,2}",
+        "[a-z]{1,4}://[a-z]{0,3}:[a-z0-9@/]{0,6}@?[a-z]{0,3}",
+        "[{\\[](\"[a-z]{0,3}\":)?(\"[a-z]{0,9}\"|1|null)[}\\]]",
+    ];
+    let names = prop_oneof!["[a-z]{0,4}", "(db_)?password", "token", "ghp_[a-zA-Z0-9]{36}", any::<String>()];
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        words.prop_map(Value::from)
+    ];
+    leaf.prop_recursive(4, 32, 5, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+            prop::collection::btree_map(names.clone(), inner.clone(), 0..5)
+                .prop_map(|members| Value::Object(members.into_iter().collect())),
+            inner.prop_map(|value| Value::String(value.to_string())),
+        ]
+    })
+}
+
+/// Every place of `after` that differs from `before` must be at or below the path of an edit.
+fn explained(before: &Value, after: &Value, path: &str, edits: &[Edit]) -> Result<(), String> {
+    if before == after || edits.iter().any(|edit| edit.path == path) {
+        return Ok(());
+    }
+    match (before, after) {
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            let pairs = old.iter().zip(new).enumerate();
+            pairs.map(|(i, (old, new))| explained(old, new, &format!("{path}/{i}"), edits)).collect()
+        }
+        (Value::Object(old), Value::Object(new)) if old.len() == new.len() => new
+            .iter()
+            .map(|(name, new)| {
+                let path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
+                match old.get(name) {
+                    Some(old) => explained(old, new, &path, edits),
+                    // A new name is one with a mark in it, and an edit says so.
+                    None if name.contains(MARK) && edits.iter().any(|edit| edit.path == path) => Ok(()),
+                    None => Err(path),
+                }
+            })
+            .collect(),
+        _ => Err(path.to_owned()),
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics_and_nothing_changes_without_an_edit(value in any_value()) {
+        let record = redactor().record(vec![("r", value.clone())]).into_inner();
+        prop_assert_eq!(explained(&value, &record.roots[0].1, "/r", &record.edits), Ok(()));
+        prop_assert_eq!(record.edits.is_empty(), value == record.roots[0].1);
+    }
+}
+
+/// What a clean call of 2 KiB costs. Run with `cargo test --profile ci --lib redact -- --ignored --nocapture`.
+#[test]
+#[ignore = "prints a measurement"]
+fn cost_of_a_clean_record() {
+    let row = |n: u32| {
+        json!({"path": format!("/srv/projects/acme/src/module_{n}.rs"), "line": n, "kind": "function",
+        "summary": "reads the manifest, checks each entry and reports what does not match the lock file"})
+    };
+    let roots = || {
+        vec![
+            (
+                "subject",
+                json!({"type": "identity", "id": "billing-bot", "properties": {"agent": "billing-bot",
+            "user": "alice@acme.example", "team": "finance", "zone": "default", "roles": ["agent"], "claims": {}}}),
+            ),
+            ("action", json!({"name": "tools/call"})),
+            (
+                "resource",
+                json!({"type": "tool", "id": "search_files", "properties": {"server": "filesystem",
+            "definition_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}),
+            ),
+            (
+                "context",
+                json!({"arguments": {"query": "fn main", "rows": (0..6).map(row).collect::<Vec<_>>()},
+            "request_id": "01JABCDEFGHJKMNPQRSTVWXYZ0", "time": "2026-11-20T07:00:00.000Z", "peer": "127.0.0.1:53122"}),
+            ),
+            (
+                "diagnostics",
+                json!([{"policy_id": "files.read", "effect": "allow", "message": "reading below /srv is fine"}]),
+            ),
+            ("metadata", json!({"user_agent": "claude-code/2.1"})),
+        ]
+    };
+    let bytes = serde_json::to_vec(&roots()).unwrap();
+    let leaky = || {
+        let mut roots = roots();
+        roots.push(("more", json!({"password": "swordfish-77", "note": "swordfish-77 is bad"})));
+        roots
+    };
+    let time = |name: &str, make: &dyn Fn() -> Vec<(&'static str, Value)>| {
+        let mut best = f64::MAX;
+        for _ in 0..20 {
+            let records: Vec<_> = (0..500).map(|_| make()).collect();
+            let started = Instant::now();
+            let done: Vec<_> = records.into_iter().map(|record| redactor().record(record)).collect();
+            best = best.min(started.elapsed().as_secs_f64() * 1e6 / 500.0);
+            assert_eq!(done.len(), 500);
+        }
+        println!("{name}: {best:.1} µs for {} bytes", bytes.len());
+    };
+    time("clean", &roots);
+    time("one secret, quoted once", &leaky);
+    let started = Instant::now();
+    for _ in 0..500 {
+        assert!(serde_json::from_slice::<Value>(&bytes).is_ok());
+    }
+    println!("serde_json parse of the same: {:.1} µs", started.elapsed().as_secs_f64() * 1e6 / 500.0);
+    let started = Instant::now();
+    drop(Redactor::builtin());
+    println!("compiling: {:?}", started.elapsed());
+}

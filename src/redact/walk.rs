@@ -1,0 +1,341 @@
+//! The walk: one pass over a record with key-name and value rules, editing in place.
+//!
+//! It also reads what JSON alone does not say: a string that is itself JSON, `{"name": "DB_PASSWORD", "value": …}` as
+//! Kubernetes and HAR files write it, `["--token", …]` in an argument list, and a JSON Schema, whose member `password`
+//! describes a password and is none. What it masks it also remembers, for scrubbing.
+
+use serde_json::Value;
+
+use super::assign;
+use super::edit::{Edits, MARK, Op, Place};
+use super::names::{self, Sensitivity};
+use super::scrub::Secrets;
+use super::values::{self, Values};
+use crate::json::{self, Object};
+
+/// The category of every edit that a credential rule makes.
+pub(super) const CREDENTIAL: &str = "credential";
+const MALFORMED: &str = "malformed";
+
+/// Nesting beyond this is masked unread. It is what `serde_json` accepts, so only JSON inside strings gets there.
+const MAX_DEPTH: usize = 128;
+/// How many times a string may hold JSON that holds a string that holds JSON; deeper ones are read as text.
+const MAX_STRING_LEVELS: usize = 8;
+/// A longer string is read as text, where assignments are still found.
+const MAX_INNER_BYTES: usize = 2 << 20;
+
+/// One pass over one record.
+pub(super) struct Walk<'a> {
+    pub values: &'a Values,
+    pub edits: Edits,
+    pub secrets: Secrets,
+}
+
+/// How deep the walk is: in values, and in strings that hold JSON.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Depth {
+    values: usize,
+    strings: usize,
+}
+
+impl Depth {
+    fn down(self) -> Self {
+        Self { values: self.values + 1, ..self }
+    }
+}
+
+impl Walk<'_> {
+    /// Redacts a value in place.
+    pub(super) fn value(&mut self, value: &mut Value, place: &Place<'_>, depth: Depth) {
+        match value {
+            Value::String(text) => self.string(text, place, depth),
+            Value::Array(_) | Value::Object(_) if depth.values >= MAX_DEPTH => {
+                self.remember(value);
+                *value = Value::String(MARK.to_owned());
+                self.edits.note(place, Op::Mask, "depth", MALFORMED);
+            }
+            Value::Array(items) => self.array(items, place, depth.down()),
+            Value::Object(object) => self.object(object, place, depth.down()),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    fn string(&mut self, text: &mut String, place: &Place<'_>, depth: Depth) {
+        if self.inner_json(text, place, depth) {
+            return;
+        }
+        let findings = self.values.find(text, self.values.scan(text));
+        if findings.is_empty() {
+            return;
+        }
+        for finding in &findings {
+            if finding.sure {
+                self.secrets.add(text.get(finding.range.clone()).unwrap_or_default());
+            }
+            self.edits.note(place, Op::Mask, finding.rule, CREDENTIAL);
+        }
+        *text = values::masked(text, &findings);
+    }
+
+    /// Whether the string was JSON, and so is done. It is written anew only if something in it was edited.
+    fn inner_json(&mut self, text: &mut String, place: &Place<'_>, depth: Depth) -> bool {
+        if depth.strings >= MAX_STRING_LEVELS || text.len() > MAX_INNER_BYTES || !may_be_json(text) {
+            return false;
+        }
+        let (mut inner, lossy) = match json::parse(text.as_bytes()) {
+            Ok(inner) => (inner, false),
+            // Of two equal names only the last one is seen, so the first must not stay in the text unread.
+            Err(_) => match serde_json::from_str::<Value>(text) {
+                Ok(inner) => (inner, true),
+                Err(_) => return false,
+            },
+        };
+        let outer = std::mem::take(&mut self.edits);
+        self.value(&mut inner, &place.inside(), Depth { strings: depth.strings + 1, ..depth.down() });
+        let made = std::mem::replace(&mut self.edits, outer).into_vec();
+        if lossy {
+            self.edits.note(place, Op::Remove, "duplicate-name", MALFORMED);
+        }
+        if lossy || !made.is_empty() {
+            *text = serde_json::to_string(&inner).unwrap_or_else(|_| MARK.to_owned());
+        }
+        self.edits.append(made);
+        true
+    }
+
+    fn array(&mut self, items: &mut [Value], place: &Place<'_>, depth: Depth) {
+        let mut flag = None;
+        for (index, item) in items.iter_mut().enumerate() {
+            let place = place.item(index);
+            let announced = flag.take();
+            if let Value::String(text) = item {
+                if announced.is_some() && !text.starts_with('-') {
+                    self.masked(item, Sensitivity::Full, "command-line", &place);
+                    continue;
+                }
+                flag = text.strip_prefix('-').and_then(|name| self.sensitivity(name));
+            }
+            self.value(item, &place, depth);
+        }
+    }
+
+    fn object(&mut self, object: &mut Object, place: &Place<'_>, depth: Depth) {
+        let named = self.named_value(object);
+        let mut secret_names = false;
+        for (name, member) in object.iter_mut() {
+            let hits = self.values.scan(name);
+            let by_name = if hits.stem { names::sensitivity(name) } else { None };
+            // A name of more than one word may hold a secret; `password` as a name is none.
+            if !self.values.find(name, hits).is_empty() {
+                secret_names = true;
+                continue;
+            }
+            let place = place.member(name);
+            let sensitivity = match named {
+                Some((member_name, sensitivity)) if member_name == name => Some(sensitivity),
+                _ => by_name,
+            };
+            self.member(member, sensitivity, &place, depth);
+        }
+        if secret_names {
+            self.rename(object, place, depth);
+        }
+    }
+
+    fn member(&mut self, value: &mut Value, by_name: Option<Sensitivity>, place: &Place<'_>, depth: Depth) {
+        match by_name {
+            Some(_) if is_schema(value) => self.schema(value, place, depth),
+            Some(sensitivity) if self.masked(value, sensitivity, "key-name", place) => {}
+            _ => self.value(value, place, depth),
+        }
+    }
+
+    /// Members whose very name holds a secret get the masked name, and are then walked below it.
+    fn rename(&mut self, object: &mut Object, place: &Place<'_>, depth: Depth) {
+        let mut secret = Vec::new();
+        for (name, member) in std::mem::take(object) {
+            let findings = self.values.find(&name, self.values.scan(&name));
+            if findings.is_empty() {
+                object.insert(name, member);
+            } else {
+                secret.push((name, member, findings));
+            }
+        }
+        for (name, mut member, findings) in secret {
+            for finding in &findings {
+                self.secrets.add(name.get(finding.range.clone()).unwrap_or_default());
+            }
+            let new = free_name(object, values::masked(&name, &findings));
+            let below = place.member(&new);
+            for finding in &findings {
+                self.edits.note(&below, Op::Mask, finding.rule, CREDENTIAL);
+            }
+            let by_name = self.sensitivity(&new);
+            self.member(&mut member, by_name, &below, depth);
+            object.insert(new, member);
+        }
+    }
+
+    /// A schema describes; but an example, a default or a constant in it may be the real thing.
+    fn schema(&mut self, value: &mut Value, place: &Place<'_>, depth: Depth) {
+        let Value::Object(schema) = value else { return };
+        for (name, member) in schema.iter_mut() {
+            let place = place.member(name);
+            let example = matches!(name.as_str(), "default" | "const" | "enum" | "example" | "examples");
+            self.member(member, example.then_some(Sensitivity::Full), &place, depth.down());
+        }
+    }
+
+    /// `{"name": "DB_PASSWORD", "value": "…"}`: the member that holds the value, and what its name says of it.
+    fn named_value(&self, object: &Object) -> Option<(&'static str, Sensitivity)> {
+        const VALUES: [&str; 3] = ["value", "Value", "ParameterValue"];
+        const NAMES: [&str; 6] = ["name", "key", "Name", "Key", "header", "ParameterKey"];
+        let value = VALUES.into_iter().find(|value| object.contains_key(*value))?;
+        let sensitive = |name: &&str| object.get(*name)?.as_str().and_then(|name| self.sensitivity(name));
+        NAMES.iter().find_map(sensitive).map(|sensitivity| (value, sensitivity))
+    }
+
+    fn sensitivity(&self, name: &str) -> Option<Sensitivity> {
+        if self.values.scan(name).stem { names::sensitivity(name) } else { None }
+    }
+
+    /// Masks a value whole, if it is of the kind that its name speaks of. Says whether it is done with.
+    fn masked(&mut self, value: &mut Value, sensitivity: Sensitivity, rule: &str, place: &Place<'_>) -> bool {
+        let masks = match value {
+            Value::Null | Value::Bool(_) => return true,
+            Value::String(text) if text.is_empty() || text == MARK => return true,
+            Value::String(text) => match sensitivity {
+                Sensitivity::NotPath => !text.starts_with(['/', '~', '.', '$']) && !text.contains(":\\"),
+                Sensitivity::Random => assign::looks_random(text),
+                Sensitivity::Text => !assign::is_common(text),
+                // How a browser's `fetch` is told whether to send any.
+                Sensitivity::Counted => !matches!(text.as_str(), "include" | "omit" | "same-origin"),
+                Sensitivity::Full => true,
+            },
+            Value::Number(_) => matches!(sensitivity, Sensitivity::Full | Sensitivity::NotPath),
+            Value::Array(_) | Value::Object(_) => {
+                matches!(sensitivity, Sensitivity::Full | Sensitivity::Counted) && says_something(value)
+            }
+        };
+        if masks {
+            self.remember(value);
+            *value = Value::String(MARK.to_owned());
+            self.edits.note(place, Op::Mask, rule, CREDENTIAL);
+        }
+        masks
+    }
+
+    /// Remembers every text and number in a value that is about to go, and the secrets inside those texts: a policy may
+    /// have taken `Bearer x` apart and quote only the `x`.
+    fn remember(&mut self, value: &Value) {
+        let mut pending = vec![value.clone()];
+        let mut budget = MAX_INNER_BYTES;
+        while let Some(value) = pending.pop() {
+            match value {
+                Value::String(text) => {
+                    self.secrets.add(&text);
+                    for finding in self.values.find(&text, self.values.scan(&text)) {
+                        self.secrets.add(text.get(finding.range).unwrap_or_default());
+                    }
+                    if let Some((scheme, rest)) = text.trim().split_once(' ')
+                        && assign::is_scheme(scheme)
+                    {
+                        self.secrets.add(rest);
+                        if let Some(password) = values::user_password(rest.trim()) {
+                            self.secrets.add(&password);
+                        }
+                    }
+                    for pair in text.split("; ").filter(|_| text.contains('=')) {
+                        let crumb = pair.split_once('=').map_or("", |(_, crumb)| crumb);
+                        if assign::looks_random(crumb) {
+                            self.secrets.add(crumb);
+                        }
+                    }
+                    if may_be_json(&text) && text.len() <= budget {
+                        budget -= text.len();
+                        pending.extend(serde_json::from_str::<Value>(&text));
+                    }
+                }
+                Value::Number(number) => self.secrets.add(&number.to_string()),
+                Value::Array(items) => pending.extend(items),
+                Value::Object(object) => {
+                    for (name, member) in object {
+                        if assign::looks_random(&name) {
+                            self.secrets.add(&name);
+                        }
+                        pending.push(member);
+                    }
+                }
+                Value::Null | Value::Bool(_) => {}
+            }
+        }
+    }
+}
+
+/// `name`, or the first of `name (2)`, `name (3)`, … that the object does not have.
+pub(super) fn free_name(object: &Object, name: String) -> String {
+    if !object.contains_key(&name) {
+        return name;
+    }
+    // One of len + 1 different names must be free.
+    let mut candidates = (2..=object.len() + 2).map(|n| format!("{name} ({n})"));
+    candidates.find(|candidate| !object.contains_key(candidate)).unwrap_or(name)
+}
+
+fn may_be_json(text: &str) -> bool {
+    let text = text.trim_ascii();
+    let ends = |open, close| text.starts_with(open) && text.ends_with(close) && text.len() > 2;
+    ends('{', '}') || ends('[', ']') || ends('"', '"')
+}
+
+/// Whether there is any text or number in a container: `{"enabled": true}` tells no secret.
+fn says_something(value: &Value) -> bool {
+    let mut pending = vec![value];
+    while let Some(value) = pending.pop() {
+        match value {
+            Value::String(text) if text.is_empty() => {}
+            Value::String(_) | Value::Number(_) => return true,
+            Value::Array(items) => pending.extend(items),
+            Value::Object(object) => pending.extend(object.values()),
+            Value::Null | Value::Bool(_) => {}
+        }
+    }
+    false
+}
+
+/// Whether a value is a JSON Schema for one string or number: it has a type, and nothing that a schema does not have.
+fn is_schema(value: &Value) -> bool {
+    const TYPES: [&str; 7] = ["string", "number", "integer", "boolean", "object", "array", "null"];
+    const WORDS: [&str; 22] = [
+        "type",
+        "title",
+        "description",
+        "format",
+        "pattern",
+        "minLength",
+        "maxLength",
+        "minimum",
+        "maximum",
+        "default",
+        "const",
+        "enum",
+        "example",
+        "examples",
+        "writeOnly",
+        "readOnly",
+        "deprecated",
+        "nullable",
+        "items",
+        "anyOf",
+        "properties",
+        "required",
+    ];
+    let Value::Object(object) = value else { return false };
+    let known = |value: &Value| value.as_str().is_some_and(|name| TYPES.contains(&name));
+    let typed = match object.get("type") {
+        Some(Value::Array(types)) => !types.is_empty() && types.iter().all(known),
+        Some(one) => known(one),
+        None => false,
+    };
+    typed && object.keys().all(|name| WORDS.contains(&name.as_str()))
+}
