@@ -90,7 +90,7 @@ const COMMON: &[&str] = &[
 ];
 
 /// Finds assignments around the given stems, which come in the order of their ends.
-pub(super) fn find(text: &str, stems: impl Iterator<Item = Range<usize>>, findings: &mut Vec<Finding>) {
+pub(super) fn find(text: &str, stems: Vec<Range<usize>>, findings: &mut Vec<Finding>) {
     let text = Text(text);
     let mut done = 0;
     for stem in stems {
@@ -164,7 +164,7 @@ impl Text<'_> {
         flag: bool,
         sensitivity: Sensitivity,
     ) -> Option<Finding> {
-        let closed = self.skip(name.end, 4, |byte| b"\\\"'`]".contains(&byte));
+        let closed = self.skip(name.end, 20, |byte| b"\\\"'`]".contains(&byte));
         let separator = self.skip(closed, MAX_BLANKS, is_blank);
         let (form, after) = self.form(name, separator, closed, flag)?;
         let start = self.skip(after, MAX_BLANKS, is_blank);
@@ -200,8 +200,7 @@ impl Text<'_> {
             (b'=' | b'!' | b'~', b'=') => {
                 (Form::Compared, self.skip(at, 3, |byte| byte == b'=' || byte == here))
             }
-            (b'=', b'>') => (Form::Spaced, at + 2),
-            (b':', b'=') => (Form::Spaced, at + 2),
+            (b'=', b'>') | (b':', b'=') => (Form::Spaced, at + 2),
             (b':', b':') => return None,
             (b'=', _) if at == name.end && !is_blank(next) => (Form::Tight, at + 1),
             (b'=', _) => (Form::Spaced, at + 1),
@@ -300,8 +299,21 @@ impl Text<'_> {
         } else {
             &['.', ',', ':', '!', '?', ')', ']', '}']
         };
-        let value = self.slice(&(start..end));
-        (start..start + value.trim_end_matches(trailing).len(), false)
+        let mut value = self.slice(&(start..end));
+        while let Some(rest) = value.strip_suffix(trailing) {
+            // A bracket that was opened in the value belongs to it: `{password}`, `get()`.
+            let opener = match value.as_bytes().last() {
+                Some(b')') => '(',
+                Some(b']') => '[',
+                Some(b'}') => '{',
+                _ => '\0',
+            };
+            if rest.contains(opener) {
+                break;
+            }
+            value = rest;
+        }
+        (start..start + value.len(), false)
     }
 
     /// The quote that closes, which has as many backslashes as the one that opened; else the end of the line.
@@ -448,7 +460,7 @@ pub(super) fn looks_random(value: &str) -> bool {
     if value.len() < 6 || is_path(value) || value.contains("://") || is_common(value) {
         return false;
     }
-    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(|byte| test(byte));
+    let has = |test: fn(&u8) -> bool| value.as_bytes().iter().any(test);
     let (digit, letter) = (has(u8::is_ascii_digit), has(u8::is_ascii_alphabetic));
     let email = value.split_once('@').is_some_and(|(_, host)| host.contains('.'));
     let sign = has(|byte| b"!#$%^*+=~@".contains(byte)) && !email;

@@ -169,7 +169,9 @@ mod tests {
 
     fn scrubbed(secrets: &[&str], mut value: Value) -> Value {
         let mut known = Secrets::default();
-        secrets.iter().for_each(|secret| known.add(secret));
+        for secret in secrets {
+            known.add(secret);
+        }
         if let Some(scrubber) = known.scrubber().unwrap() {
             scrubber.value(&mut value, &Place::root("r"), &mut Edits::default());
         }

@@ -231,7 +231,7 @@ fn look_alikes_are_left_alone_byte_for_byte() {
     assert!(count >= 100, "{count}");
 }
 
-/// SplitMix64: the same records every time, on every machine.
+/// `SplitMix64`: the same records every time, on every machine.
 struct Dice(u64);
 
 impl Dice {
@@ -413,12 +413,11 @@ fn explained(before: &Value, after: &Value, path: &str, edits: &[Edit]) -> Resul
     }
     match (before, after) {
         (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
-            let pairs = old.iter().zip(new).enumerate();
-            pairs.map(|(i, (old, new))| explained(old, new, &format!("{path}/{i}"), edits)).collect()
+            let mut pairs = old.iter().zip(new).enumerate();
+            pairs.try_for_each(|(i, (old, new))| explained(old, new, &format!("{path}/{i}"), edits))
         }
-        (Value::Object(old), Value::Object(new)) if old.len() == new.len() => new
-            .iter()
-            .map(|(name, new)| {
+        (Value::Object(old), Value::Object(new)) if old.len() == new.len() => {
+            new.iter().try_for_each(|(name, new)| {
                 let path = format!("{path}/{}", name.replace('~', "~0").replace('/', "~1"));
                 match old.get(name) {
                     Some(old) => explained(old, new, &path, edits),
@@ -427,7 +426,7 @@ fn explained(before: &Value, after: &Value, path: &str, edits: &[Edit]) -> Resul
                     None => Err(path),
                 }
             })
-            .collect(),
+        }
         _ => Err(path.to_owned()),
     }
 }
@@ -464,7 +463,7 @@ fn cost_of_a_clean_record() {
             ),
             (
                 "context",
-                json!({"arguments": {"query": "fn main", "rows": (0..6).map(row).collect::<Vec<_>>()},
+                json!({"arguments": {"query": "fn main", "rows": (0..8).map(row).collect::<Vec<_>>()},
             "request_id": "01JABCDEFGHJKMNPQRSTVWXYZ0", "time": "2026-11-20T07:00:00.000Z", "peer": "127.0.0.1:53122"}),
             ),
             (

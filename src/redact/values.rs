@@ -7,7 +7,9 @@
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::automaton::{Automaton, StateID};
+use aho_corasick::dfa::DFA;
+use aho_corasick::{Anchored, MatchKind};
 use base64::Engine as _;
 use regex::Regex;
 
@@ -137,7 +139,9 @@ const SHAPES: &[Shape] = &[
 
 /// All value rules, compiled.
 pub(super) struct Values {
-    prefilter: AhoCorasick,
+    /// Walked by hand: most texts are short, and setting up a search would cost more than the search.
+    prefilter: DFA,
+    start: StateID,
     /// The rule of each literal of the prefilter; `None` for the stem of a key name.
     owners: Vec<Option<usize>>,
     regexes: Vec<Regex>,
@@ -175,25 +179,39 @@ impl Values {
             literals.push(stem);
             owners.push(None);
         }
-        let prefilter = AhoCorasick::builder()
+        let prefilter = DFA::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::Standard)
-            .kind(Some(AhoCorasickKind::DFA))
             .build(&literals)
             .map_err(|e| format!("prefilter: {e}"))?;
-        Ok(Self { prefilter, owners, regexes })
+        let start = prefilter.start_state(Anchored::No).map_err(|e| format!("prefilter: {e}"))?;
+        Ok(Self { prefilter, start, owners, regexes })
     }
 
     /// One pass over the text, saying what is worth a closer look.
     pub(super) fn scan(&self, text: &str) -> Hits {
         let mut hits = Hits::default();
-        for found in self.prefilter.find_overlapping_iter(text) {
-            match self.owners.get(found.pattern().as_usize()) {
-                Some(Some(rule)) => hits.rules |= 1 << rule,
-                _ => hits.stem = true,
+        self.literals(text, |owner, _| match owner {
+            Some(rule) => hits.rules |= 1 << rule,
+            None => hits.stem = true,
+        });
+        hits
+    }
+
+    /// Reports every literal in the text, overlapping ones too, in the order of their ends.
+    fn literals(&self, text: &str, mut report: impl FnMut(Option<usize>, Range<usize>)) {
+        let mut state = self.start;
+        for (index, byte) in text.bytes().enumerate() {
+            state = self.prefilter.next_state(Anchored::No, state, byte);
+            if !self.prefilter.is_special(state) || !self.prefilter.is_match(state) {
+                continue;
+            }
+            for nth in 0..self.prefilter.match_len(state) {
+                let pattern = self.prefilter.match_pattern(state, nth);
+                let start = (index + 1).saturating_sub(self.prefilter.pattern_len(pattern));
+                report(self.owners.get(pattern.as_usize()).copied().flatten(), start..index + 1);
             }
         }
-        hits
     }
 
     /// The secrets in a text: sorted, disjoint, none of them already masked.
@@ -214,8 +232,11 @@ impl Values {
             }
         }
         if hits.stem {
-            let stems = self.prefilter.find_overlapping_iter(text).filter_map(|found| {
-                matches!(self.owners.get(found.pattern().as_usize()), Some(None)).then(|| found.range())
+            let mut stems = Vec::new();
+            self.literals(text, |owner, range| {
+                if owner.is_none() {
+                    stems.push(range);
+                }
             });
             assign::find(text, stems, &mut findings);
         }
@@ -260,7 +281,7 @@ impl Guard {
             Self::Literal => !assign::is_placeholder(secret),
             Self::UserPassword => user_password(secret).is_some(),
             Self::Dense => {
-                let has = |test: fn(&u8) -> bool| secret.as_bytes().iter().any(|byte| test(byte));
+                let has = |test: fn(&u8) -> bool| secret.as_bytes().iter().any(test);
                 let run = secret.split(['-', '_']).any(|part| part.len() >= 16);
                 has(u8::is_ascii_digit) && (has(u8::is_ascii_uppercase) || run)
             }

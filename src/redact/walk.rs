@@ -19,7 +19,7 @@ const MALFORMED: &str = "malformed";
 
 /// Nesting beyond this is masked unread. It is what `serde_json` accepts, so only JSON inside strings gets there.
 const MAX_DEPTH: usize = 128;
-/// How many times a string may hold JSON that holds a string that holds JSON; deeper ones are read as text.
+/// How many times a string may hold JSON that holds a string that holds JSON; deeper ones are masked unread.
 const MAX_STRING_LEVELS: usize = 8;
 /// A longer string is read as text, where assignments are still found.
 const MAX_INNER_BYTES: usize = 2 << 20;
@@ -79,8 +79,13 @@ impl Walk<'_> {
 
     /// Whether the string was JSON, and so is done. It is written anew only if something in it was edited.
     fn inner_json(&mut self, text: &mut String, place: &Place<'_>, depth: Depth) -> bool {
-        if depth.strings >= MAX_STRING_LEVELS || text.len() > MAX_INNER_BYTES || !may_be_json(text) {
+        if text.len() > MAX_INNER_BYTES || !may_be_json(text) {
             return false;
+        }
+        if depth.strings >= MAX_STRING_LEVELS {
+            MARK.clone_into(text);
+            self.edits.note(place, Op::Mask, "depth", MALFORMED);
+            return true;
         }
         let (mut inner, lossy) = match json::parse(text.as_bytes()) {
             Ok(inner) => (inner, false),
