@@ -3,7 +3,7 @@
 //! [`Redacted`] has no public constructor. The ledger, the logs and the streams take free-form content in no other form,
 //! so that writing something unredacted does not compile. A [`Redactor`] is an ordered list of steps; each takes
 //! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
-//! shape (`values`), and by assignment in free text (`assign`); what was found in one place of a record is then scrubbed
+//! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
 //! from every other (`scrub`).
 //!
 //! A step that cannot do its work withholds the content. Nothing here knows what a record is for, who reads it, or how
@@ -11,6 +11,7 @@
 
 mod assign;
 mod edit;
+mod looks;
 mod names;
 mod scrub;
 mod values;

@@ -15,6 +15,7 @@ use regex::Regex;
 
 use super::assign;
 use super::edit::MARK;
+use super::looks;
 use super::names;
 
 /// Part of a text that is a secret.
@@ -277,8 +278,8 @@ impl Guard {
     fn passes(self, secret: &str) -> bool {
         match self {
             Self::None => true,
-            Self::Random => assign::looks_random(secret),
-            Self::Literal => !assign::is_placeholder(secret),
+            Self::Random => looks::looks_random(secret),
+            Self::Literal => !looks::is_placeholder(secret),
             Self::UserPassword => user_password(secret).is_some(),
             Self::Dense => {
                 let has = |test: fn(&u8) -> bool| secret.as_bytes().iter().any(test);

@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use super::assign;
 use super::edit::{Edits, MARK, Op, Place};
+use super::looks;
 use super::names::{self, Sensitivity};
 use super::scrub::Secrets;
 use super::values::{self, Values};
@@ -210,9 +210,9 @@ impl Walk<'_> {
             Value::Null | Value::Bool(_) => return true,
             Value::String(text) if text.is_empty() || text == MARK => return true,
             Value::String(text) => match sensitivity {
-                Sensitivity::NotPath => !text.starts_with(['/', '~', '.', '$']) && !text.contains(":\\"),
-                Sensitivity::Random => assign::looks_random(text),
-                Sensitivity::Text => !assign::is_common(text),
+                Sensitivity::NotPath => !looks::is_path(text),
+                Sensitivity::Random => looks::looks_random(text),
+                Sensitivity::Text => !looks::is_common(text),
                 // How a browser's `fetch` is told whether to send any.
                 Sensitivity::Counted => !matches!(text.as_str(), "include" | "omit" | "same-origin"),
                 Sensitivity::Full => true,
@@ -243,7 +243,7 @@ impl Walk<'_> {
                         self.secrets.add(text.get(finding.range).unwrap_or_default());
                     }
                     if let Some((scheme, rest)) = text.trim().split_once(' ')
-                        && assign::is_scheme(scheme)
+                        && looks::is_scheme(scheme)
                     {
                         self.secrets.add(rest);
                         if let Some(password) = values::user_password(rest.trim()) {
@@ -252,7 +252,7 @@ impl Walk<'_> {
                     }
                     for pair in text.split("; ").filter(|_| text.contains('=')) {
                         let crumb = pair.split_once('=').map_or("", |(_, crumb)| crumb);
-                        if assign::looks_random(crumb) {
+                        if looks::looks_random(crumb) {
                             self.secrets.add(crumb);
                         }
                     }
@@ -265,7 +265,7 @@ impl Walk<'_> {
                 Value::Array(items) => pending.extend(items),
                 Value::Object(object) => {
                     for (name, member) in object {
-                        if assign::looks_random(&name) {
+                        if looks::looks_random(&name) {
                             self.secrets.add(&name);
                         }
                         pending.push(member);
