@@ -121,8 +121,8 @@ pub(super) fn is_placeholder(value: &str) -> bool {
         return true;
     }
     // Code: a call, an index, or a field whose own name is that of a secret.
-    let called = value.ends_with(['(', '[']) || value.contains([')', ']']);
-    if let Some(open) = value.find(['(', '[']).filter(|_| called) {
+    let complete = value.ends_with(['(', '[']) || value.contains([')', ']']);
+    if let Some(open) = value.find(['(', '[']).filter(|_| complete) {
         let callee = value.get(..open).unwrap_or_default();
         if callee.split(['.', ':']).filter(|part| !part.is_empty()).all(name)
             && name(callee.trim_matches(['.', ':']).rsplit(['.', ':']).next().unwrap_or_default())
