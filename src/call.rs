@@ -39,6 +39,18 @@ pub struct Entity {
     pub properties: Object,
 }
 
+impl Entity {
+    /// The same as JSON, without copying the properties.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        let mut object = Object::new();
+        object.insert("type".into(), self.kind.into());
+        object.insert("id".into(), self.id.into());
+        object.insert("properties".into(), Value::Object(self.properties));
+        Value::Object(object)
+    }
+}
+
 /// An action (AuthZEN 1.0 §5.2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Action {
@@ -148,6 +160,9 @@ pub enum Fault {
     /// The MCP method is not one docket knows how to describe to a policy.
     #[error("method `{0}` is not known to docket")]
     UnknownMethod(String),
+    /// The request lacks what its method must name: a tool, a resource, a prompt.
+    #[error("{0}")]
+    Unmappable(String),
     /// A mirrored header (`Mcp-Method`, `Mcp-Name`, `MCP-Protocol-Version`) says something else than the body.
     #[error("{0}")]
     HeaderMismatch(String),
@@ -164,6 +179,7 @@ impl Fault {
             Self::Unreadable(_) => "unreadable",
             Self::Batch => "batch",
             Self::UnknownMethod(_) => "unknown_method",
+            Self::Unmappable(_) => "unmappable",
             Self::HeaderMismatch(_) => "header_mismatch",
             Self::UnknownServer(_) => "unknown_server",
         }

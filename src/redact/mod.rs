@@ -55,6 +55,12 @@ pub struct Record {
 }
 
 impl Redacted<Record> {
+    /// A record without content, for entries whose columns say it all.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self(Record::default())
+    }
+
     /// What was taken away, in the order in which it was.
     #[must_use]
     pub fn edits(&self) -> &[Edit] {

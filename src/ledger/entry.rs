@@ -1,0 +1,363 @@
+//! One entry: its leaf, its parts and the salted commitments that bind them.
+//!
+//! The *leaf* is the RFC 8785 (JCS) form of what can be kept for ever: sequence, kind, ids, time, effect, manifest digest,
+//! and for each free-form part the commitment `base64url(SHA-256(salt || part))`. The *parts* lie beside it and can go
+//! without the leaf changing. An entry is sealed, salts drawn and digests taken, on the caller's thread; the writer adds
+//! the sequence number and nothing else.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use ulid::Ulid;
+
+use crate::call::RequestId;
+use crate::clock::{Clock, rfc3339};
+use crate::decision::{Effect, EvaluationStatus, Outcome};
+use crate::redact::{Record, Redacted};
+
+/// The leaf format this docket writes, member `v` of every leaf.
+pub const LEAF_VERSION: u32 = 1;
+
+/// The free-form parts an entry may have, in the order of the `payloads` columns, of the salts and of the leaf.
+pub const PARTS: [&str; 9] = [
+    "action",
+    "arguments",
+    "context",
+    "determining_policies",
+    "diagnostics",
+    "metadata",
+    "redactions",
+    "resource",
+    "subject",
+];
+
+/// Bytes of salt per part.
+pub const SALT_BYTES: usize = 32;
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// A call was decided.
+    Decision,
+    /// A forwarded call ended.
+    Outcome,
+    /// Somebody failed to authenticate.
+    Auth,
+    /// Somebody read the ledger.
+    Access,
+    /// docket started.
+    Start,
+    /// docket stopped in good order.
+    Stop,
+}
+
+impl Kind {
+    /// The word used on the wire and in the ledger.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Decision => "decision",
+            Self::Outcome => "outcome",
+            Self::Auth => "auth",
+            Self::Access => "access",
+            Self::Start => "start",
+            Self::Stop => "stop",
+        }
+    }
+}
+
+/// What is to be recorded. Free-form content comes only as [`Redacted`].
+pub struct Entry {
+    /// What the entry is about.
+    pub kind: Kind,
+    /// Dotted name of the event, as `tools.call`.
+    pub event_type: Cow<'static, str>,
+    /// Milliseconds since the Unix epoch, UTC.
+    pub time_ms: i64,
+    /// Joins the entries of one call.
+    pub call_id: Option<Ulid>,
+    /// The caller's id for the request, or docket's.
+    pub request_id: Option<RequestId>,
+    /// The tenant the entry belongs to.
+    pub zone: String,
+    /// `enforce` or `monitor`, for calls.
+    pub mode: Option<Mode>,
+    /// The effect, how the evaluation went, and how long it took in microseconds.
+    pub decision: Option<(Effect, EvaluationStatus, u64)>,
+    /// What became of the call, and how long it took in microseconds from arrival to the end of the answer.
+    pub outcome: Option<(Outcome, u64)>,
+    /// Whether the call goes on to an upstream, so that an outcome entry must follow.
+    pub forwarded: bool,
+    /// Digest of the manifest in force.
+    pub manifest_sha: Option<String>,
+    /// The free-form parts: roots named as in [`PARTS`]; `context.arguments` becomes the part `arguments`.
+    pub content: Redacted<Record>,
+}
+
+/// Whether a decision binds the call or only observes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// A refused call does not go on.
+    Enforce,
+    /// A refused call goes on, and is marked.
+    Monitor,
+}
+
+impl Mode {
+    /// The word used on the wire and in the ledger.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Enforce => "enforce",
+            Self::Monitor => "monitor",
+        }
+    }
+}
+
+/// The columns of `payloads` that repeat members of the parts.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PartColumns {
+    pub agent: Option<String>,
+    pub user: Option<String>,
+    pub team: Option<String>,
+    pub server: Option<String>,
+    pub subject_id: Option<String>,
+    pub action_name: Option<String>,
+    pub resource_type: Option<String>,
+    pub resource_id: Option<String>,
+}
+
+/// An entry ready to be written: everything but its sequence number is fixed.
+pub(super) struct Sealed {
+    pub entry_id: String,
+    pub kind: Kind,
+    pub event_type: Cow<'static, str>,
+    pub occurred_at: String,
+    pub call_id: Option<String>,
+    pub request_id: Option<String>,
+    pub zone: String,
+    pub mode: Option<&'static str>,
+    pub decision: Option<(Effect, EvaluationStatus, u64)>,
+    pub outcome: Option<(Outcome, u64)>,
+    pub forwarded: bool,
+    pub manifest_sha: Option<String>,
+    /// In the order of [`PARTS`].
+    pub parts: [Option<String>; PARTS.len()],
+    pub salts: Vec<u8>,
+    pub columns: PartColumns,
+    /// The leaf up to its sequence number, and from there on.
+    leaf: (String, String),
+}
+
+impl Entry {
+    /// Draws salts, takes commitments and lays out the leaf. Hashing happens here, off the writer's thread.
+    pub(super) fn seal(self, clock: &Clock) -> Sealed {
+        let mut roots = self.content.into_inner();
+        let mut parts: [Option<String>; PARTS.len()] = Default::default();
+        let columns = PartColumns::of(&roots);
+        let redactions = (!roots.edits.is_empty()).then(|| serde_json::to_string(&roots.edits));
+        let arguments = roots.roots.iter_mut().find(|(name, _)| *name == "context").and_then(|(_, context)| {
+            context.as_object_mut().and_then(|context| context.remove("arguments"))
+        });
+        for (name, slot) in PARTS.iter().zip(&mut parts) {
+            let text = match *name {
+                "arguments" => arguments.as_ref().map(Value::to_string),
+                "redactions" => redactions.as_ref().and_then(|text| text.as_ref().ok()).cloned(),
+                name => roots.roots.iter().find(|(root, _)| *root == name).map(|(_, value)| value.to_string()),
+            };
+            *slot = text;
+        }
+        let mut salts = vec![0; SALT_BYTES * parts.iter().flatten().count()];
+        (clock.random)(&mut salts);
+        let mut sealed = Sealed {
+            entry_id: clock.ulid_at(self.time_ms).to_string(),
+            kind: self.kind,
+            event_type: self.event_type,
+            occurred_at: rfc3339(self.time_ms),
+            call_id: self.call_id.map(|id| id.to_string()),
+            request_id: self.request_id.map(|id| id.to_string()),
+            zone: self.zone,
+            mode: self.mode.map(Mode::as_str),
+            decision: self.decision,
+            outcome: self.outcome,
+            forwarded: self.forwarded,
+            manifest_sha: self.manifest_sha,
+            parts,
+            salts,
+            columns,
+            leaf: Default::default(),
+        };
+        sealed.leaf = sealed.lay_out();
+        sealed
+    }
+}
+
+impl Sealed {
+    /// The leaf's bytes under the given sequence number.
+    pub fn leaf(&self, seq: i64) -> String {
+        let (head, tail) = &self.leaf;
+        let mut leaf = String::with_capacity(head.len() + tail.len() + 20);
+        leaf.push_str(head);
+        // Writing to a string cannot fail.
+        let _ = write!(leaf, "{seq}");
+        leaf.push_str(tail);
+        leaf
+    }
+
+    /// RFC 8785 wants members in order of their names; a struct whose fields stand in that order, holding strings,
+    /// booleans and small integers only, is canonical as `serde_json` writes it. `seq` sits between two such halves.
+    fn lay_out(&self) -> (String, String) {
+        #[derive(Serialize)]
+        struct Head<'a> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            call_id: Option<&'a str>,
+            commitments: Commitments<'a>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            decision: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            duration_us: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            evaluation_status: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            evaluation_us: Option<u64>,
+            event_type: &'a str,
+            forwarded: bool,
+            id: &'a str,
+            kind: &'static str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            manifest_sha: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            mode: Option<&'static str>,
+            occurred_at: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            outcome: Option<&'static str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
+        }
+        #[derive(Serialize)]
+        struct Tail<'a> {
+            v: u32,
+            zone: &'a str,
+        }
+        let head = Head {
+            call_id: self.call_id.as_deref(),
+            commitments: Commitments { parts: &self.parts, salts: &self.salts },
+            decision: self.decision.map(|(effect, ..)| effect.as_str()),
+            duration_us: self.outcome.map(|(_, duration_us)| duration_us),
+            evaluation_status: self.decision.map(|(_, status, _)| status.as_str()),
+            evaluation_us: self.decision.map(|(.., evaluation_us)| evaluation_us),
+            event_type: &self.event_type,
+            forwarded: self.forwarded,
+            id: &self.entry_id,
+            kind: self.kind.as_str(),
+            manifest_sha: self.manifest_sha.as_deref(),
+            mode: self.mode,
+            occurred_at: &self.occurred_at,
+            outcome: self.outcome.map(|(outcome, _)| outcome.as_str()),
+            request_id: self.request_id.as_deref(),
+        };
+        let tail = Tail { v: LEAF_VERSION, zone: &self.zone };
+        // Neither can fail: both are plain structs of strings and integers.
+        let mut head = serde_json::to_string(&head).unwrap_or_default();
+        let tail = serde_json::to_string(&tail).unwrap_or_default();
+        head.pop();
+        head.push_str(",\"seq\":");
+        (head, format!(",{}", tail.strip_prefix('{').unwrap_or_default()))
+    }
+}
+
+/// The member `commitments` of a leaf: part name → base64url(SHA-256(salt || stored bytes)), without padding.
+struct Commitments<'a> {
+    parts: &'a [Option<String>; PARTS.len()],
+    salts: &'a [u8],
+}
+
+impl Serialize for Commitments<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let present = PARTS.iter().zip(self.parts).filter_map(|(name, part)| Some((name, part.as_deref()?)));
+        let salted = present.zip(self.salts.chunks_exact(SALT_BYTES));
+        serializer.collect_map(salted.map(|((name, part), salt)| (name, commitment(salt, part.as_bytes()))))
+    }
+}
+
+/// `base64url(SHA-256(salt || bytes))`, without padding: what a leaf says of one part.
+#[must_use]
+pub fn commitment(salt: &[u8], bytes: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(salt).chain_update(bytes).finalize();
+    URL_SAFE_NO_PAD.encode(digest)
+}
+
+impl PartColumns {
+    fn of(record: &Record) -> Self {
+        let find = |root: &str, pointer: &str| {
+            let (_, value) = record.roots.iter().find(|(name, _)| *name == root)?;
+            value.pointer(pointer)?.as_str().map(str::to_owned)
+        };
+        Self {
+            agent: find("metadata", "/agent"),
+            user: find("metadata", "/user"),
+            team: find("metadata", "/team"),
+            server: find("metadata", "/server"),
+            subject_id: find("subject", "/id"),
+            action_name: find("action", "/name"),
+            resource_type: find("resource", "/type"),
+            resource_id: find("resource", "/id"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::redact::Redactor;
+    use serde_json::json;
+
+    fn sealed() -> Sealed {
+        let clock = Clock { now_ms: || 0, random: |buffer| buffer.fill(1) };
+        let content = Redactor::builtin().record(vec![
+            ("subject", json!({"type": "identity", "id": "a\u{7}\"é", "properties": {}})),
+            ("context", json!({"arguments": {"n": 1}, "peer": "127.0.0.1:1"})),
+            ("metadata", json!({"agent": "bot", "server": "fs"})),
+        ]);
+        let entry = Entry {
+            kind: Kind::Decision,
+            event_type: "tools.call".into(),
+            time_ms: 1_795_158_000_007,
+            call_id: Some(Ulid::nil()),
+            request_id: RequestId::parse("r-1"),
+            zone: "zone \"é\u{1f600}\"".into(),
+            mode: Some(Mode::Enforce),
+            decision: Some((Effect::Deny, EvaluationStatus::Complete, 31)),
+            outcome: None,
+            forwarded: false,
+            manifest_sha: Some("sha256:00".into()),
+            content,
+        };
+        entry.seal(&clock)
+    }
+
+    #[test]
+    fn a_leaf_is_canonical_json() {
+        let leaf = sealed().leaf(42);
+        let value: Value = serde_json::from_str(&leaf).unwrap();
+        assert_eq!(value["seq"], 42);
+        assert_eq!(leaf, serde_json_canonicalizer::to_string(&value).unwrap());
+    }
+
+    #[test]
+    fn commitments_bind_the_stored_bytes() {
+        let sealed = sealed();
+        let leaf: Value = serde_json::from_str(&sealed.leaf(0)).unwrap();
+        let names: Vec<&String> = leaf["commitments"].as_object().unwrap().keys().collect();
+        assert_eq!(names, ["arguments", "context", "metadata", "subject"]);
+        assert_eq!(sealed.salts.len(), 4 * SALT_BYTES);
+        assert_eq!(leaf["commitments"]["arguments"], commitment(&[1; 32], br#"{"n":1}"#));
+        assert_eq!(leaf["commitments"]["context"], commitment(&[1; 32], br#"{"peer":"127.0.0.1:1"}"#));
+    }
+}

@@ -1,0 +1,284 @@
+//! The ledger: one SQLite file in which every decision is durable before its call goes on.
+//!
+//! [`Ledger`] is a handle that may be cloned freely; one thread behind it owns the write connection. [`Ledger::append`]
+//! returns a [`Receipt`] once the entry is on disk, and only a receipt yields the [`Permit`] that lets a call go on:
+//! *no record, no call* is checked by the compiler. Reading goes through [`Reader`], on connections of its own.
+//!
+//! It knows SQLite and nothing of HTTP, MCP or Rego.
+
+mod entry;
+mod reader;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use ulid::Ulid;
+
+use crate::clock::Clock;
+use crate::decision::Effect;
+use writer::{Job, Writer};
+
+pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
+pub use reader::{Filter, Order, Reader, Stored};
+
+/// Why the ledger could not do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The file cannot be used at all; docket does not start.
+    #[error("ledger `{}` cannot be used: {reason}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        reason: String,
+    },
+    /// The entry could not be made durable; the call must be refused.
+    #[error("the ledger cannot be written: {0}")]
+    Unwritable(String),
+    /// The queue stayed full; the call must be refused, and may be tried again.
+    #[error("the ledger is busy: its queue stayed full for {0} ms")]
+    Busy(u64),
+    /// docket is stopping.
+    #[error("the ledger is closed")]
+    Closed,
+    /// The file could not be read, or holds something docket never writes.
+    #[error("the ledger cannot be read: {0}")]
+    Unreadable(String),
+}
+
+impl LedgerError {
+    fn open(path: &Path, reason: String) -> Self {
+        Self::Open { path: path.to_owned(), reason }
+    }
+}
+
+/// Bounds of the writer's queue.
+#[derive(Clone, Copy, Debug)]
+pub struct Queue {
+    /// Entries waiting at most.
+    pub max_entries: usize,
+    /// How long a caller waits for a place, in milliseconds.
+    pub enqueue_timeout_ms: u64,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self { max_entries: 1_024, enqueue_timeout_ms: 2_000 }
+    }
+}
+
+/// A handle to the writer. Cloning shares the one writer.
+#[derive(Clone)]
+pub struct Ledger {
+    jobs: mpsc::Sender<Job>,
+    queue: Queue,
+    clock: Clock,
+    calls_in_flight: Arc<AtomicUsize>,
+    head: watch::Receiver<i64>,
+    path: Arc<Path>,
+}
+
+impl Ledger {
+    /// Opens or creates the ledger at `path`, takes its lock, brings its schema up to date and starts the writer.
+    ///
+    /// # Errors
+    /// [`LedgerError::Open`] when the file is locked, foreign, newer than this docket, damaged or not writable.
+    pub fn open(path: &Path, queue: Queue, clock: Clock) -> Result<Self, LedgerError> {
+        let lock = schema::Lock::take(path)?;
+        let connection = schema::open_writer(path)?;
+        let identity = schema::file_identity(path)
+            .ok_or_else(|| LedgerError::open(path, "it vanished while it was being opened".into()))?;
+        let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
+        let calls_in_flight = Arc::new(AtomicUsize::new(0));
+        let (jobs, receiver) = mpsc::channel(queue.max_entries.max(1));
+        let writer = Writer {
+            path: path.to_owned(),
+            clock,
+            connection: Some(connection),
+            identity,
+            calls_in_flight: calls_in_flight.clone(),
+            head,
+            _lock: lock,
+        };
+        std::thread::Builder::new()
+            .name("ledger".into())
+            .spawn(move || writer.run(receiver))
+            .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
+        Ok(Self { jobs, queue, clock, calls_in_flight, head: followers, path: path.into() })
+    }
+
+    /// Appends an entry. When this returns the entry is durable.
+    ///
+    /// # Errors
+    /// [`LedgerError::Busy`], [`LedgerError::Unwritable`] or [`LedgerError::Closed`]; nothing was recorded then.
+    pub async fn append(&self, entry: Entry) -> Result<Receipt, LedgerError> {
+        let facts = (entry.call_id, entry.decision.map(|(effect, ..)| effect), entry.mode, entry.forwarded);
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::Append(Box::new(entry.seal(&self.clock)), Some(reply))).await?;
+        let seq = answer.await.map_err(|_| LedgerError::Closed)??;
+        let (call_id, effect, mode, forwarded) = facts;
+        Ok(Receipt { seq, call_id, effect, mode, forwarded })
+    }
+
+    /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next commit.
+    /// Where the queue is full a task waits for a place, so that dropping a body may record its outcome. A note that
+    /// finds no place in time is dropped, and said so in the log: its call is closed as `unknown` on the next start.
+    pub fn note(&self, entry: Entry) {
+        let job = Job::Append(Box::new(entry.seal(&self.clock)), None);
+        let Err(mpsc::error::TrySendError::Full(job)) = self.jobs.try_send(job) else { return };
+        let ledger = self.clone();
+        tokio::spawn(async move {
+            if let Err(error) = ledger.enqueue(job).await {
+                tracing::error!(error = %error, "an entry was not recorded");
+            }
+        });
+    }
+
+    /// Keeps files by the digest of their bytes; what is kept already is left alone.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub async fn keep(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::Keep(files, reply)).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Closes every call an earlier run left without an outcome as `unknown`. To be called before the first call is
+    /// accepted. Answers how many there were.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub async fn close_open_calls(&self) -> Result<i64, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::CloseOpenCalls(reply)).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Commits what is queued and ends the writer.
+    pub async fn close(&self) {
+        let (reply, answer) = oneshot::channel();
+        if self.jobs.send(Job::Stop(reply)).await.is_ok() {
+            // An error means that the writer has ended already.
+            let _ = answer.await;
+        }
+    }
+
+    /// Counts a call as under way until the guard is dropped: the writer waits for company when many are.
+    #[must_use]
+    pub fn arriving(&self) -> Arriving {
+        self.calls_in_flight.fetch_add(1, Ordering::Relaxed);
+        Arriving(self.calls_in_flight.clone())
+    }
+
+    /// Entries waiting for the writer.
+    #[must_use]
+    pub fn queue_length(&self) -> usize {
+        self.jobs.max_capacity() - self.jobs.capacity()
+    }
+
+    /// The newest durable sequence number, as it changes; -1 in an empty ledger.
+    #[must_use]
+    pub fn head(&self) -> watch::Receiver<i64> {
+        self.head.clone()
+    }
+
+    /// Opens connections of its own for reading.
+    #[must_use]
+    pub fn reader(&self) -> Reader {
+        Reader::new(self.path.clone())
+    }
+
+    async fn enqueue(&self, job: Job) -> Result<(), LedgerError> {
+        let job = match self.jobs.try_send(job) {
+            Ok(()) => return Ok(()),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(LedgerError::Closed),
+            Err(mpsc::error::TrySendError::Full(job)) => job,
+        };
+        let timeout_ms = self.queue.enqueue_timeout_ms;
+        match tokio::time::timeout(Duration::from_millis(timeout_ms), self.jobs.send(job)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(LedgerError::Closed),
+            Err(_) => Err(LedgerError::Busy(timeout_ms)),
+        }
+    }
+}
+
+/// A call under way; see [`Ledger::arriving`].
+pub struct Arriving(Arc<AtomicUsize>);
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Proof that an entry is durable. Only the ledger makes one.
+#[derive(Debug)]
+pub struct Receipt {
+    seq: i64,
+    call_id: Option<Ulid>,
+    effect: Option<Effect>,
+    mode: Option<Mode>,
+    forwarded: bool,
+}
+
+impl Receipt {
+    /// The entry's sequence number: its leaf index.
+    #[must_use]
+    pub fn seq(&self) -> i64 {
+        self.seq
+    }
+
+    /// The permit to forward, if the recorded decision allows the call.
+    #[must_use]
+    pub fn permit(self) -> Option<Permit> {
+        (self.forwarded && self.effect == Some(Effect::Allow)).then_some(Permit { call_id: self.call_id })
+    }
+}
+
+/// The right to forward one request. There are three ways to one, and each has a name.
+#[derive(Debug)]
+pub struct Permit {
+    call_id: Option<Ulid>,
+}
+
+/// The requests that pass without a decision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plumbing {
+    /// MCP `ping`.
+    Ping,
+    /// A JSON-RPC notification.
+    Notification,
+    /// A client's answer to a request of the server's (sampling, elicitation, roots).
+    Response,
+    /// The DELETE that ends a session.
+    EndSession,
+    /// The GET stream of server messages.
+    Stream,
+}
+
+impl Permit {
+    /// The permit of a call whose decision was recorded in mode `monitor`: it goes on whatever was decided.
+    #[must_use]
+    pub fn monitored(receipt: Receipt) -> Option<Self> {
+        (receipt.forwarded && receipt.mode == Some(Mode::Monitor)).then_some(Self { call_id: receipt.call_id })
+    }
+
+    /// The permit of a request that no policy is asked about.
+    #[must_use]
+    pub fn plumbing(_method: Plumbing) -> Self {
+        Self { call_id: None }
+    }
+
+    /// The call this permit belongs to; plumbing has none.
+    #[must_use]
+    pub fn call_id(&self) -> Option<Ulid> {
+        self.call_id
+    }
+}

@@ -1,0 +1,316 @@
+//! Reading the ledger: filtered lists, newest first, each entry in its documented shape.
+//!
+//! A reader never waits for the writer: it has read-only connections of its own, opened as needed and kept. Every call
+//! here blocks; asynchronous callers go through `spawn_blocking`.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use ulid::Ulid;
+
+use super::{LedgerError, schema};
+
+/// Idle connections kept for the next query.
+const MAX_IDLE_CONNECTIONS: usize = 4;
+
+/// Entries one query answers at most.
+pub const MAX_LIMIT: u32 = 1_000;
+
+/// Reads one ledger file. Cloning shares the idle connections.
+#[derive(Clone)]
+pub struct Reader {
+    path: Arc<Path>,
+    idle: Arc<Mutex<Vec<Connection>>>,
+}
+
+/// Which way a list runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Newest first.
+    #[default]
+    Newest,
+    /// Oldest first.
+    Oldest,
+}
+
+/// Which entries to list. Everything set must hold.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// The caller's request id.
+    pub request_id: Option<String>,
+    /// `decision`, `outcome`, …
+    pub kind: Option<String>,
+    /// `allow`, `deny` or `require_approval`.
+    pub decision: Option<String>,
+    /// Not before this time, in milliseconds since the Unix epoch.
+    pub since_ms: Option<i64>,
+    /// Only sequence numbers above this.
+    pub after_seq: Option<i64>,
+    /// Only sequence numbers below this.
+    pub before_seq: Option<i64>,
+    /// Leave out this many of the first.
+    pub skip: u32,
+    /// At most this many.
+    pub limit: Option<u32>,
+    /// Which way.
+    pub order: Order,
+}
+
+/// One entry as it is shown. A decision has its outcome and duration joined in. Members whose payload was erased are
+/// `null`.
+#[derive(Debug, Serialize)]
+pub struct Stored {
+    /// ULID of the entry.
+    pub id: String,
+    /// Leaf index.
+    pub seq: i64,
+    /// ULID that joins the entries of one call.
+    pub call_id: Option<String>,
+    /// `decision`, `outcome`, …
+    pub kind: String,
+    /// Dotted name of the event.
+    pub event_type: String,
+    /// RFC 3339, UTC, milliseconds.
+    pub occurred_at: String,
+    /// The caller's id for the request, or docket's.
+    pub request_id: Option<String>,
+    /// `enforce` or `monitor`.
+    pub mode: Option<String>,
+    /// The tenant.
+    pub zone: String,
+    /// Who acted, as policies saw it.
+    pub subject: Option<Box<RawValue>>,
+    /// The authenticated agent.
+    pub agent: Option<String>,
+    /// The person it acts for.
+    pub user: Option<String>,
+    /// That person's team.
+    pub team: Option<String>,
+    /// Address and port the request came from.
+    pub peer: Option<String>,
+    /// The caller's `User-Agent`.
+    pub user_agent: Option<String>,
+    /// The configured server the call was for.
+    pub server: Option<String>,
+    /// What was to be done.
+    pub action: Option<String>,
+    /// What it was to be done to.
+    pub resource: Option<Box<RawValue>>,
+    /// The configured classification of the tool.
+    pub classification: Option<String>,
+    /// `allow`, `deny` or `require_approval`.
+    pub decision: Option<String>,
+    /// `complete`, `error` or `timeout`.
+    pub evaluation_status: Option<String>,
+    /// What became of the call; `null` until it is known, and for calls that were not forwarded.
+    pub outcome: Option<String>,
+    /// From arrival to the end of the answer, in microseconds.
+    pub duration_us: Option<i64>,
+    /// Time spent in policies, in microseconds.
+    pub evaluation_us: Option<i64>,
+    /// The set that was in force.
+    pub policy_set: Option<StoredPolicySet>,
+    /// The policies that produced the effect.
+    pub determining_policies: Option<Box<RawValue>>,
+    /// What the winning rules said.
+    pub diagnostics: Option<Box<RawValue>>,
+    /// Everything else, redacted: `context` holds what the policy saw as `input.context`.
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+    /// What redaction took away.
+    pub redactions: Box<RawValue>,
+}
+
+/// Names the policy set of an entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct StoredPolicySet {
+    /// The set's name.
+    pub id: Option<String>,
+    /// The author's revision.
+    pub revision: Option<String>,
+    /// Digest of its manifest.
+    pub manifest_sha: String,
+}
+
+const SELECT: &str = "SELECT l.seq, l.id, l.call_id, l.kind, l.event_type, l.occurred_at, l.request_id, l.mode, l.zone, \
+     l.decision, l.evaluation_status, l.evaluation_us, l.outcome, l.duration_us, l.manifest_sha, \
+     p.subject, p.agent, p.user, p.team, p.server, p.action_name, p.resource, p.determining_policies, p.diagnostics, \
+     p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes \
+     FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \
+     LEFT JOIN leaves o ON l.kind = 'decision' AND l.forwarded AND o.call_id = l.call_id AND o.kind = 'outcome' \
+     LEFT JOIN digests m ON m.digest = l.manifest_sha";
+
+impl Reader {
+    /// Reads the ledger at `path`; connections are opened when first needed.
+    #[must_use]
+    pub fn new(path: Arc<Path>) -> Self {
+        Self { path, idle: Arc::default() }
+    }
+
+    /// The entries that match, at most [`MAX_LIMIT`].
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the file cannot be opened or read.
+    pub fn entries(&self, filter: &Filter) -> Result<Vec<Stored>, LedgerError> {
+        let (clauses, values) = filter.clauses();
+        let direction = if filter.order == Order::Oldest { "ASC" } else { "DESC" };
+        let limit = filter.limit.unwrap_or(100).min(MAX_LIMIT);
+        let sql = format!("{SELECT}{clauses} ORDER BY l.seq {direction} LIMIT {limit} OFFSET {}", filter.skip);
+        self.with(|connection| {
+            let mut statement = connection.prepare_cached(&sql)?;
+            let rows = statement.query_and_then(params_from_iter(values.iter()), Stored::from_row)?;
+            rows.collect::<Result<Vec<_>, _>>()
+        })
+    }
+
+    /// How many entries match, whatever the limit.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn count(&self, filter: &Filter) -> Result<i64, LedgerError> {
+        let (clauses, values) = filter.clauses();
+        let sql = format!("SELECT count(*) FROM leaves l{clauses}");
+        self.with(|connection| {
+            connection.prepare_cached(&sql)?.query_row(params_from_iter(values.iter()), |row| row.get(0))
+        })
+    }
+
+    /// The bytes kept under a digest (`sha256:…`).
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn digest(&self, digest: &str) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.with(|connection| {
+            connection
+                .prepare_cached("SELECT bytes FROM digests WHERE digest = ?")?
+                .query_row([digest], |row| row.get(0))
+                .optional()
+        })
+    }
+
+    /// Runs one query on a connection from the pool. A connection that failed is not kept.
+    fn with<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, LedgerError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.path)?,
+        };
+        let answer = query(&connection).map_err(|error| LedgerError::Unreadable(schema::explain(&error)))?;
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MAX_IDLE_CONNECTIONS {
+            idle.push(connection);
+        }
+        Ok(answer)
+    }
+}
+
+impl Filter {
+    fn clauses(&self) -> (String, Vec<Box<dyn ToSql>>) {
+        let mut clauses = Vec::new();
+        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
+        let mut text = |clause: &'static str, value: Option<String>| {
+            if let Some(value) = value {
+                clauses.push(clause);
+                values.push(Box::new(value));
+            }
+        };
+        text("l.request_id = ?", self.request_id.clone());
+        text("l.kind = ?", self.kind.clone());
+        text("l.decision = ?", self.decision.clone());
+        // Ids are ULIDs of the entry's time, and have an index: they serve as the index on time.
+        let earliest = |ms: i64| Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0).to_string();
+        text("l.id >= ?", self.since_ms.map(earliest));
+        for (clause, seq) in [("l.seq > ?", self.after_seq), ("l.seq < ?", self.before_seq)] {
+            if let Some(seq) = seq {
+                clauses.push(clause);
+                values.push(Box::new(seq));
+            }
+        }
+        let joined = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
+        (joined, values)
+    }
+}
+
+impl Stored {
+    fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let raw = |column: usize| -> rusqlite::Result<Option<Box<RawValue>>> {
+            row.get::<_, Option<String>>(column)?.map(|text| RawValue::from_string(text).map_err(damaged)).transpose()
+        };
+        let object = |column: usize| -> rusqlite::Result<crate::json::Object> {
+            let text = row.get::<_, Option<String>>(column)?;
+            text.map_or(Ok(crate::json::Object::new()), |text| serde_json::from_str(&text).map_err(damaged))
+        };
+        let mut metadata = object(26)?;
+        let mut take = |name: &str| match metadata.remove(name) {
+            Some(serde_json::Value::String(text)) => Some(text),
+            _ => None,
+        };
+        let (peer, user_agent, classification) = (take("peer"), take("user_agent"), take("classification"));
+        for name in ["agent", "user", "team", "server"] {
+            metadata.remove(name);
+        }
+        let mut context = object(25)?;
+        if let Some(arguments) = row.get::<_, Option<String>>(24)? {
+            context.insert("arguments".into(), serde_json::from_str(&arguments).map_err(damaged)?);
+        }
+        if !context.is_empty() {
+            metadata.insert("context".into(), serde_json::Value::Object(context));
+        }
+        let manifest_sha: Option<String> = row.get(14)?;
+        let manifest: Option<Vec<u8>> = row.get(30)?;
+        Ok(Self {
+            seq: row.get(0)?,
+            id: row.get(1)?,
+            call_id: row.get(2)?,
+            kind: row.get(3)?,
+            event_type: row.get(4)?,
+            occurred_at: row.get(5)?,
+            request_id: row.get(6)?,
+            mode: row.get(7)?,
+            zone: row.get(8)?,
+            subject: raw(15)?,
+            agent: row.get(16)?,
+            user: row.get(17)?,
+            team: row.get(18)?,
+            peer,
+            user_agent,
+            server: row.get(19)?,
+            action: row.get(20)?,
+            resource: raw(21)?,
+            classification,
+            decision: row.get(9)?,
+            evaluation_status: row.get(10)?,
+            outcome: row.get::<_, Option<String>>(12)?.or(row.get(28)?),
+            duration_us: row.get::<_, Option<i64>>(13)?.or(row.get(29)?),
+            evaluation_us: row.get(11)?,
+            policy_set: manifest_sha.map(|sha| StoredPolicySet::of(sha, manifest.as_deref())),
+            determining_policies: raw(22)?,
+            diagnostics: raw(23)?,
+            metadata,
+            redactions: match raw(27)? {
+                Some(redactions) => redactions,
+                None => RawValue::from_string("[]".into()).map_err(damaged)?,
+            },
+        })
+    }
+}
+
+impl StoredPolicySet {
+    fn of(manifest_sha: String, manifest: Option<&[u8]>) -> Self {
+        #[derive(serde::Deserialize)]
+        struct Named {
+            id: Option<String>,
+            revision: Option<String>,
+        }
+        let named = manifest.and_then(|bytes| serde_json::from_slice::<Named>(bytes).ok());
+        let (id, revision) = named.map_or((None, None), |named| (named.id, named.revision));
+        Self { id, revision, manifest_sha }
+    }
+}
+
+/// A stored part that is not the JSON docket wrote.
+fn damaged(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+}

@@ -1,0 +1,139 @@
+//! The file: how it is locked, opened, migrated and prepared.
+//!
+//! One docket owns a ledger. The lock is on a file beside the database, so that readers and the `sqlite3` shell are never
+//! kept out. Migrations are append-only SQL files; a file written by a newer docket is refused, not guessed at.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::LedgerError;
+
+/// `PRAGMA application_id`: "dckt".
+const APPLICATION_ID: i64 = 0x6463_6b74;
+
+/// Every landed step, in order; step n brings the file to `user_version` n.
+const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+
+/// How long a statement waits for a lock that a `sqlite3` shell may hold, in milliseconds.
+const BUSY_TIMEOUT_MS: u64 = 2_000;
+
+/// Pages in the write-ahead log before it is copied into the database: rarely enough to keep commits short.
+const AUTOCHECKPOINT_PAGES: u32 = 4_000;
+
+/// Holds `<ledger>.lock` for as long as it lives.
+pub(super) struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    pub fn take(ledger: &Path) -> Result<Self, LedgerError> {
+        let mut name = ledger.as_os_str().to_owned();
+        name.push(".lock");
+        let path = PathBuf::from(name);
+        let open = |error: std::io::Error| LedgerError::open(ledger, format!("cannot lock `{}`: {error}", path.display()));
+        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(open)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(TryLockError::WouldBlock) => Err(LedgerError::open(
+                ledger,
+                "another docket is writing to it; stop that one, or give this one a `ledger.path` of its own".into(),
+            )),
+            Err(TryLockError::Error(error)) => Err(open(error)),
+        }
+    }
+}
+
+/// Opens the ledger for writing, bringing it to the newest schema first.
+pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
+    let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
+    let connection = Connection::open(path).map_err(fail)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(fail)?;
+    if connection.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
+        return Err(LedgerError::open(path, "it is read-only; docket must be able to write to it".into()));
+    }
+    check_version(&connection, path)?;
+    connection
+        .execute_batch(&format!(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+             PRAGMA secure_delete = ON; PRAGMA temp_store = MEMORY; PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT_PAGES};"
+        ))
+        .map_err(fail)?;
+    migrate(&connection).map_err(fail)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    Ok(connection)
+}
+
+/// Opens the ledger for reading only.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
+    let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
+    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(fail)?;
+    let version = check_version(&connection, path)?;
+    if version < STEPS.len() {
+        return Err(LedgerError::open(path, format!("its schema is version {version}; `docket serve` brings it up to date")));
+    }
+    Ok(connection)
+}
+
+/// Device and inode of the file at `path`, to notice that it was moved away or replaced.
+pub(super) fn file_identity(path: &Path) -> Option<(u64, u64)> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+/// Refuses what is not a ledger, or one from a newer docket; answers the schema version otherwise.
+fn check_version(connection: &Connection, path: &Path) -> Result<usize, LedgerError> {
+    let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
+    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fail);
+    let version = usize::try_from(pragma("user_version")?).unwrap_or(usize::MAX);
+    let foreign = match pragma("application_id")? {
+        APPLICATION_ID => false,
+        0 => connection
+            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+            .map_err(fail)?
+            != 0,
+        _ => true,
+    };
+    if foreign {
+        return Err(LedgerError::open(path, "it is an SQLite database, but not a docket ledger".into()));
+    }
+    if version > STEPS.len() {
+        let newest = STEPS.len();
+        return Err(LedgerError::open(
+            path,
+            format!("its schema is version {version} and this docket knows up to {newest}; use a newer docket"),
+        ));
+    }
+    Ok(version)
+}
+
+fn migrate(connection: &Connection) -> rusqlite::Result<()> {
+    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    for (step, sql) in STEPS.iter().enumerate().skip(version) {
+        let number = step + 1;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {sql} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number}; COMMIT;"
+        ))?;
+    }
+    Ok(())
+}
+
+/// SQLite's error in words an operator can act on.
+pub(super) fn explain(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::NotADatabase) => "it is not an SQLite database, or its first page is damaged".into(),
+        Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            format!("another program has locked it ({error}); end that program's transaction")
+        }
+        Some(ErrorCode::CannotOpen) => "it cannot be opened; check that its folder exists and is writable".into(),
+        Some(ErrorCode::ReadOnly) => "it is read-only; docket must be able to write to it and to its folder".into(),
+        Some(ErrorCode::DiskFull) => "the disk is full".into(),
+        Some(ErrorCode::DatabaseCorrupt) => format!("it is damaged ({error})"),
+        _ => error.to_string(),
+    }
+}
