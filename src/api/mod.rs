@@ -1,0 +1,4 @@
+//! The decision API of the data plane and the audit API of the admin plane.
+
+pub mod audit;
+pub mod authzen;

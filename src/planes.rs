@@ -1,0 +1,212 @@
+//! The two planes: which path leads to which face, and who may take it.
+//!
+//! The *data plane* is the agents': the proxy and the decision API. The *admin plane* is people's: the audit API and the
+//! metrics. They have listeners of their own, so that an agent can never reach the ledger.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http::header::{ALLOW, HOST, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::Incoming;
+use serde_json::json;
+use tokio::sync::watch;
+
+use crate::api::{audit, authzen};
+use crate::config::Plane;
+use crate::gate::Gate;
+use crate::identity::{AdminToken, Agents, Rejection};
+use crate::ledger::{Kind, Reader};
+use crate::proxy::Proxy;
+use crate::web::{self, Body, Face, Problem, Visit};
+
+/// The agents' side.
+pub struct DataPlane {
+    /// The MCP proxy, with the gate behind it.
+    pub proxy: Arc<Proxy>,
+    /// Who may call.
+    pub agents: Agents,
+    /// Where it listens and what it answers to.
+    pub plane: Plane,
+    /// Turns true when docket is about to stop.
+    pub stopping: watch::Receiver<bool>,
+}
+
+/// The people's side.
+pub struct AdminPlane {
+    /// The gate, for the ledger and the metrics.
+    pub gate: Arc<Gate>,
+    /// Reads the ledger.
+    pub reader: Reader,
+    /// Who may look.
+    pub token: AdminToken,
+    /// Where it listens and what it answers to.
+    pub plane: Plane,
+    /// Turns true when docket is about to stop.
+    pub stopping: watch::Receiver<bool>,
+}
+
+impl Face for DataPlane {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let gate = &self.proxy.gate;
+        let visit = Visit::new(gate, request.headers(), peer);
+        let request_id = visit.request_id.clone();
+        let response = match request.uri().path() {
+            path @ ("/healthz" | "/readyz") => health(path, gate, &self.stopping),
+            _ => match self.admit(gate, request.headers(), &visit) {
+                Ok(caller) => self.route(request, caller, visit).await,
+                Err(refused) => *refused,
+            },
+        };
+        web::with_request_id(response, &request_id)
+    }
+
+    fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
+        note_unreadable(&self.proxy.gate, peer, error);
+    }
+}
+
+impl DataPlane {
+    fn admit(
+        &self,
+        gate: &Arc<Gate>,
+        headers: &HeaderMap,
+        visit: &Visit,
+    ) -> Result<Arc<crate::call::Caller>, Box<Response<Body>>> {
+        web::guard(&self.plane, "data", headers).map_err(|error| forbidden(gate, visit, error))?;
+        self.agents.identify(headers).map_err(|rejection| unauthorized(gate, visit, rejection))
+    }
+
+    async fn route(
+        &self,
+        request: Request<Incoming>,
+        caller: Arc<crate::call::Caller>,
+        visit: Visit,
+    ) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        if let Some(server) = path.strip_prefix("/mcp/") {
+            return self.proxy.answer(request, server, caller, visit).await;
+        }
+        match (request.method(), path.as_str()) {
+            (&Method::POST, "/access/v1/evaluation" | "/access/v1/evaluations") => {
+                let gate = &self.proxy.gate;
+                match web::receive(request.into_body(), &self.proxy.limits).await {
+                    Ok(body) if path.ends_with('s') => authzen::evaluations(gate, &body, caller, visit).await,
+                    Ok(body) => authzen::evaluation(gate, &body, caller, visit).await,
+                    Err(error) => {
+                        let event = visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
+                        gate.note_refusal(event);
+                        Problem::new(error.status(), "invalid-request", "Body not received", error.to_string(), &visit)
+                            .response()
+                    }
+                }
+            }
+            (&Method::GET, "/.well-known/authzen-configuration") => {
+                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+                authzen::configuration(host)
+            }
+            (_, "/access/v1/evaluation" | "/access/v1/evaluations") => method_not_allowed("POST", &visit),
+            _ => Problem::not_found(
+                format!("there is nothing at `{path}`; agents use `/mcp/SERVER` and `/access/v1/evaluation`"),
+                &visit,
+            )
+            .response(),
+        }
+    }
+}
+
+impl Face for AdminPlane {
+    async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let visit = Visit::new(&self.gate, request.headers(), peer);
+        let request_id = visit.request_id.clone();
+        let response = match request.uri().path() {
+            path @ ("/healthz" | "/readyz") => health(path, &self.gate, &self.stopping),
+            _ => match self.admit(request.headers(), &visit) {
+                Ok(()) => self.route(&request, &visit).await,
+                Err(refused) => *refused,
+            },
+        };
+        web::with_request_id(response, &request_id)
+    }
+
+    fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
+        note_unreadable(&self.gate, peer, error);
+    }
+}
+
+impl AdminPlane {
+    fn admit(&self, headers: &HeaderMap, visit: &Visit) -> Result<(), Box<Response<Body>>> {
+        web::guard(&self.plane, "admin", headers).map_err(|error| forbidden(&self.gate, visit, error))?;
+        self.token.admit(headers).map_err(|rejection| unauthorized(&self.gate, visit, rejection))
+    }
+
+    async fn route(&self, request: &Request<Incoming>, visit: &Visit) -> Response<Body> {
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if request.method() != Method::GET {
+            return method_not_allowed("GET", visit);
+        }
+        if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
+            return audit::explain(&self.gate, &self.reader, request_id, visit).await;
+        }
+        match path {
+            "/metrics" => {
+                let mut response =
+                    web::text_response(StatusCode::OK, self.gate.metrics.render(self.gate.ledger.queue_length()));
+                let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(http::header::CONTENT_TYPE, format);
+                response
+            }
+            "/v1/audit" => audit::list(&self.gate, &self.reader, query, visit).await,
+            "/v1/audit/stream" => {
+                let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
+                audit::stream(&self.gate, &self.reader, query, last, self.stopping.clone(), visit).await
+            }
+            _ => Problem::not_found(
+                format!("there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID` and `/metrics`"),
+                visit,
+            )
+            .response(),
+        }
+    }
+}
+
+/// `/healthz`: the process answers. `/readyz`: it also takes calls.
+fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response<Body> {
+    let policies = gate.policies.load();
+    let set = policies.reference();
+    if path == "/healthz" {
+        return web::json_response(StatusCode::OK, &json!({"status": "ok"}));
+    }
+    if !*stopping.borrow() {
+        web::json_response(StatusCode::OK, &json!({"status": "ready", "manifest_sha": set.manifest_sha}))
+    } else {
+        web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "stopping"}))
+    }
+}
+
+fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
+    let detail = format!("only {allowed} is answered here");
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail, visit);
+    let mut response = problem.response();
+    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+    response
+}
+
+fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
+    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
+    let title = "Not authenticated";
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
+    let mut response = problem.response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docket\""));
+    Box::new(response)
+}
+
+fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Box<Response<Body>> {
+    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", "foreign_host_or_origin", error.clone()));
+    Box::new(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "Foreign host or origin", error, visit).response())
+}
+
+fn note_unreadable(gate: &Arc<Gate>, peer: SocketAddr, error: String) {
+    let visit = Visit::new(gate, &HeaderMap::new(), peer);
+    gate.note_refusal(visit.refused(Kind::Decision, "request.unreadable", "not_http", error));
+}
