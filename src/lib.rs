@@ -1,6 +1,59 @@
-//! docket.
+//! docket: a policy sidecar for AI agents.
+//!
+//! Every tool call an agent makes passes through docket. Rego policies decide it, the decision is durable in a
+//! tamper-evident ledger before the call goes on, and anyone entitled can ask why afterwards.
+//!
+//! # Reading order
+//! [`gate`] is one request on one screen; read it first. Then [`call`] and [`decision`], the words it speaks;
+//! [`policy`], [`redact`] and [`ledger`], the engines it drives; [`proxy`] and [`api`], the faces it is reached through.
+//!
+//! # Invariants
+//! - **No record, no call.** [`upstream::Upstream::forward`] consumes a [`ledger::Permit`], and only a durable
+//!   [`ledger::Receipt`] yields one. An unrecorded forward does not compile.
+//! - **Nothing unredacted is written.** [`ledger::Entry`] takes free-form content as [`redact::Redacted`] only, and only
+//!   [`redact`] makes one.
+//! - **Failures are values.** What cannot be read or described becomes a [`call::Fault`] and takes the same line as any
+//!   call: denied, recorded, answered.
+//! - **Deciding is pure.** Time and randomness come in through [`clock::Clock`] and [`call::Moment`], so that a recorded
+//!   call decides the same way years later.
+//! - **One owner.** The write connection belongs to the writer thread, the policy set to the gate, each body to its
+//!   connection. Others hold handles.
+//!
+//! # Levels
+//! Imports point to a lower level only; `tests/tidy.rs` reads this table and the `use` lines.
+//!
+//! | level | modules | what they are |
+//! | --- | --- | --- |
+//! | 0 | `json`, `digest`, `clock`, `call`, `decision`, `flood` | words: pure, no I/O |
+//! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
+//! | 2 | `gate` | the spine: the straight line of one call |
+//! | 3 | `config` | settings, validated once |
+//! | 4 | `web` | what both planes share |
+//! | 5 | `proxy`, `api` | faces |
+//! | 6 | `planes` | which path leads to which face, and who may take it |
+//! | 7 | `cli` | wiring: one file per command |
+//!
+//! Engines do not know each other, with two declared exceptions: the ledger takes [`redact::Redacted`], and the upstream
+//! takes [`ledger::Permit`].
+
 #![warn(clippy::pedantic)]
+
+pub mod api;
 pub mod call;
+pub mod cli;
+pub mod clock;
+pub mod config;
 pub mod decision;
+pub mod digest;
+pub mod flood;
+pub mod gate;
+pub mod identity;
 pub mod json;
+pub mod ledger;
+pub mod metrics;
+pub mod planes;
+pub mod policy;
+pub mod proxy;
 pub mod redact;
+pub mod upstream;
+pub mod web;

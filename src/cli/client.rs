@@ -1,0 +1,109 @@
+//! What the client commands read from: the admin plane of a running docket, or a ledger file.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, bail};
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, HOST};
+use http::{Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use super::Remote;
+use crate::config::{Flags, Raw};
+
+/// How long docket may take to answer a query, in milliseconds.
+const TIMEOUT_MS: u64 = 30_000;
+
+/// A docket to ask.
+pub struct Client {
+    base: Uri,
+    token: String,
+}
+
+impl Client {
+    /// Finds address and token: flags and environment first, else the configuration.
+    pub fn new(remote: &Remote) -> anyhow::Result<Self> {
+        let configured = || -> anyhow::Result<_> {
+            Raw::read(remote.config.as_deref(), &Flags::default())?.validate().map_err(Into::into)
+        };
+        let base = match &remote.url {
+            Some(url) => url.clone(),
+            None => format!("http://{}", configured()?.admin.listen),
+        };
+        let token = match &remote.token {
+            Some(token) => token.clone(),
+            None => {
+                let file = configured()?.token_file;
+                let text = std::fs::read_to_string(&file).with_context(|| {
+                    format!("cannot read the admin token from `{}`; pass --token or set DOCKET_TOKEN", file.display())
+                })?;
+                text.trim().to_owned()
+            }
+        };
+        let base: Uri = base.parse().with_context(|| format!("`{base}` is not a URL"))?;
+        if base.scheme_str() != Some("http") {
+            bail!("`{base}` is not an http:// URL; the admin plane speaks plain HTTP, on loopback");
+        }
+        Ok(Self { base, token })
+    }
+
+    /// Asks for a path and reads the JSON answer; `None` for 404.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
+        let response = self.open(path, &[]).await?;
+        let status = response.status();
+        let body = response.into_body().collect();
+        let body = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), body).await.context("docket took too long")??;
+        let value: Value = serde_json::from_slice(&body.to_bytes()).context("docket's answer is not JSON")?;
+        match status {
+            StatusCode::OK => Ok(Some(value)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => bail!("{}", value.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer")),
+        }
+    }
+
+    /// Opens a response whose body is read as it comes.
+    pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Incoming>> {
+        let authority = self.base.authority().context("the URL names no host")?;
+        let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
+        let connect = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(&address));
+        let stream = connect.await.map_err(|_| anyhow!("timed out")).and_then(|stream| Ok(stream?)).with_context(|| {
+            format!("cannot reach docket at {address}; is `docket serve` running? `--ledger FILE` reads a file offline")
+        })?;
+        let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        let prefix = self.base.path().trim_end_matches('/');
+        let mut request = Request::get(format!("{prefix}{path}"))
+            .header(HOST, authority.as_str())
+            .header(AUTHORIZATION, format!("Bearer {}", self.token))
+            .body(Empty::new())?;
+        for (name, value) in headers {
+            request.headers_mut().insert(http::HeaderName::try_from(*name)?, value.parse()?);
+        }
+        let response = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), sender.send_request(request));
+        response.await.context("docket took too long")?.context("docket did not answer")
+    }
+}
+
+/// Percent-encodes one path segment or query value.
+pub fn encode(text: &str) -> String {
+    use std::fmt::Write as _;
+    text.bytes().fold(String::new(), |mut encoded, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+        encoded
+    })
+}
+
+/// A runtime for a command that asks one thing.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start the runtime")
+}

@@ -1,0 +1,72 @@
+//! `docket explain REQUEST_ID`: effect and reason first, then the detail.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::client::{Client, encode, runtime};
+use super::{EXIT_NOT_FOUND, Remote, render};
+use crate::api::audit;
+use crate::ledger::Reader;
+
+/// Arguments of `docket explain`.
+#[derive(Debug, Args)]
+pub struct Explain {
+    /// The request id: from `X-Request-Id`, a refusal's text, or `docket tail`.
+    request_id: String,
+    /// Print the explanation as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+impl Explain {
+    /// Runs the command.
+    ///
+    /// # Errors
+    /// docket cannot be reached, or the ledger cannot be read.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let explanation = match &self.remote.ledger {
+            Some(file) => {
+                let reader = Reader::new(file.as_path().into());
+                audit::explanation(&reader, &self.request_id)?.map(serde_json::to_value).transpose()?
+            }
+            None => {
+                let client = Client::new(&self.remote)?;
+                runtime()?.block_on(client.get(&format!("/v1/explain/{}", encode(&self.request_id))))?
+            }
+        };
+        let Some(explanation) = explanation else {
+            eprintln!("docket: no entry has request id `{}`; `docket tail` lists the newest ones", self.request_id);
+            return Ok(ExitCode::from(EXIT_NOT_FOUND));
+        };
+        let mut out = std::io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", serde_json::to_string_pretty(&explanation)?)?;
+        } else {
+            write!(out, "{}", text(&explanation))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// The explanation as an engineer reads it at 3 a.m.
+fn text(explanation: &Value) -> String {
+    let paint = render::Paint::stdout();
+    let list = |value: &Value, member: &str| value.get(member).and_then(Value::as_array).cloned().unwrap_or_default();
+    let (entries, why) = (list(explanation, "entries"), list(explanation, "why"));
+    let mut blocks = Vec::new();
+    for entry in &entries {
+        let kind = render::field(entry, "kind");
+        if kind == "decision" {
+            let reason = why.iter().find(|why| why.get("call_id") == entry.get("call_id"));
+            blocks.push(render::decision(entry, reason, &paint));
+        } else if kind != "outcome" {
+            blocks.push(render::other(entry));
+        }
+    }
+    blocks.join("\n")
+}

@@ -1,0 +1,95 @@
+//! The command line: one file per command.
+//!
+//! Data goes to stdout, talk to stderr. Exit codes are stable: 0 for success, 1 where a command found what it looks
+//! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
+
+mod check;
+mod client;
+mod config;
+mod explain;
+mod render;
+mod serve;
+mod starter;
+mod tail;
+mod token;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use serve::{Running, start, system_clock};
+
+/// A command found mistakes.
+pub const EXIT_FINDINGS: u8 = 1;
+/// A command could not run.
+pub const EXIT_FAILED: u8 = 2;
+/// What was asked for does not exist.
+pub const EXIT_NOT_FOUND: u8 = 3;
+
+/// A policy sidecar for AI agents: every tool call decided by Rego, recorded before it goes on, explained on demand.
+///
+/// Exit codes: 0 success, 1 mistakes were found, 2 could not run, 3 does not exist.
+#[derive(Debug, Parser)]
+#[command(name = "docket", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the sidecar: the proxy and decision API for agents, the audit API for people.
+    Serve(serve::Serve),
+    /// Check a policy set: errors with file, line and column, and what would be right.
+    Check(check::Check),
+    /// Explain a request: what was decided, by which policy in which version, and why.
+    Explain(explain::Explain),
+    /// List the newest decisions, and follow new ones.
+    Tail(tail::Tail),
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(config::Config),
+    /// Work with agents' tokens.
+    #[command(subcommand)]
+    Token(token::Token),
+}
+
+/// Where the client commands find the ledger.
+#[derive(Clone, Debug, Args)]
+pub struct Remote {
+    /// The admin plane of a running docket [default: the configured one, http://127.0.0.1:7411].
+    #[arg(long, env = "DOCKET_URL", value_name = "URL")]
+    url: Option<String>,
+    /// The admin token [default: the configuration's token file].
+    #[arg(long, env = "DOCKET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// Read a ledger file instead of asking a running docket.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "token"])]
+    ledger: Option<PathBuf>,
+    /// The configuration to take address and token file from [default: ./docket.toml if present].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs one command and answers its exit code.
+#[must_use]
+pub fn run(cli: Cli) -> ExitCode {
+    let result = match cli.command {
+        Command::Serve(serve) => serve.run(),
+        Command::Check(check) => check.run(),
+        Command::Explain(explain) => explain.run(),
+        Command::Tail(tail) => tail.run(),
+        Command::Config(config) => config.run(),
+        Command::Token(token) => token.run(),
+    };
+    result.unwrap_or_else(|error| {
+        // A pipe whose reader has gone is no failure worth words: `docket tail | head` ends here.
+        let broken_pipe = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
+        if error.chain().any(|cause| cause.downcast_ref().is_some_and(broken_pipe)) {
+            return ExitCode::SUCCESS;
+        }
+        eprintln!("docket: {error:#}");
+        ExitCode::from(EXIT_FAILED)
+    })
+}

@@ -1,0 +1,318 @@
+//! `docket serve`: the wiring. Reads clocks and signals so that nothing else has to.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow};
+use arc_swap::ArcSwap;
+use clap::Args;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tracing_subscriber::EnvFilter;
+
+use super::starter;
+use crate::clock::Clock;
+use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy};
+use crate::flood::Flood;
+use crate::gate::Gate;
+use crate::identity::{AdminToken, Agents};
+use crate::ledger::{Entry, Kind, Ledger, Queue};
+use crate::metrics::Metrics;
+use crate::planes::{AdminPlane, DataPlane};
+use crate::policy::{Limits, PolicySet, Source};
+use crate::proxy::Proxy;
+use crate::redact::Redactor;
+use crate::upstream::Upstream;
+use crate::web;
+
+/// Stack of a worker thread: evaluation recurses as deep as policies nest.
+const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Arguments of `docket serve`.
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The configuration file [default: ./docket.toml if present].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where agents call; `data.listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    data_listen: Option<String>,
+    /// Where people ask; `admin.listen`.
+    #[arg(long, value_name = "ADDRESS")]
+    admin_listen: Option<String>,
+    /// The ledger file; `ledger.path`.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The policy set; `policy.path`.
+    #[arg(long, value_name = "PATH")]
+    policy: Option<PathBuf>,
+}
+
+impl Serve {
+    /// Runs docket until it is told to stop.
+    ///
+    /// # Errors
+    /// The configuration, the policies, the ledger or an address cannot be used.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let flags = Flags {
+            data_listen: self.data_listen,
+            admin_listen: self.admin_listen,
+            ledger: self.ledger,
+            policy: self.policy,
+        };
+        let config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
+        trace(&config.log)?;
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .enable_all()
+            .thread_stack_size(WORKER_STACK_BYTES)
+            .build()
+            .context("cannot start the runtime")?;
+        runtime.block_on(async {
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            let mut terminate = signal(SignalKind::terminate())?;
+            let running = start(config, system_clock()).await?;
+            running.announce()?;
+            let name = tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" };
+            tracing::info!(signal = name, "stopping");
+            running.stop().await;
+            Ok(ExitCode::SUCCESS)
+        })
+    }
+}
+
+/// The machine's clock and entropy.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "the wiring is where the clock is read")]
+pub fn system_clock() -> Clock {
+    Clock {
+        now_ms: || jiff::Timestamp::now().as_millisecond(),
+        random: |buffer| {
+            if let Err(error) = getrandom::fill(buffer) {
+                // Predictable salts and ids would break what the ledger promises.
+                eprintln!("docket: the system has no entropy: {error}");
+                std::process::abort();
+            }
+        },
+    }
+}
+
+/// A docket at work.
+pub struct Running {
+    /// Where agents call.
+    pub data: SocketAddr,
+    /// Where people ask.
+    pub admin: SocketAddr,
+    /// Digest of the manifest in force.
+    pub manifest_sha: String,
+    /// Where the admin token lies.
+    pub token_file: PathBuf,
+    servers: Vec<String>,
+    policies: String,
+    gate: Arc<Gate>,
+    stop: watch::Sender<bool>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts docket: from when this returns it takes calls.
+///
+/// # Errors
+/// The policies, the ledger, the admin token or an address cannot be used.
+pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
+    let (policies, described) = load_policies(&config.policy)?;
+    let bind = async |section: &str, address: SocketAddr| {
+        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
+    };
+    let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
+    let queue = Queue {
+        max_entries: config.ledger.max_queue_entries,
+        enqueue_timeout_ms: config.ledger.enqueue_timeout_ms,
+    };
+    let ledger = Ledger::open(&config.ledger.path, queue, clock)?;
+    let token = AdminToken::load_or_mint(&config.token_file, &clock)
+        .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
+    let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
+    let gate = Arc::new(Gate {
+        policies: ArcSwap::from_pointee(policies),
+        redactor: Redactor::builtin(),
+        ledger,
+        metrics: Metrics::new()?,
+        clock,
+        flood: Mutex::new(Flood::default()),
+    });
+    record_start(&gate).await?;
+    let (stop, stopping) = watch::channel(false);
+    let proxy = Arc::new(Proxy {
+        gate: gate.clone(),
+        upstream: Upstream::new(needs_tls).context("the system's certificate authorities cannot be read")?,
+        servers: config.servers.clone(),
+        limits: config.limits,
+        stopping: stopping.clone(),
+    });
+    let (data_address, admin_address) = (data.local_addr()?, admin.local_addr()?);
+    let accept_anonymous = data_address.ip().is_loopback();
+    let data_plane = DataPlane {
+        proxy,
+        agents: Agents::new(config.agents, accept_anonymous),
+        plane: config.data,
+        stopping: stopping.clone(),
+    };
+    let admin_plane = AdminPlane {
+        gate: gate.clone(),
+        reader: gate.ledger.reader(),
+        token,
+        plane: config.admin,
+        stopping: stopping.clone(),
+    };
+    let manifest_sha = gate.policies.load().reference().manifest_sha.clone();
+    Ok(Running {
+        data: data_address,
+        admin: admin_address,
+        manifest_sha,
+        token_file: config.token_file,
+        servers: config.servers.into_keys().collect(),
+        policies: described,
+        tasks: vec![
+            tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
+            tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
+            tokio::spawn(keep_house(gate.clone(), stopping)),
+        ],
+        gate,
+        stop,
+    })
+}
+
+impl Running {
+    /// The gate, for what is built on a running docket.
+    #[must_use]
+    pub fn gate(&self) -> &Arc<Gate> {
+        &self.gate
+    }
+
+    /// Stops accepting, finishes calls under way within the bound, commits the last entries.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        for task in self.tasks {
+            if let Err(error) = task.await {
+                tracing::error!(error = %error, "a task ended badly");
+            }
+        }
+        self.gate.turn_flood();
+        if let Err(error) = self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await {
+            tracing::error!(error = %error, "the stop was not recorded");
+        }
+        self.gate.ledger.close().await;
+    }
+
+    /// Says where it listens: one JSON line on stdout, or words on a terminal.
+    fn announce(&self) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        if !out.is_terminal() {
+            let line = json!({
+                "event": "ready", "data": self.data, "admin": self.admin, "manifest_sha": self.manifest_sha,
+            });
+            writeln!(out, "{line}")?;
+            return out.flush();
+        }
+        let server = self.servers.first().map_or("SERVER", String::as_str);
+        writeln!(out, "docket is ready")?;
+        writeln!(out, "  agents call   http://{}  (MCP at /mcp/NAME, AuthZEN at /access/v1/evaluation)", self.data)?;
+        writeln!(out, "  people ask    http://{}  (`docket tail`, `docket explain REQUEST_ID`)", self.admin)?;
+        writeln!(out, "  policies      {}", self.policies)?;
+        writeln!(out, "  manifest      {}", self.manifest_sha)?;
+        writeln!(out, "  admin token   {}", self.token_file.display())?;
+        if self.servers.is_empty() {
+            writeln!(out, "  no server is configured; add one to docket.toml:")?;
+            writeln!(out, "    [servers.everything]\n    url = \"http://127.0.0.1:3001/mcp\"")?;
+        }
+        writeln!(out, "  paste into an MCP client's configuration:")?;
+        writeln!(
+            out,
+            "    {{\"mcpServers\": {{\"{server}\": {{\"type\": \"http\", \"url\": \"http://{}/mcp/{server}\"}}}}}}",
+            self.data
+        )?;
+        out.flush()
+    }
+}
+
+/// Records the start with the policies in force, and closes what an earlier run left open.
+async fn record_start(gate: &Arc<Gate>) -> anyhow::Result<()> {
+    let policies = gate.policies.load_full();
+    let manifest = (policies.reference().manifest_sha.clone(), policies.manifest().to_vec());
+    let files = policies.files().map(|(_, digest, bytes)| (digest.to_owned(), bytes.to_vec()));
+    gate.ledger.keep(files.chain([manifest]).collect()).await?;
+    gate.ledger.append(life_entry(gate, Kind::Start, "docket.started")).await?;
+    let closed = gate.ledger.close_open_calls().await?;
+    if closed > 0 {
+        tracing::warn!(calls = closed, "an earlier run left calls without an outcome; recorded as unknown");
+    }
+    Ok(())
+}
+
+fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
+    let metadata = json!({"version": env!("CARGO_PKG_VERSION")});
+    Entry {
+        kind,
+        event_type: event_type.into(),
+        time_ms: (gate.clock.now_ms)(),
+        call_id: None,
+        request_id: None,
+        zone: "default".into(),
+        mode: None,
+        decision: None,
+        outcome: None,
+        forwarded: false,
+        manifest_sha: Some(gate.policies.load().reference().manifest_sha.clone()),
+        content: gate.redactor.record(vec![("metadata", metadata)]),
+    }
+}
+
+/// What has to happen now and then, until docket stops.
+async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(1)) => gate.turn_flood(),
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
+}
+
+/// The configured policy set, or the built-in one where the default folder is absent; and a description of it.
+fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
+    let built_in = config.path == Path::new("policies") && !config.path.exists();
+    let (source, described) = if built_in {
+        (starter::source(), "the built-in starter set (there is no `policies` folder here)".to_owned())
+    } else {
+        (Source::read(&config.path)?, config.path.display().to_string())
+    };
+    let limits = Limits { timeout: Duration::from_millis(config.timeout_ms), ..Limits::default() };
+    let policies = PolicySet::compile(source, limits).map_err(|findings| {
+        let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        anyhow!("the policies in {described} do not compile\n{}", listed.join("\n"))
+    })?;
+    for warning in policies.warnings() {
+        tracing::warn!("{warning}");
+    }
+    Ok((policies, described))
+}
+
+/// Logs go to stderr: pretty on a terminal, JSON otherwise.
+fn trace(config: &RawLog) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(&config.level).with_context(|| {
+        format!("`log.level`: `{}` is not a level (error, warn, info, debug) or a filter of them", config.level)
+    })?;
+    let pretty = match config.format {
+        LogFormat::Auto => std::io::stderr().is_terminal(),
+        LogFormat::Pretty => true,
+        LogFormat::Json => false,
+    };
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let result = if pretty { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
+    result.map_err(|error| anyhow!("cannot start logging: {error}"))
+}
