@@ -257,20 +257,36 @@ fn default_enabled() -> bool {
 pub struct ConfigError(pub Vec<String>);
 
 /// Settings given as flags; they win over the environment, which wins over the file.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Flags {
     /// `--data-listen`
-    #[serde(rename = "data.listen", skip_serializing_if = "Option::is_none")]
     pub data_listen: Option<String>,
     /// `--admin-listen`
-    #[serde(rename = "admin.listen", skip_serializing_if = "Option::is_none")]
     pub admin_listen: Option<String>,
     /// `--ledger`
-    #[serde(rename = "ledger.path", skip_serializing_if = "Option::is_none")]
     pub ledger: Option<PathBuf>,
     /// `--policy`
-    #[serde(rename = "policy.path", skip_serializing_if = "Option::is_none")]
     pub policy: Option<PathBuf>,
+}
+
+impl Flags {
+    /// The flags that were given, in the shape of the file.
+    fn overlay(&self) -> BTreeMap<&'static str, BTreeMap<&'static str, String>> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        let given = [
+            ("data", "listen", self.data_listen.clone()),
+            ("admin", "listen", self.admin_listen.clone()),
+            ("ledger", "path", path(&self.ledger)),
+            ("policy", "path", path(&self.policy)),
+        ];
+        let mut overlay: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (section, key, value) in given {
+            if let Some(value) = value {
+                overlay.entry(section).or_default().insert(key, value);
+            }
+        }
+        overlay
+    }
 }
 
 impl Raw {
@@ -284,17 +300,10 @@ impl Raw {
         if file.is_some() && !path.is_file() {
             return Err(ConfigError(vec![format!("configuration file `{}` does not exist", path.display())]));
         }
-        let mut figment = Figment::from(Serialized::defaults(Self::default()))
+        let figment = Figment::from(Serialized::defaults(Self::default()))
             .merge(Toml::file_exact(path))
-            .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"));
-        let paths = [("ledger.path", &flags.ledger), ("policy.path", &flags.policy)];
-        let texts = [("data.listen", &flags.data_listen), ("admin.listen", &flags.admin_listen)];
-        for (key, path) in paths {
-            figment = path.as_ref().map_or(figment.clone(), |path| figment.merge(Serialized::default(key, path)));
-        }
-        for (key, text) in texts {
-            figment = text.as_ref().map_or(figment.clone(), |text| figment.merge(Serialized::default(key, text)));
-        }
+            .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
+            .merge(Serialized::defaults(flags.overlay()));
         figment.extract().map_err(|error| ConfigError(error.into_iter().map(|error| explain(&error)).collect()))
     }
 
@@ -422,7 +431,8 @@ impl Plane {
         let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         let by_address = bare.parse::<IpAddr>().is_ok_and(|ip| {
-            ip.is_loopback() || ip == self.listen.ip() || (self.listen.ip().is_unspecified() && !self.listen.ip().is_loopback())
+            // A name can be rebound to this address, an address cannot: behind 0.0.0.0 any address is one of ours.
+            ip.is_loopback() || ip == self.listen.ip() || self.listen.ip().is_unspecified()
         });
         by_address
             || name.eq_ignore_ascii_case("localhost")
