@@ -1,0 +1,308 @@
+//! Deciding one call: which policies apply, what each says, and what follows from it.
+//!
+//! Nothing here fails. A policy that fails, panics or takes too long is a deny that says so.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, LimitError, Value};
+use serde_json::{Value as Json, json};
+
+use super::builtins;
+use super::finding::{Finding, Located};
+use super::set::{Entry, Policy, PolicySet};
+use super::value;
+use crate::call::{Action, Call, Caller, Entity, Moment};
+use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
+use crate::json::Object;
+
+/// Steps between two looks at the clock: costs about 2 %.
+const CLOCK_EVERY: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64) {
+    Some(steps) => steps,
+    None => std::num::NonZeroU32::MIN,
+};
+/// Bytes all elements of one `deny`, `require_approval` or `allow` may have when written out.
+const MAX_RESULT_BYTES: usize = 1024 * 1024;
+
+/// What one effect of one policy came to.
+enum Said {
+    No,
+    Yes(Vec<Diagnostic>),
+    Failed(Diagnostic, EvaluationStatus),
+}
+
+impl PolicySet {
+    /// Decides a call. Evaluates `deny` of every policy the call is a target of, then `require_approval`, then `allow`,
+    /// and stops as soon as the effect is settled. Never panics; a failing policy denies.
+    #[must_use]
+    pub fn decide(&self, call: &Call, moment: &Moment) -> Decision {
+        let started = Instant::now();
+        let mut run = Run {
+            set: self,
+            input: value::from_call(call),
+            deadline: started + self.limits.timeout,
+            engines: Vec::with_capacity(self.policies.len()),
+            determining: Vec::new(),
+            diagnostics: Vec::new(),
+            status: EvaluationStatus::Complete,
+        };
+        run.engines
+            .extend(self.policies.iter().filter(|policy| policy.targets.include(call)).map(|p| (p, None)));
+        let effect = builtins::during(moment, || run.combine()).unwrap_or_else(|| {
+            run.diagnostics.push(default_deny(call));
+            Effect::Deny
+        });
+        let Run { determining, diagnostics, status, .. } = run;
+        Decision {
+            effect,
+            status,
+            determining,
+            diagnostics,
+            evaluation_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            policy_set: Arc::clone(&self.reference),
+        }
+    }
+
+    /// Warns where no policy would let a client connect, or see what there is, with the ordinary anonymous caller.
+    pub(super) fn missing_lists(&self) -> Vec<Finding> {
+        let denied = |method: &&str| {
+            let subject = Caller::anonymous().subject();
+            let action = Action { name: (*method).to_owned(), properties: Object::new() };
+            let properties = Object::from_iter([("server".to_owned(), Json::from("probe"))]);
+            let resource = Entity { kind: "mcp_server".into(), id: "probe".into(), properties };
+            let mut context = Object::new();
+            context.insert("arguments".into(), json!({}));
+            context.insert("agent".into(), subject.id.clone().into());
+            context.insert("protocol".into(), "mcp/2025-11-25".into());
+            let moment = Moment { call_id: ulid::Ulid::nil(), time_ns: 0 };
+            let decision = self.decide(&Call { subject, action, resource, context }, &moment);
+            decision.effect == Effect::Deny && decision.determining.is_empty()
+        };
+        let finding = |method| {
+            let message = format!(
+                "no policy allows `{method}` to an ordinary caller; without it a client cannot {}: write `allow if input.action.name == \"{method}\"`",
+                if method == "initialize" { "connect" } else { "see any tool" },
+            );
+            Finding::file("unreachable", "", message).warning()
+        };
+        ["initialize", "tools/list"].into_iter().filter(denied).map(finding).collect()
+    }
+}
+
+/// The state of one decision.
+struct Run<'a> {
+    set: &'a PolicySet,
+    input: Value,
+    deadline: Instant,
+    /// The policies the call is a target of, with their engines once there was something to ask.
+    engines: Vec<(&'a Policy, Option<Engine>)>,
+    determining: Vec<Determining>,
+    diagnostics: Vec<Diagnostic>,
+    status: EvaluationStatus,
+}
+
+impl Run<'_> {
+    /// The effect, or `None` where no policy has one.
+    fn combine(&mut self) -> Option<Effect> {
+        for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
+            self.ask_all(effect);
+            if self.status != EvaluationStatus::Complete {
+                // Only denies stand beside a failure: what argued for anything else did not win.
+                if effect != Effect::Deny {
+                    self.determining.clear();
+                    self.diagnostics.retain(|diagnostic| diagnostic.effect == Effect::Deny);
+                }
+                return Some(Effect::Deny);
+            }
+            if !self.determining.is_empty() {
+                return Some(effect);
+            }
+        }
+        None
+    }
+
+    fn ask_all(&mut self, effect: Effect) {
+        for (policy, engine) in &mut self.engines {
+            let Some(entry) = policy.entries.iter().find(|entry| entry.effect == effect) else { continue };
+            let left = self.deadline.saturating_duration_since(Instant::now());
+            let said = if left.is_zero() {
+                timed_out(policy, entry, self.set.limits.timeout)
+            } else {
+                ask(policy, entry, engine, &self.input, left, self.set.limits.timeout)
+            };
+            match said {
+                Said::No => {}
+                Said::Yes(diagnostics) => {
+                    self.diagnostics.extend(diagnostics);
+                    self.determining.push(Determining {
+                        policy_id: Arc::clone(&policy.id),
+                        policy_version: Arc::clone(&policy.version),
+                        title: policy.title.clone(),
+                        decision: effect,
+                    });
+                }
+                Said::Failed(diagnostic, status) => {
+                    self.diagnostics.push(diagnostic);
+                    self.status = status;
+                    if status == EvaluationStatus::Timeout {
+                        // No time is left for the others either.
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn ask(
+    policy: &Policy,
+    entry: &Entry,
+    engine: &mut Option<Engine>,
+    input: &Value,
+    left: Duration,
+    limit: Duration,
+) -> Said {
+    let evaluated = catch_unwind(AssertUnwindSafe(|| {
+        let engine = engine.get_or_insert_with(|| {
+            let mut engine = policy.engine.clone();
+            engine.set_input(input.clone());
+            engine
+        });
+        engine.set_execution_timer_config(ExecutionTimerConfig { limit: left, check_interval: CLOCK_EVERY });
+        engine.eval_rule(entry.path.clone())
+    }));
+    match evaluated {
+        Ok(Ok(value)) => read(policy, entry, &value),
+        Ok(Err(error)) => {
+            let text = error.to_string();
+            let timer = match error.downcast_ref::<LimitError>() {
+                Some(LimitError::TimeLimitExceeded { .. }) => true,
+                // Inside a function regorus keeps only the text of an error.
+                _ => text.contains("execution exceeded time limit"),
+            };
+            if timer {
+                return timed_out(policy, entry, limit);
+            }
+            let located = Located::read(&text);
+            failed(policy, entry, &located)
+        }
+        Err(_) => {
+            // What the panic left behind is not to be asked again.
+            *engine = None;
+            let message = "the policy engine panicked while evaluating this rule".to_owned();
+            failed(policy, entry, &Located { place: None, message })
+        }
+    }
+}
+
+fn failed(policy: &Policy, entry: &Entry, located: &Located) -> Said {
+    let place = located.place.as_ref();
+    let (file, line, column) =
+        place.map_or((&entry.file, entry.line, entry.column), |p| (&p.file, p.line, p.column));
+    let diagnostic = Diagnostic {
+        policy_id: Some(Arc::clone(&policy.id)),
+        effect: Effect::Deny,
+        rule: Some("policy_error".into()),
+        message: Some(format!("policy `{}` failed: {}", policy.id, located.message)),
+        data: Some(json!({"file": file, "line": line, "column": column})),
+    };
+    Said::Failed(diagnostic, EvaluationStatus::Error)
+}
+
+fn timed_out(policy: &Policy, entry: &Entry, limit: Duration) -> Said {
+    let diagnostic = Diagnostic {
+        policy_id: Some(Arc::clone(&policy.id)),
+        effect: Effect::Deny,
+        rule: Some("timeout".into()),
+        message: Some(format!("policy `{}` was not done within {} ms", policy.id, limit.as_millis())),
+        data: Some(json!({"file": entry.file, "line": entry.line, "column": entry.column})),
+    };
+    Said::Failed(diagnostic, EvaluationStatus::Timeout)
+}
+
+/// What a rule's value means (DESIGN §5).
+fn read(policy: &Policy, entry: &Entry, value: &Value) -> Said {
+    match value {
+        Value::Undefined | Value::Bool(false) => Said::No,
+        Value::Bool(true) => Said::Yes(vec![Diagnostic {
+            policy_id: Some(Arc::clone(&policy.id)),
+            effect: entry.effect,
+            rule: entry.rule.clone(),
+            message: None,
+            data: None,
+        }]),
+        Value::Set(items) if items.is_empty() => Said::No,
+        Value::Set(items) => {
+            let mut budget = MAX_RESULT_BYTES;
+            if !builtins::spend(value, &mut budget) {
+                let message = format!("`{}` says more than {MAX_RESULT_BYTES} bytes", entry.path);
+                return failed(policy, entry, &Located { place: None, message });
+            }
+            Said::Yes(items.iter_sorted().map(|item| diagnostic(policy, entry.effect, item)).collect())
+        }
+        other => {
+            let message = format!(
+                "`{}` is a value of type {}; it must be `true`, `false` or a set",
+                entry.path,
+                value::type_name(other)
+            );
+            failed(policy, entry, &Located { place: None, message })
+        }
+    }
+}
+
+/// One element of an effect's set: an object with `rule`, `message` (or Conftest's `msg`) and `data`, or a message.
+/// What has neither shape is kept as data, and so are an object's other fields where it has no `data`.
+fn diagnostic(policy: &Policy, effect: Effect, item: &Value) -> Diagnostic {
+    let mut found =
+        Diagnostic { policy_id: Some(Arc::clone(&policy.id)), effect, rule: None, message: None, data: None };
+    let Value::Object(_) = item else {
+        match item {
+            Value::String(message) => found.message = Some(message.to_string()),
+            other => found.data = Some(value::to_json(other)),
+        }
+        return found;
+    };
+    let Json::Object(mut fields) = value::to_json(item) else { return found };
+    let take = |fields: &mut Object, key: &str| match fields.remove(key) {
+        Some(Json::String(text)) => Some(text),
+        Some(other) => {
+            fields.insert(key.to_owned(), other);
+            None
+        }
+        None => None,
+    };
+    found.rule = take(&mut fields, "rule");
+    found.message = take(&mut fields, "message").or_else(|| take(&mut fields, "msg"));
+    found.data = match fields.remove("data") {
+        Some(data) if fields.is_empty() => Some(data),
+        Some(data) => {
+            fields.insert("data".into(), data);
+            Some(Json::Object(fields))
+        }
+        None if fields.is_empty() => None,
+        None => Some(Json::Object(fields)),
+    };
+    found
+}
+
+fn default_deny(call: &Call) -> Diagnostic {
+    /// Names come from the caller, and may be long.
+    const MAX_NAME_CHARS: usize = 120;
+    let short = |text: &str| text.chars().take(MAX_NAME_CHARS).collect::<String>();
+    let message = format!(
+        "no policy allows `{}` of {} `{}`",
+        short(&call.action.name),
+        short(&call.resource.kind),
+        short(&call.resource.id)
+    );
+    Diagnostic {
+        policy_id: None,
+        effect: Effect::Deny,
+        rule: Some("default_deny".into()),
+        message: Some(message),
+        data: None,
+    }
+}
