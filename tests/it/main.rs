@@ -1,0 +1,19 @@
+//! docket through its front door: real requests against a real docket with a real ledger, which is verified each time.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop where it is"
+)]
+
+mod audit;
+mod bad_input;
+mod command_line;
+mod crash;
+mod decision_api;
+mod disk;
+mod harness;
+mod mcp;
+#[path = "../../examples/quickstart/server.rs"]
+mod server;
