@@ -105,7 +105,12 @@ pub(super) fn is_policy(path: &str) -> bool {
 }
 
 pub(super) fn is_rego(path: &str) -> bool {
-    path.ends_with(".rego")
+    extension(path) == Some("rego")
+}
+
+/// What follows the last dot. As OPA does, upper case is another extension.
+pub(super) fn extension(path: &str) -> Option<&str> {
+    path.rsplit('/').next()?.rsplit_once('.').map(|(_, extension)| extension)
 }
 
 pub(super) fn is_test(path: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use regorus::Value;
 
-use super::bundle::{SourceFile, is_data};
+use super::bundle::{SourceFile, extension, is_data};
 use super::finding::Finding;
 use super::module::written;
 use super::value;
@@ -91,7 +91,7 @@ fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
 
 fn parse(file: &SourceFile) -> Result<Value, Finding> {
     let failed = |message: String| Finding::file("data", &file.path, message);
-    if file.path.ends_with(".json") {
+    if extension(&file.path) == Some("json") {
         return match json::parse(&file.bytes) {
             Ok(json) => Ok(value::from_json(&json)),
             Err(error) => {

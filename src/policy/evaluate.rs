@@ -50,7 +50,7 @@ impl PolicySet {
         };
         run.engines
             .extend(self.policies.iter().filter(|policy| policy.targets.include(call)).map(|p| (p, None)));
-        let effect = builtins::during(moment, || run.combine()).unwrap_or_else(|| {
+        let effect = builtins::during(moment, run.deadline, || run.combine()).unwrap_or_else(|| {
             run.diagnostics.push(default_deny(call));
             Effect::Deny
         });
@@ -180,7 +180,7 @@ fn ask(
             let timer = match error.downcast_ref::<LimitError>() {
                 Some(LimitError::TimeLimitExceeded { .. }) => true,
                 // Inside a function regorus keeps only the text of an error.
-                _ => text.contains("execution exceeded time limit"),
+                _ => text.contains(builtins::TIME_IS_UP),
             };
             if timer {
                 return timed_out(policy, entry, limit);

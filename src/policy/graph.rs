@@ -252,15 +252,15 @@ impl Graph {
                 }
                 let Used::Call { args, statement, .. } = &used.what else { continue };
                 let arity = match callee {
-                    Callee::Node(at) => match self.nodes.get(at).and_then(|node| node.arity) {
-                        Some(arity) => arity,
-                        None => {
+                    Callee::Node(at) => {
+                        let Some(arity) = self.nodes.get(at).and_then(|node| node.arity) else {
                             let message =
                                 format!("`{name}` is a rule, not a function; refer to it without `(…)`");
                             findings.push(Finding::at("unknown_function", &used.span, message));
                             continue;
-                        }
-                    },
+                        };
+                        arity
+                    }
                     Callee::Builtin(arity) => usize::from(arity),
                     Callee::Print | Callee::Refused(_) => continue,
                     Callee::Unknown => {

@@ -8,8 +8,10 @@ use super::finding::Finding;
 use super::metadata::{self, Metadata};
 use super::scan::scan;
 
-/// Brackets open at once. regorus needs twice the time for each further level: at this depth still milliseconds.
-const MAX_NESTING: usize = 16;
+/// Brackets open at once.
+const MAX_NESTING: usize = 24;
+/// Sum over all brackets of two to the power of their depth: what regorus' parser needs for them.
+const MAX_NESTING_EFFORT: u64 = 1 << 20;
 /// Depth of one expression's tree. `1 + 1 + …` is a tree as deep as it is long, and regorus walks trees recursively.
 const MAX_TREE_DEPTH: usize = 100;
 /// Size of one `.rego` file, as regorus bounds it too.
@@ -38,9 +40,11 @@ impl Module {
         let text = std::str::from_utf8(bytes)
             .map_err(|error| one(Finding::file("encoding", path, format!("file is not UTF-8: {error}"))))?;
         let scan = scan(text);
-        if scan.nesting > MAX_NESTING {
-            let message =
-                format!("brackets are nested {} deep; at most {MAX_NESTING} are allowed", scan.nesting);
+        if scan.nesting > MAX_NESTING || scan.effort > MAX_NESTING_EFFORT {
+            let message = format!(
+                "brackets are nested too deep ({} levels) or too often; move parts to rules of their own or to `data.json`",
+                scan.nesting
+            );
             let mut finding = Finding::file("too_deep", path, message);
             (finding.line, finding.column) = scan.deepest;
             return Err(one(finding));
@@ -121,7 +125,7 @@ pub(super) fn constant_prefix(expr: &Expr) -> Option<(Vec<String>, bool)> {
             Expr::RefBrack { refr, index, .. } => {
                 links.push(match index.as_ref() {
                     Expr::String { value, .. } | Expr::RawString { value, .. } => {
-                        value.as_string().ok().map(|text| text.to_string())
+                        value.as_string().ok().map(ToString::to_string)
                     }
                     _ => None,
                 });
@@ -275,7 +279,9 @@ impl<'a> Node<'a> {
                     match &stmt.literal {
                         ast::Literal::SomeVars { .. } => {}
                         ast::Literal::SomeIn { key, value, collection, .. } => {
-                            key.iter().for_each(|key| visit(Node::Expr(key)));
+                            if let Some(key) = key {
+                                visit(Node::Expr(key));
+                            }
                             visit(Node::Expr(value));
                             visit(Node::Expr(collection));
                         }
@@ -314,11 +320,20 @@ mod tests {
             |text: &str| super::super::deep::run(|| Module::parse("p.rego", text.as_bytes())).unwrap();
         let code = |text: &str| parse(text).map_err(|findings| findings[0].code).unwrap_err();
         assert_eq!(code(&format!("package p\nx := {}", "[".repeat(100_000))), "too_deep");
-        assert_eq!(code(&format!("package p\nx := 1{}", "+\n1".repeat(300_000))), "too_deep");
+        assert_eq!(
+            code(&format!("package p\nx := 1{}", format!("\n{}", "+1".repeat(500)).repeat(1_000))),
+            "too_deep"
+        );
         assert_eq!(code(&format!("package p\nx := \"{}\"", "y".repeat(1_000_000))), "syntax");
         assert_eq!(code(&format!("package p\n{}", "\n".repeat(2_000_000))), "too_large");
         assert_eq!(code("package p\nx := 1 +"), "syntax");
+        assert_eq!(
+            code(&format!("package p\nx := [\n{}]", "[[[[[[[[[[[[[[]]]]]]]]]]]]]],\n".repeat(1_000))),
+            "too_deep"
+        );
         let deep = format!("package p\nx := {}1{}", "[".repeat(16), "]".repeat(16));
+        let started = std::time::Instant::now();
         assert!(parse(&deep).is_ok());
+        assert!(started.elapsed().as_secs() < 5, "{:?}", started.elapsed());
     }
 }

@@ -25,15 +25,19 @@ thread_local! {
 
 /// Whether `text` matches `pattern` anywhere.
 pub(super) fn regex_match(pattern: &str, text: &str) -> Result<bool, String> {
-    let regex = cached(&REGEXES, pattern, || {
+    Ok(regex(pattern)?.is_match(text))
+}
+
+/// A compiled regex, from the cache.
+pub(super) fn regex(pattern: &str) -> Result<Rc<Regex>, String> {
+    cached(&REGEXES, pattern, || {
         RegexBuilder::new(pattern).size_limit(MAX_REGEX_BYTES).build().map_err(|error| match error {
             regex::Error::CompiledTooBig(_) => {
                 format!("regex exceeds {MAX_REGEX_BYTES} bytes when compiled; use a smaller one")
             }
             _ => "invalid regex".to_owned(),
         })
-    })?;
-    Ok(regex.is_match(text))
+    })
 }
 
 /// `glob.match`: `None` means that nothing delimits, an empty list means `.`; `*` stops at delimiters, `**` does not.

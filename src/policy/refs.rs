@@ -73,21 +73,23 @@ fn definition(module: usize, rule: &Rule) -> Definition {
                 }
             };
             let mut locals = args_of(args);
-            bodies.iter().for_each(|body| declared(&body.query, &mut locals));
+            for body in bodies {
+                declared(&body.query, &mut locals);
+            }
             reader.scoped(locals, |reader| {
                 for body in bodies {
                     let loops = reader.statements(&body.query);
                     // The head's value is evaluated in the innermost of the body's loops.
                     reader.depth += loops;
-                    key.into_iter().for_each(|key| reader.expr(key));
+                    reader.exprs(key);
                     let value = body.assign.as_ref().or(value);
-                    value.into_iter().for_each(|assign| reader.expr(&assign.value));
+                    reader.exprs(value.map(|assign| &assign.value));
                     reader.indices(head_of(rule));
                     reader.depth -= loops;
                 }
                 if bodies.is_empty() {
-                    key.into_iter().for_each(|key| reader.expr(key));
-                    value.into_iter().for_each(|assign| reader.expr(&assign.value));
+                    reader.exprs(key);
+                    reader.exprs(value.map(|assign| &assign.value));
                     reader.indices(head_of(rule));
                 }
             });
@@ -101,7 +103,7 @@ fn definition(module: usize, rule: &Rule) -> Definition {
         arity,
         is_default,
         is_set,
-        span: head.span().clone(),
+        span: start_of(head).clone(),
         uses: reader.uses,
         depth: reader.deepest,
     }
@@ -110,7 +112,9 @@ fn definition(module: usize, rule: &Rule) -> Definition {
 /// The names a function's argument patterns bind.
 fn args_of(args: &[Ref<Expr>]) -> BTreeSet<String> {
     let mut locals = BTreeSet::new();
-    args.iter().for_each(|arg| bound(arg, &mut locals));
+    for arg in args {
+        bound(arg, &mut locals);
+    }
     locals
 }
 
@@ -132,7 +136,9 @@ fn declared(query: &Query, locals: &mut BTreeSet<String>) {
         match &stmt.literal {
             Literal::SomeVars { vars, .. } => locals.extend(vars.iter().map(|var| var.text().to_owned())),
             Literal::SomeIn { key, value, .. } => {
-                key.iter().for_each(|key| bound(key, locals));
+                if let Some(key) = key {
+                    bound(key, locals);
+                }
                 bound(value, locals);
             }
             Literal::Expr { expr, .. } => {
@@ -175,7 +181,9 @@ impl Reader {
         self.scoped(locals, |reader| {
             let loops = reader.statements(query);
             reader.depth += loops;
-            terms.iter().for_each(|term| reader.expr(term));
+            for term in terms {
+                reader.expr(term);
+            }
             reader.depth -= loops;
         });
     }
@@ -210,12 +218,12 @@ impl Reader {
         match &stmt.literal {
             Literal::SomeVars { .. } => {}
             Literal::SomeIn { key, value, collection, .. } => {
-                key.iter().for_each(|key| self.expr(key));
+                self.exprs(key);
                 self.expr(value);
                 self.expr(collection);
             }
             Literal::Expr { expr, .. } => match expr.as_ref() {
-                Expr::Call { span, fcn, params, .. } => self.call(span, fcn, params, true),
+                Expr::Call { fcn, params, .. } => self.call(fcn, params, true),
                 _ => self.expr(expr),
             },
             Literal::NotExpr { expr, .. } => self.expr(expr),
@@ -229,11 +237,17 @@ impl Reader {
         }
     }
 
-    fn call(&mut self, span: &Span, function: &Expr, params: &[Ref<Expr>], statement: bool) {
+    fn call(&mut self, function: &Expr, params: &[Ref<Expr>], statement: bool) {
         let path = constant_path(function).unwrap_or_else(|| vec![function.span().text().to_owned()]);
-        self.add(Used::Call { path, args: params.len(), statement }, span);
+        self.add(Used::Call { path, args: params.len(), statement }, start_of(function));
         self.indices(function);
-        params.iter().for_each(|param| self.expr(param));
+        self.exprs(params);
+    }
+
+    fn exprs<'a>(&mut self, exprs: impl IntoIterator<Item = &'a Ref<Expr>>) {
+        for expr in exprs {
+            self.expr(expr);
+        }
     }
 
     fn expr(&mut self, expr: &Expr) {
@@ -247,7 +261,7 @@ impl Reader {
             | Expr::Null { .. } => {}
             Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => self.reference(expr),
             Expr::Array { items, .. } | Expr::Set { items, .. } => {
-                items.iter().for_each(|item| self.expr(item))
+                self.exprs(items);
             }
             Expr::Object { fields, .. } => {
                 for (_, key, value) in fields {
@@ -259,7 +273,7 @@ impl Reader {
                 self.query(query, BTreeSet::new(), &[term]);
             }
             Expr::ObjectCompr { key, value, query, .. } => self.query(query, BTreeSet::new(), &[key, value]),
-            Expr::Call { span, fcn, params, .. } => self.call(span, fcn, params, false),
+            Expr::Call { fcn, params, .. } => self.call(fcn, params, false),
             Expr::UnaryExpr { expr, .. } => self.expr(expr),
             Expr::BinExpr { lhs, rhs, .. }
             | Expr::BoolExpr { lhs, rhs, .. }
@@ -269,7 +283,7 @@ impl Reader {
                 self.expr(rhs);
             }
             Expr::Membership { key, value, collection, .. } => {
-                key.iter().for_each(|key| self.expr(key));
+                self.exprs(key);
                 self.expr(value);
                 self.expr(collection);
             }
@@ -280,19 +294,16 @@ impl Reader {
     /// A chain of `.field` and `[index]` on a name or an expression.
     fn reference(&mut self, expr: &Expr) {
         self.indices(expr);
-        let mut base = expr;
-        while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = base {
-            base = refr;
-        }
+        let base = base_of(expr);
         if !matches!(base, Expr::Var { .. }) {
             self.expr(base);
             return;
         }
         let Some((path, _)) = constant_prefix(expr) else { return };
         match path.split_first() {
-            Some((root, rest)) if root == "data" => self.add(Used::Data(rest.to_vec()), expr.span()),
+            Some((root, rest)) if root == "data" => self.add(Used::Data(rest.to_vec()), base.span()),
             Some((root, _)) if root == "input" || root == "_" || self.is_local(root) => {}
-            _ => self.add(Used::Name(path), expr.span()),
+            _ => self.add(Used::Name(path), base.span()),
         }
     }
 
@@ -310,6 +321,20 @@ impl Reader {
             }
         }
     }
+}
+
+/// What a chain of `.field` and `[index]` begins with.
+fn base_of(chain: &Expr) -> &Expr {
+    let mut base = chain;
+    while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = base {
+        base = refr;
+    }
+    base
+}
+
+/// Where a chain begins: regorus' spans of chains point at their last link.
+fn start_of(chain: &Expr) -> &Span {
+    base_of(chain).span()
 }
 
 /// Whether evaluating a statement may try several bindings: `some … in`, an index that is no constant, or `walk`.

@@ -119,7 +119,8 @@ fn run(source: &Source, limits: Limits) -> Result<Vec<TestResult>, Vec<Finding>>
 
 fn evaluate(engine: &mut regorus::Engine, path: &str, limits: Limits) -> TestOutcome {
     let moment = Moment { call_id: ulid::Ulid::nil(), time_ns: TEST_TIME_NS };
-    let evaluate = || builtins::during(&moment, || engine.eval_rule(path.to_owned()));
+    let evaluate =
+        || builtins::during(&moment, Instant::now() + limits.timeout, || engine.eval_rule(path.to_owned()));
     match catch_unwind(AssertUnwindSafe(evaluate)) {
         Ok(Ok(Value::Bool(true))) => TestOutcome::Pass,
         Ok(Ok(Value::Undefined | Value::Bool(false))) => TestOutcome::Fail,

@@ -19,6 +19,8 @@ pub(super) struct Scan<'a> {
     pub comments: Vec<Comment<'a>>,
     /// Greatest number of brackets open at once, and the line and column of the innermost.
     pub nesting: usize,
+    /// Sum over all brackets of two to the power of their depth.
+    pub effort: u64,
     pub deepest: (u32, u32),
 }
 
@@ -52,6 +54,9 @@ pub(super) fn scan(text: &str) -> Scan<'_> {
             }
             (None, '(' | '[' | '{') => {
                 open += 1;
+                let cost =
+                    u32::try_from(open).ok().and_then(|depth| 1u64.checked_shl(depth)).unwrap_or(u64::MAX);
+                found.effort = found.effort.saturating_add(cost);
                 if open > found.nesting {
                     (found.nesting, found.deepest) = (open, (line, column));
                 }

@@ -468,8 +468,8 @@ impl Library {
             }
             let Some(span) = first else { continue };
             let own = if definitions == 1 { titles.pop_first() } else { None };
-            let blocks = modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
-            let rule = own.or_else(|| blocks.filter_map(|block| block.title.clone()).next());
+            let mut blocks = modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
+            let rule = own.or_else(|| blocks.find_map(|block| block.title.clone()));
             let mut path: Vec<String> = vec!["data".to_owned()];
             path.extend(package.iter().cloned());
             path.push(effect.as_str().to_owned());

@@ -16,9 +16,7 @@ fn source(files: &[(&str, &str)]) -> Source {
 }
 
 fn set(files: &[(&str, &str)]) -> PolicySet {
-    PolicySet::compile(source(files), Limits::default()).unwrap_or_else(|findings| {
-        panic!("{}", findings.iter().map(|f| format!("{f}\n")).collect::<String>())
-    })
+    PolicySet::compile(source(files), Limits::default()).unwrap_or_else(|findings| panic!("{findings:#?}"))
 }
 
 /// The findings of one file `p.rego` of package `p`.
@@ -28,7 +26,7 @@ fn refused(text: &str) -> Vec<Finding> {
         .expect_err(&text.chars().take(200).collect::<String>())
 }
 
-fn call(arguments: Json) -> Call {
+fn call(arguments: &Json) -> Call {
     serde_json::from_value(json!({
         "subject": {"type": "identity", "id": "bot"}, "action": {"name": "tools/call"},
         "resource": {"type": "tool", "id": "rm", "properties": {"server": "fs"}},
@@ -41,8 +39,9 @@ fn moment() -> Moment {
     Moment { call_id: Ulid::from(7u128), time_ns: 1_000 }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`json!` at the call is shorter than `&json!`")]
 fn decide(set: &PolicySet, arguments: Json) -> Decision {
-    set.decide(&call(arguments), &moment())
+    set.decide(&call(&arguments), &moment())
 }
 
 fn short(decision: &Decision) -> (&'static str, Vec<&str>, Vec<&str>) {
@@ -129,8 +128,8 @@ fn elements_become_diagnostics() {
         [
             json!([null, null, 5]),
             json!([null, "plain", null]),
-            json!([null, "conftest", {"severity": 3}]),
             json!(["r", "m", {"k": [1, 2]}]),
+            json!([null, "conftest", {"severity": 3}]),
             json!([null, null, {"rule": 1}]),
         ]
     );
@@ -159,10 +158,10 @@ fn a_bare_deny_is_named_by_its_metadata() {
 fn failures_deny_and_say_where() {
     let allow = ("z.rego", "package z\nallow := true\n");
     for (rules, says) in [
-        ("deny if to_number(\"x\") == 1", "to_number"),
+        ("deny if to_number(\"x\") == 1", "could not parse"),
         ("deny if startswith(input.context.arguments.n, \"a\")", "startswith"),
         ("deny if f(1)\nf(x) if numbers.range(x, 1000000000)", "numbers.range"),
-        ("deny if not to_number(\"x\")", "to_number"),
+        ("deny if not to_number(\"x\")", "could not parse"),
         ("deny := x if { some x in [1, 2] }", "p.rego"),
         ("deny if regex.match(\"[\", \"x\")", "invalid regex"),
         ("deny if 1 / 0 == 1", "divide by zero"),
@@ -228,11 +227,11 @@ fn endless_work_times_out() {
 #[test]
 fn hostile_policies_are_refused_at_load() {
     let chain = |n: usize| {
-        let links: String = (1..n).map(|i| format!("r{i} if r{}\n", i - 1)).collect();
+        let links: String = (1..n).fold(String::new(), |all, i| format!("{all}r{i} if r{}\n", i - 1));
         format!("r0 := true\n{links}allow if r{}", n - 1)
     };
     let calls = |n: usize| {
-        let links: String = (1..n).map(|i| format!("f{i}(x) := f{}(x)\n", i - 1)).collect();
+        let links: String = (1..n).fold(String::new(), |all, i| format!("{all}f{i}(x) := f{}(x)\n", i - 1));
         format!("f0(x) := x\n{links}allow if f{}(true)", n - 1)
     };
     let wide: String = (0..12).map(|i| format!("f{i}(x) := f{}(x)\n", i + 1).repeat(10)).collect();
@@ -252,7 +251,7 @@ fn hostile_policies_are_refused_at_load() {
         (format!("{wide}f12(x) := x\nallow if f0(1)"), "too_deep", "combinations"),
         (format!("allow if {{\n{}\n}}", "some _ in input.x\n".repeat(2_000)), "too_deep", "nests"),
         (format!("allow := {}", "[".repeat(60_000)), "too_deep", "nested"),
-        (format!("allow := 1{}", "\n+ 1".repeat(50_000)), "too_deep", "operations"),
+        (format!("allow := 1{}", format!("\n{}", "+1".repeat(500)).repeat(1_000)), "too_deep", "operations"),
         (format!("allow := \"{}\"", "x".repeat(1_000_000)), "syntax", ""),
         ("allow if startwith(input.x, \"a\")".to_owned(), "unknown_function", "`startswith`"),
         ("allow if is_admn(1)\nis_admin(x) := x".to_owned(), "unknown_function", "`is_admin`"),
@@ -266,7 +265,7 @@ fn hostile_policies_are_refused_at_load() {
         ("allow(x) := x".to_owned(), "effect_shape", "not a function"),
         ("deny.x := 1".to_owned(), "effect_shape", "object"),
         ("deny[x] := 1 if some x in [1]".to_owned(), "effect_shape", "object"),
-        ("allow := x".to_owned(), "compile", "x"),
+        ("allow if x > 1".to_owned(), "compile", "x"),
         ("allow if {".to_owned(), "syntax", ""),
         ("x := 1".to_owned(), "no_policy", "no package defines"),
     ] {
@@ -311,19 +310,22 @@ fn every_error_is_found() {
 fn the_deepest_chain_fits_a_worker_thread() {
     let nest = |depth: usize, inner: &str| format!("{}{inner}{}", "[".repeat(depth), "]".repeat(depth));
     let spread = |f: &dyn Fn(usize) -> String, last: &str| {
-        // The longest chain of this form that still compiles.
         let text = |n: usize| {
-            (1..n)
-                .map(f)
-                .chain([last.to_owned(), format!("allow if f{}(1) == 7", n - 1)])
-                .fold("package p\n".to_owned(), |all, line| all + &line + "\n")
+            let links: String = (1..n).map(|i| f(i) + "\n").collect();
+            format!("package p\n{links}{last}\nallow if f{}(1) == 7\n", n - 1)
         };
         let fits = |n: usize| PolicySet::compile(source(&[("p.rego", &text(n))]), Limits::default()).ok();
-        (2..=120).rev().find_map(fits).unwrap()
+        // The longest chain of this form that still compiles.
+        let (mut low, mut high) = (2, 130);
+        while high - low > 1 {
+            let middle = usize::midpoint(low, high);
+            if fits(middle).is_some() { low = middle } else { high = middle }
+        }
+        fits(low).unwrap()
     };
     let sets = [
         spread(&|i| format!("f{i}(x) := f{}(x)", i - 1), "f0(x) := x"),
-        spread(&|i| format!("f{i}(x) := {}", nest(10, &format!("f{}(x)", i - 1))), "f0(x) := x"),
+        spread(&|i| format!("f{i}(x) := {}", nest(6, &format!("f{}(x)", i - 1))), "f0(x) := x"),
         spread(
             &|i| format!("f{i}(x) := [y | some a in [x]; some b in [a]; some c in [b]; y := f{}(c)]", i - 1),
             "f0(x) := x",
@@ -431,7 +433,7 @@ fn ids_and_targets_come_from_metadata() {
     assert_eq!((&*a.id, a.title.as_deref(), a.description.as_deref()), ("pol_a", Some("A"), Some("About A")));
     assert_eq!((&*b.id, a.effects.as_slice()), ("x[\"b-c\"]", [Effect::Deny].as_slice()));
     assert_eq!(short(&decide(&set, json!({}))).1, ["pol_a"]);
-    let mut other = call(json!({}));
+    let mut other = call(&json!({}));
     other.action.name = "resources/read".into();
     other.resource.kind = "resource".into();
     assert_eq!(short(&set.decide(&other, &moment())).1, ["x[\"b-c\"]"]);
@@ -511,7 +513,9 @@ fn sets_are_shared_by_threads() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                (0..200).for_each(|_| assert_eq!(decide(&set, json!({"x": "aa"})).effect, Effect::Allow))
+                for _ in 0..200 {
+                    assert_eq!(decide(&set, json!({"x": "aa"})).effect, Effect::Allow);
+                }
             });
         }
     });
