@@ -166,9 +166,14 @@ pub struct Process {
 
 impl Process {
     pub fn start(folder: &Path) -> Self {
+        Self::start_under("exec \"$@\"", folder)
+    }
+
+    /// Starts one by a shell script that ends in `exec "$@"`.
+    pub fn start_under(script: &str, folder: &Path) -> Self {
         let log = std::fs::File::create(folder.join("docket.log")).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_docket"))
-            .args(["serve", "--config", "docket.toml"])
+        let mut child = Command::new("bash")
+            .args(["-c", script, "docket", env!("CARGO_BIN_EXE_docket"), "serve", "--config", "docket.toml"])
             .current_dir(folder)
             .stdout(Stdio::piped())
             .stderr(log)

@@ -1,0 +1,179 @@
+//! The admin plane: who may look, what they see, and that looking is recorded.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Docket, POLICY};
+
+#[tokio::test]
+async fn nobody_reads_without_the_token_and_failures_are_entries() {
+    let docket = Docket::start().await;
+    docket.evaluate("secret-1", "echo", json!({})).await;
+    for path in ["/v1/audit", "/v1/audit/stream", "/v1/explain/secret-1", "/metrics", "/v1/nothing"] {
+        let url = format!("{}{path}", docket.admin);
+        let none = docket.client.get(&url).send().await.unwrap();
+        assert_eq!(none.status(), 401, "{path}");
+        assert_eq!(none.headers()["content-type"], "application/problem+json");
+        assert!(none.headers().contains_key("www-authenticate"));
+        let wrong = docket.client.get(&url).bearer_auth("wrong").send().await.unwrap();
+        assert_eq!(wrong.status(), 401, "{path}");
+        assert!(!wrong.text().await.unwrap().contains("test.tools"));
+    }
+    let basic = docket.client.get(format!("{}/v1/audit", docket.admin)).basic_auth("me", Some(&docket.token));
+    assert_eq!(basic.send().await.unwrap().status(), 200);
+    let failed = docket.wait_for(|entry| entry["event_type"] == "auth.failed").await;
+    assert_eq!(failed["kind"], "auth");
+    // The data plane leads nowhere near the ledger.
+    for path in ["/v1/audit", "/v1/explain/secret-1", "/metrics"] {
+        let response = docket.client.get(format!("{}{path}", docket.data)).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{path}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn every_read_is_an_entry() {
+    let docket = Docket::start().await;
+    docket.evaluate("looked-at", "echo", json!({})).await;
+    docket.admin_get("/v1/explain/looked-at").await;
+    docket.admin_get("/v1/audit?decision=allow").await;
+    let answer: Value = docket.admin_get("/v1/audit?kind=access&order=asc").await.json().await.unwrap();
+    let reads = answer["entries"].as_array().unwrap();
+    let events: Vec<&str> = reads.iter().map(|entry| entry["event_type"].as_str().unwrap()).collect();
+    assert_eq!(events, ["ledger.explained", "ledger.read", "ledger.read"]);
+    assert_eq!(reads[0]["metadata"]["query"], "looked-at");
+    assert_eq!(reads[1]["metadata"]["query"], "decision=allow");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn lists_are_filtered_ordered_and_paged() {
+    let docket = Docket::start().await;
+    for number in 0..7 {
+        let tool = if number % 2 == 0 { "echo" } else { "delete_file" };
+        docket.evaluate(&format!("page-{number}"), tool, json!({"path": "/x"})).await;
+    }
+    let get = async |query: &str| -> Value { docket.admin_get(&format!("/v1/audit?{query}")).await.json().await.unwrap() };
+    let ids = |answer: &Value| -> Vec<String> {
+        answer["entries"].as_array().unwrap().iter().map(|entry| entry["request_id"].as_str().unwrap().to_owned()).collect()
+    };
+    let denied = get("decision=deny&kind=decision").await;
+    assert_eq!(ids(&denied), ["page-5", "page-3", "page-1"]);
+    let first = get("kind=decision&limit=3").await;
+    assert_eq!(ids(&first), ["page-6", "page-5", "page-4"]);
+    assert_eq!(first["pagination"]["totalEntries"], 7);
+    assert_eq!(first["pagination"]["totalPages"], 3);
+    let cursor = first["pagination"]["nextCursor"].as_str().unwrap();
+    assert_eq!(ids(&get(&format!("kind=decision&limit=3&cursor={cursor}")).await), ["page-3", "page-2", "page-1"]);
+    let last = get("kind=decision&pageSize=3&page=3").await;
+    assert_eq!(ids(&last), ["page-0"]);
+    assert_eq!(last["pagination"]["nextCursor"], Value::Null);
+    assert_eq!(ids(&get("kind=decision&order=asc&limit=2").await), ["page-0", "page-1"]);
+    assert_eq!(ids(&get("kind=decision&since=1h&limit=1").await), ["page-6"]);
+    assert_eq!(ids(&get("kind=decision&since=2999-01-01").await), [""; 0]);
+    for query in ["foo=1", "limit=0", "decision=maybe", "since=never"] {
+        let refused = docket.admin_get(&format!("/v1/audit?{query}")).await;
+        assert_eq!(refused.status(), 400, "{query}");
+        let problem: Value = refused.json().await.unwrap();
+        let name = query.split('=').next().unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(&format!("`{name}`")), "{problem}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn the_stream_follows_and_resumes() {
+    let docket = Docket::start().await;
+    docket.evaluate("before", "echo", json!({})).await;
+    let events = async |last: Option<&str>, wanted: usize| -> Vec<(String, Value)> {
+        let mut request =
+            docket.client.get(format!("{}/v1/audit/stream?kind=decision", docket.admin)).bearer_auth(&docket.token);
+        if let Some(last) = last {
+            request = request.header("last-event-id", last);
+        }
+        let mut response = request.send().await.unwrap();
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        docket.evaluate(&format!("during-{}", last.unwrap_or("none")), "echo", json!({})).await;
+        let mut text = String::new();
+        while text.matches("\n\n").count() < wanted {
+            let chunk = tokio::time::timeout(Duration::from_secs(5), response.chunk()).await.unwrap().unwrap().unwrap();
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+        let event = |event: &str| {
+            let (id, data) = event.split_once('\n').unwrap();
+            (id[4..].to_owned(), serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap())
+        };
+        text.split_terminator("\n\n").map(event).collect()
+    };
+    let live = events(None, 1).await;
+    assert_eq!(live[0].1["request_id"], "during-none");
+    let resumed = events(Some("0"), 3).await;
+    let ids: Vec<&str> = resumed.iter().map(|(_, entry)| entry["request_id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["before", "during-none", "during-0"]);
+    assert_eq!(resumed[1].0, live[0].0);
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_and_health() {
+    let docket = Docket::start().await;
+    docket.evaluate("m-1", "echo", json!({})).await;
+    docket.evaluate("m-2", "delete_file", json!({"path": "/x"})).await;
+    let metrics = docket.admin_get("/metrics").await.text().await.unwrap();
+    for line in [
+        "docket_decisions_total{effect=\"allow\",server=\"\"} 1",
+        "docket_decisions_total{effect=\"deny\",server=\"\"} 1",
+        "docket_evaluation_seconds_count 2",
+        "docket_append_seconds_count 2",
+        "docket_append_failures_total 0",
+        "docket_ledger_queue_length 0",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+    for plane in [&docket.data, &docket.admin] {
+        let health: Value = docket.client.get(format!("{plane}/healthz")).send().await.unwrap().json().await.unwrap();
+        assert_eq!(health["status"], "ok");
+        let ready: Value = docket.client.get(format!("{plane}/readyz")).send().await.unwrap().json().await.unwrap();
+        assert_eq!(ready["status"], "ready");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_name_the_caller_and_disabled_ones_do_not() {
+    let digest = |token: &str| hex::encode(docket::identity::digest_of(token));
+    let toml = format!(
+        "[agents.bot]\ntoken_sha256 = \"{}\"\nuser = \"alice@acme.example\"\nteam = \"finance\"\nzone = \"eu\"\nroles = [\"agent\", \"payer\"]\n\
+         [agents.ex]\ntoken_sha256 = \"{}\"\nenabled = false\n",
+        digest("tok-bot"),
+        digest("tok-ex")
+    );
+    let policy = "package p\n\nallow if \"payer\" in input.context.caller.roles\n";
+    let docket = Docket::with(&toml, policy).await;
+    let body = crate::harness::evaluation("echo", &json!({}));
+    let post = async |token: &str| {
+        let request = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).bearer_auth(token);
+        request.header("x-request-id", "tok-1").json(&body).send().await.unwrap()
+    };
+    let answer: Value = post("tok-bot").await.json().await.unwrap();
+    assert_eq!(answer["decision"], true);
+    let entries = docket.entries("tok-1").await;
+    for (member, expected) in [("agent", "bot"), ("user", "alice@acme.example"), ("team", "finance"), ("zone", "eu")] {
+        assert_eq!(entries[0][member], expected);
+    }
+    assert_eq!(post("tok-ex").await.status(), 401);
+    assert_eq!(post("nope").await.status(), 401);
+    docket.wait_for(|entry| entry["kind"] == "auth" && entry["metadata"]["reason"] == "agent_disabled").await;
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn explain_of_an_unknown_request_says_so() {
+    let docket = Docket::with("", POLICY).await;
+    let response = docket.admin_get("/v1/explain/never-happened").await;
+    assert_eq!(response.status(), 404);
+    let problem: Value = response.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("never-happened"));
+    docket.stop().await;
+}

@@ -1,0 +1,110 @@
+//! The commands as a person runs them: output, exit codes, mistakes.
+
+use serde_json::{Value, json};
+
+use crate::harness::{POLICY, Process, docket, evaluation, folder_with};
+
+#[tokio::test]
+async fn tail_and_explain_online_and_offline() {
+    let folder = folder_with("", POLICY);
+    let process = Process::start(folder.path());
+    let client = reqwest::Client::new();
+    for (id, tool) in [("cli-1", "echo"), ("cli-2", "delete_file"), ("cli-3", "nothing")] {
+        let request = client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", id);
+        request.json(&evaluation(tool, &json!({"path": "/etc/passwd"}))).send().await.unwrap();
+    }
+    let online = ["--url", process.admin.as_str(), "--config", "docket.toml"];
+    let run = |arguments: &[&str], remote: &[&str]| docket(&[arguments, remote].concat(), folder.path());
+
+    let (code, text, _) = run(&["explain", "cli-2"], &online);
+    assert_eq!(code, 0);
+    let mut lines = text.lines();
+    assert_eq!(lines.next(), Some("DENY  `/etc/passwd` must not be deleted; archive it instead"));
+    for expected in ["test.tools — Test tools", "sha256:", "no_delete", "tools/call on tool delete_file", "cli-2"] {
+        assert!(text.contains(expected), "{expected}\n{text}");
+    }
+    let (_, json_text, _) = run(&["explain", "cli-2", "--json"], &online);
+    let explained: Value = serde_json::from_str(&json_text).unwrap();
+    let manifest = explained["entries"][0]["policy_set"]["manifest_sha"].as_str().unwrap();
+    assert!(text.contains(manifest));
+
+    let (code, table, _) = run(&["tail"], &online);
+    assert_eq!(code, 0);
+    let rows: Vec<&str> = table.lines().collect();
+    assert_eq!(rows.len(), 4, "{table}");
+    assert!(rows[0].starts_with("TIME") && rows[1].contains("cli-1") && rows[3].contains("default_deny"), "{table}");
+    let (_, array, _) = run(&["tail", "--json", "--decision", "deny"], &online);
+    let array: Value = serde_json::from_str(&array).unwrap();
+    assert_eq!(array.as_array().unwrap().len(), 2);
+    let (_, lines, _) = run(&["tail", "--jsonl", "-n", "1"], &online);
+    assert_eq!(serde_json::from_str::<Value>(lines.trim()).unwrap()["request_id"], "cli-3");
+    let (code, _, error) = run(&["explain", "never"], &online);
+    assert_eq!(code, 3);
+    assert!(error.contains("no entry has request id `never`"), "{error}");
+    assert_eq!(process.terminate(), Some(0));
+
+    let offline = ["--ledger", "docket.db"];
+    let (code, again, _) = run(&["explain", "cli-2"], &offline);
+    assert_eq!((code, again), (0, text));
+    let (code, _, error) = run(&["tail"], &online);
+    assert_eq!(code, 2);
+    assert!(error.contains("is `docket serve` running?"), "{error}");
+    let (code, _, error) = run(&["tail"], &["--ledger", "missing.db"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("missing.db"), "{error}");
+}
+
+#[test]
+fn check_says_where_and_what() {
+    let folder = folder_with("", "package p\n\nallow if {\n\tinput.x ==\n}\n");
+    let (code, out, _) = docket(&["check", "policies"], folder.path());
+    assert_eq!(code, 1);
+    assert!(out.contains("policy.rego:5:1"), "{out}");
+    let (code, _, error) = docket(&["check", "nowhere"], folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("nowhere"), "{error}");
+    std::fs::write(folder.path().join("policies/policy.rego"), POLICY).unwrap();
+    let (code, out, _) = docket(&["check", "policies"], folder.path());
+    assert_eq!(code, 0, "{out}");
+    assert!(out.contains("manifest sha256:"), "{out}");
+}
+
+#[test]
+fn policies_that_cannot_be_used_stop_the_start() {
+    for (prepare, expected) in [
+        ("broken", "policy.rego:1:"),
+        ("empty", "policies"),
+        ("missing", "policies"),
+    ] {
+        let folder = folder_with("", POLICY);
+        let policies = folder.path().join("policies");
+        match prepare {
+            "broken" => std::fs::write(policies.join("policy.rego"), "pakage p\n").unwrap(),
+            "empty" => std::fs::remove_file(policies.join("policy.rego")).unwrap(),
+            _ => std::fs::remove_dir_all(&policies).unwrap(),
+        }
+        let (code, _, error) = docket(&["serve", "--config", "docket.toml"], folder.path());
+        assert_eq!(code, 2, "{prepare}: {error}");
+        assert!(error.contains(expected), "{prepare}: {error}");
+        assert!(!folder.path().join("docket.db").exists(), "{prepare}: a start that failed leaves no ledger");
+    }
+}
+
+#[test]
+fn configuration_and_tokens() {
+    let folder = folder_with("[servers.fs]\nurl = \"http://127.0.0.1:3001/mcp\"\nheaders = { authorization = \"Bearer s3cr3t\" }\n", POLICY);
+    let (code, shown, _) = docket(&["config", "show", "--config", "docket.toml"], folder.path());
+    assert_eq!(code, 0);
+    assert!(shown.contains("max_body_bytes = 8388608") && !shown.contains("s3cr3t"), "{shown}");
+    let (code, _, _) = docket(&["config", "check", "--config", "docket.toml"], folder.path());
+    assert_eq!(code, 0);
+    std::fs::write(folder.path().join("bad.toml"), "[data]\nlisten = \"nowhere\"\n[ledger]\npth = \"x\"\n").unwrap();
+    let (code, _, error) = docket(&["config", "check", "--config", "bad.toml"], folder.path());
+    assert_eq!(code, 1);
+    assert!(error.contains("unknown key `ledger.pth`; did you mean `ledger.path`?"), "{error}");
+    let (_, hash, _) = docket(&["token", "hash", "abc"], folder.path());
+    assert_eq!(hash.trim(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+    let (code, _, error) = docket(&["serve", "--config", "gone.toml"], folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("`gone.toml` does not exist"), "{error}");
+}

@@ -1,0 +1,123 @@
+//! Ledgers that cannot be used, and ledgers that stop being usable: no record, no call.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::harness::{Docket, POLICY, Process, check, docket, evaluation, folder_with};
+
+/// The refusal of `docket serve` over a prepared ledger file.
+fn refused(prepare: impl FnOnce(&std::path::Path)) -> String {
+    let folder = folder_with("", POLICY);
+    prepare(&folder.path().join("docket.db"));
+    let (code, _, error) = docket(&["serve", "--config", "docket.toml"], folder.path());
+    assert_eq!(code, 2, "{error}");
+    error
+}
+
+#[test]
+fn files_that_are_no_ledger_are_refused_and_left_alone() {
+    let not_sqlite = refused(|path| std::fs::write(path, "this is a letter to my grandmother, and no database").unwrap());
+    assert!(not_sqlite.contains("not an SQLite database"), "{not_sqlite}");
+    let foreign = refused(|path| Connection::open(path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap());
+    assert!(foreign.contains("not a docket ledger"), "{foreign}");
+    let newer = refused(|path| {
+        let connection = Connection::open(path).unwrap();
+        connection.execute_batch("PRAGMA application_id = 1684236148; PRAGMA user_version = 99").unwrap();
+    });
+    assert!(newer.contains("version 99") && newer.contains("use a newer docket"), "{newer}");
+    let folder = refused(|path| std::fs::create_dir(path).unwrap());
+    assert!(folder.contains("cannot be opened"), "{folder}");
+}
+
+#[test]
+fn a_missing_folder_and_a_read_only_file_are_said_plainly() {
+    let folder = folder_with("", POLICY);
+    let (code, _, error) = docket(&["serve", "--config", "docket.toml", "--ledger", "nowhere/docket.db"], folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("nowhere/docket.db"), "{error}");
+    // Root may write anything, so this can only be seen by an ordinary user.
+    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    if !is_root {
+        let error = refused(|path| {
+            Connection::open(path).unwrap().execute_batch("PRAGMA user_version = 0").unwrap();
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o444)).unwrap();
+        });
+        assert!(error.contains("read-only"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_ledger_is_locked_calls_are_refused_and_afterwards_they_go_on() {
+    let docket = Docket::with("ledger.enqueue_timeout_ms = 100\nledger.max_queue_entries = 1\n", POLICY).await;
+    let other = Connection::open(docket.ledger()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let refused = docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.headers()["retry-after"], "1");
+    let problem: Value = refused.json().await.unwrap();
+    assert_eq!((&problem["decision"], &problem["retryable"]), (&json!("deny"), &json!(true)));
+    assert_eq!(problem["class"], "ledger_unavailable");
+    other.execute_batch("ROLLBACK").unwrap();
+    let answer = docket.evaluate("after-lock", "echo", json!({})).await;
+    assert_eq!(answer["decision"], true);
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn a_ledger_that_vanishes_stops_the_calls_and_its_return_lets_them_go_on() {
+    let docket = Docket::before("http://127.0.0.1:1/mcp", POLICY).await;
+    docket.evaluate("before", "echo", json!({})).await;
+    let (ledger, aside) = (docket.ledger(), docket.folder.path().join("aside.db"));
+    std::fs::rename(&ledger, &aside).unwrap();
+    let refused = docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await;
+    assert_eq!(refused.status(), 503);
+    assert!(refused.text().await.unwrap().contains("no longer there"));
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {}}});
+    let refused = docket.rpc(&call, &[]).await;
+    assert_eq!(refused.status(), 503);
+    assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], -32603);
+    std::fs::rename(&aside, &ledger).unwrap();
+    assert_eq!(docket.evaluate("after", "echo", json!({})).await["decision"], true);
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_calls_and_loses_nothing() {
+    // A limit on the size of files is to SQLite what a full disk is, and can be had without being root.
+    let folder = folder_with("", POLICY);
+    let process = Process::start_under("trap '' XFSZ; ulimit -f 600; exec \"$@\"", folder.path());
+    let client = reqwest::Client::new();
+    let send = async |number: u32| {
+        let body = evaluation("echo", &json!({"message": "x".repeat(20_000)}));
+        let request = client.post(format!("{}/access/v1/evaluation", process.data)).json(&body);
+        request.header("x-request-id", format!("full-{number}")).send().await.unwrap().status()
+    };
+    let mut acknowledged = Vec::new();
+    let mut refused = 0;
+    for number in 0..80 {
+        match send(number).await.as_u16() {
+            200 => acknowledged.push(format!("full-{number}")),
+            503 => refused += 1,
+            other => panic!("{other}"),
+        }
+    }
+    assert!(refused > 0 && !acknowledged.is_empty(), "{refused} refused");
+    assert_eq!(client.get(format!("{}/healthz", process.data)).send().await.unwrap().status(), 200);
+    let pid = process.child.id().to_string();
+    let raised = std::process::Command::new("prlimit").args(["--pid", &pid, "--fsize=unlimited"]).status();
+    if raised.is_ok_and(|status| status.success()) {
+        assert_eq!(send(1_000).await, 200, "there is room again");
+    }
+    process.terminate();
+    let connection = Connection::open(folder.path().join("docket.db")).unwrap();
+    for id in acknowledged {
+        let kept: bool = connection
+            .query_row("SELECT count(*) = 1 FROM decisions WHERE request_id = ?", [&id], |row| row.get(0))
+            .unwrap();
+        assert!(kept, "{id} was acknowledged and is lost");
+    }
+    drop(connection);
+    check(&folder.path().join("docket.db"));
+}
