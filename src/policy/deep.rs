@@ -3,8 +3,9 @@
 
 use std::io;
 
-/// Enough for the deepest tree a file of the allowed size can hold. Only pages that are touched cost memory.
-pub(super) const STACK_BYTES: usize = 1024 * 1024 * 1024;
+/// Enough for the deepest tree a file of the allowed size can hold, four times over (measured). Only pages that are
+/// touched cost memory.
+pub(super) const STACK_BYTES: usize = 256 * 1024 * 1024;
 
 /// Runs `work` on a thread of its own with a deep stack, and waits for it. A panic in `work` is an error here.
 pub(super) fn run<T: Send>(work: impl FnOnce() -> T + Send) -> io::Result<T> {

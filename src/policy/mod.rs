@@ -1,13 +1,13 @@
 //! Deciding: Rego policies, compiled once and evaluated for every call. The one engine that knows regorus.
 //!
 //! Reading order: [`bundle`] (files) → `module` (one parsed file) → `refs` and `graph` (who uses whom, and what must not
-//! be) → [`set`] (policies with their closures, manifest) → [`evaluate`] (one call). The interpreter is the authority.
+//! be) → `library` (policies with their closures) → [`set`] (what is in force, with its manifest) → [`evaluate`] (one call). The interpreter is the authority.
 //! What this engine does not know: where a call came from, who may see the decision, and where it is recorded.
 //!
 //! Loading refuses what could hurt the host, since some of it ends the process rather than the evaluation: recursion,
 //! chains and trees too deep for a stack, unknown functions, network built-ins. Evaluating bounds the rest: time, size
 //! of built-ins' results, and a barrier for panics. The stack bound assumes that [`PolicySet::decide`] is called with
-//! at least 1.5 MiB of stack left, which a worker thread of 2 MiB has.
+//! at least 1 MiB of stack left, which a worker thread of 2 MiB has.
 
 mod builtins;
 pub mod bundle;
@@ -16,6 +16,7 @@ mod deep;
 pub mod evaluate;
 pub mod finding;
 mod graph;
+mod library;
 mod manifest;
 pub mod metadata;
 mod module;

@@ -12,6 +12,8 @@ use super::scan::scan;
 const MAX_NESTING: usize = 24;
 /// Sum over all brackets of two to the power of their depth: what regorus' parser needs for them.
 const MAX_NESTING_EFFORT: u64 = 1 << 20;
+/// Negations of anything but literal numbers in one file: regorus' parser recurses for each that follows another.
+const MAX_NEGATIONS: usize = 1_000;
 /// Depth of one expression's tree. `1 + 1 + …` is a tree as deep as it is long, and regorus walks trees recursively.
 const MAX_TREE_DEPTH: usize = 100;
 /// Size of one `.rego` file, as regorus bounds it too.
@@ -48,6 +50,11 @@ impl Module {
             let mut finding = Finding::file("too_deep", path, message);
             (finding.line, finding.column) = scan.deepest;
             return Err(one(finding));
+        }
+        if scan.negations > MAX_NEGATIONS {
+            let message =
+                format!("file has {} negations; at most {MAX_NEGATIONS} are allowed", scan.negations);
+            return Err(one(Finding::file("too_deep", path, message)));
         }
         let (metadata, findings) = metadata::read(path, text, &scan);
         let mut engine = regorus::Engine::new();
@@ -324,6 +331,17 @@ mod tests {
             code(&format!("package p\nx := 1{}", format!("\n{}", "+1".repeat(500)).repeat(1_000))),
             "too_deep"
         );
+        let lines = |link: &str| format!("\n{}", link.repeat(900 / link.len())).repeat(1_000);
+        assert_eq!(code(&format!("package p\nx := {}y", lines("-"))), "too_deep");
+        assert_eq!(code(&format!("package p\nx := y{}", lines("*-y"))), "too_deep");
+        assert!(parse(&format!("package p\nx := {}y", "- ".repeat(450))).is_err());
+        assert_eq!(code(&format!("package p\nx := y{}", ".z".repeat(400))), "too_deep");
+        assert_eq!(code(&format!("package p\nx := y{}", "[0]".repeat(300))), "too_deep");
+        assert_eq!(code(&format!("package p\nx if y{}", lines(" in z"))), "too_deep");
+        for links in [".z", "[0]", " not", "(1)", " else if y", " with y as z"] {
+            // Whether these parse matters less than that they come to an end.
+            let _ = parse(&format!("package p\nx if y{}", lines(links)));
+        }
         assert_eq!(code(&format!("package p\nx := \"{}\"", "y".repeat(1_000_000))), "syntax");
         assert_eq!(code(&format!("package p\n{}", "\n".repeat(2_000_000))), "too_large");
         assert_eq!(code("package p\nx := 1 +"), "syntax");

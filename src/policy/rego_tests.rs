@@ -8,8 +8,9 @@ use regorus::{LimitError, Value};
 
 use super::bundle::{Source, SourceFile, is_data, is_rego};
 use super::finding::{Finding, Located};
+use super::library::Library;
 use super::module::written;
-use super::set::{Library, Limits};
+use super::set::Limits;
 use super::{builtins, deep};
 use crate::call::Moment;
 

@@ -1,7 +1,8 @@
 //! A first look at Rego text: its comments, and how deeply its brackets nest.
 //!
 //! regorus drops comments, and with them METADATA. Its parser also tries a bracket as a comprehension first and reads it
-//! again as a literal when that fails, so that nesting costs exponential time: the depth is bounded here, before parsing.
+//! again as a literal when that fails, so that nesting costs exponential time; and it recurses for every negation. Both
+//! are counted here, so that they can be bounded before parsing.
 
 /// One comment, without its `#`.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(super) struct Scan<'a> {
     /// Sum over all brackets of two to the power of their depth.
     pub effort: u64,
     pub deepest: (u32, u32),
+    /// Minus signs that negate something other than a literal number.
+    pub negations: usize,
 }
 
 /// Reads comments and nesting, skipping strings (`"…"` with escapes, and raw ones between backticks).
@@ -30,8 +33,19 @@ pub(super) fn scan(text: &str) -> Scan<'_> {
     let (mut line, mut column, mut open) = (1u32, 0u32, 0usize);
     let mut chars = text.char_indices();
     let mut quote = None;
+    // The last character that is neither space nor comment: a minus after a value subtracts.
+    let mut last = ' ';
     while let Some((at, c)) = chars.next() {
         column += 1;
+        if quote.is_none() && c == '-' {
+            let subtracts = last.is_alphanumeric() || "_)]}\"`".contains(last);
+            let literal =
+                text.get(at + 1..).is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+            found.negations += usize::from(!subtracts && !literal);
+        }
+        if quote.is_none() && c != '#' && !c.is_whitespace() {
+            last = c;
+        }
         match (quote, c) {
             (_, '\n') => {
                 (line, column) = (line + 1, 0);
@@ -84,5 +98,6 @@ mod tests {
     fn nesting_counts_brackets_outside_strings_and_comments() {
         assert_eq!(scan("[{(\"[[[\")}] # ((((((").nesting, 3);
         assert_eq!(scan(&"[".repeat(1000)).nesting, 1000);
+        assert_eq!(scan("x := -y - z * -1 - (-f(-\"-\")) #--\n- --").negations, 5);
     }
 }

@@ -1,0 +1,278 @@
+//! The parsed files of a set: which packages are policies, and what each needs.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use regorus::Engine;
+
+use super::builtins;
+use super::bundle::{SourceFile, is_rego};
+use super::data::Data;
+use super::finding::{Finding, Located, line_of};
+use super::graph::Graph;
+use super::manifest::sha256;
+use super::module::{Module, written};
+use super::set::{Entry, Policy, RuleInfo};
+use super::targets::Targets;
+use crate::decision::Effect;
+
+/// The parsed files of a set, with the graph of what they define.
+pub(super) struct Library {
+    pub modules: Vec<Module>,
+    pub graph: Graph,
+    pub data: Data,
+    paths: Vec<BTreeSet<Vec<String>>>,
+    builtins: Vec<BTreeSet<String>>,
+}
+
+/// A policy before its engine is prepared.
+pub(super) struct Draft {
+    modules: Vec<usize>,
+    id: String,
+    targets: Targets,
+    entries: Vec<Entry>,
+    rules: Vec<RuleInfo>,
+}
+
+impl Library {
+    /// Parses every `.rego` and data file among `files`. Must run on a deep stack.
+    pub fn read(files: &[SourceFile]) -> Result<Self, Vec<Finding>> {
+        let mut findings = Vec::new();
+        let mut modules = Vec::new();
+        for file in files.iter().filter(|file| is_rego(&file.path)) {
+            match Module::parse(&file.path, &file.bytes) {
+                Ok(module) => modules.push(module),
+                Err(found) => findings.extend(found),
+            }
+        }
+        let (data, found) = Data::read(files);
+        findings.extend(found);
+        if !findings.is_empty() {
+            return Err(findings);
+        }
+        let graph = Graph::new(&modules);
+        let paths = (0..modules.len()).map(|module| graph.data_paths(module)).collect();
+        let builtins = (0..modules.len()).map(|module| graph.builtins(module)).collect();
+        Ok(Self { modules, graph, data, paths, builtins })
+    }
+
+    /// Rules that stand where data does.
+    pub fn check_data(&self) -> Vec<Finding> {
+        let conflicting = self.graph.rules().filter(|(path, _)| self.data.conflicts_with(path));
+        let finding = |(path, span): (&[String], _)| {
+            let message = format!("rule `data.{}` conflicts with a value in a data file", written(path));
+            Finding::at("data_conflict", span, message)
+        };
+        conflicting.map(finding).collect()
+    }
+
+    /// The modules a package needs: its own, and those its references lead to, transitively.
+    pub fn closure(&self, package: &[String]) -> Vec<usize> {
+        let mut found: BTreeSet<usize> = BTreeSet::new();
+        let mut pending: Vec<usize> = self.of_package(package).collect();
+        while let Some(module) = pending.pop() {
+            if !found.insert(module) {
+                continue;
+            }
+            for path in self.paths.get(module).into_iter().flatten() {
+                for (other, candidate) in self.modules.iter().enumerate() {
+                    let package = candidate.package.as_slice();
+                    // A package above the path may define what it names; those below are part of it.
+                    if !found.contains(&other) && (path.starts_with(package) || package.starts_with(path)) {
+                        pending.extend(self.of_package(package));
+                    }
+                }
+            }
+        }
+        found.into_iter().collect()
+    }
+
+    fn of_package(&self, package: &[String]) -> impl Iterator<Item = usize> {
+        let own = self.modules.iter().enumerate().filter(move |(_, module)| module.package == package);
+        own.map(|(index, _)| index)
+    }
+
+    /// An engine with some modules and all data, ready to be cloned and asked.
+    pub fn engine(&self, modules: &[usize]) -> Result<Engine, Finding> {
+        let mut engine = Engine::new();
+        let failed = |error: &anyhow::Error| {
+            let text = error.to_string();
+            let located = Located::read(&text);
+            let module = located.place.and_then(|place| self.modules.iter().find(|m| *m.path == *place.file));
+            let (file, source) = module.map_or(("", ""), |module| (&*module.path, &*module.text));
+            Finding::engine("compile", file, source, &text)
+        };
+        let chosen = || modules.iter().filter_map(|module| self.modules.get(*module));
+        let wanted = |name: &str| {
+            modules.iter().filter_map(|module| self.builtins.get(*module)).any(|names| names.contains(name))
+        };
+        builtins::extend(&mut engine, wanted).map_err(|error| failed(&error))?;
+        for module in chosen() {
+            engine
+                .add_policy(module.path.to_string(), module.text.to_string())
+                .map_err(|error| failed(&error))?;
+        }
+        engine.add_data(self.data.document.clone()).map_err(|error| failed(&error))?;
+        // Otherwise `print` writes to standard error, past every redaction.
+        engine.set_gather_prints(true);
+        // Any query prepares the engine; this one evaluates no rule.
+        engine.eval_query("true".to_owned(), false).map_err(|error| failed(&error))?;
+        Ok(engine)
+    }
+
+    /// Compiles everything together, for conflicts across packages; where that fails, each package by itself, so that
+    /// more than the first error is found.
+    pub fn prepare_all(&self) -> Vec<Finding> {
+        let all: Vec<usize> = (0..self.modules.len()).collect();
+        let Err(first) = self.engine(&all) else { return Vec::new() };
+        let packages: BTreeSet<&Vec<String>> = self.modules.iter().map(|module| &module.package).collect();
+        let each = packages.into_iter().filter_map(|package| self.engine(&self.closure(package)).err());
+        std::iter::once(first).chain(each).collect()
+    }
+
+    /// The packages that are policies.
+    pub fn policies(&mut self, findings: &mut Vec<Finding>) -> Vec<Draft> {
+        let packages: BTreeSet<Vec<String>> =
+            self.modules.iter().map(|module| module.package.clone()).collect();
+        let mut drafts: Vec<Draft> = Vec::new();
+        let mut ids: BTreeMap<String, String> = BTreeMap::new();
+        for package in packages {
+            let modules: Vec<usize> = self.of_package(&package).collect();
+            let (entries, rules) = self.entries(&package, &modules, findings);
+            if entries.is_empty() {
+                continue;
+            }
+            let blocks = || {
+                modules
+                    .iter()
+                    .filter_map(|at| self.modules.get(*at))
+                    .filter_map(|m| Some((m, m.package_metadata()?)))
+            };
+            let mut targets = Targets::default();
+            for (module, block) in blocks() {
+                match Targets::read(&block.custom) {
+                    Ok(read) if block.custom.contains_key("targets") => targets = read,
+                    Ok(_) => {}
+                    Err(message) => findings.push(at_line(module, block.line, "metadata", message)),
+                }
+            }
+            for what in ["id", "targets"] {
+                let values: Vec<_> = blocks()
+                    .filter_map(|(m, block)| Some((m, block.line, block.custom.get(what)?)))
+                    .collect();
+                if let [(_, _, first), rest @ ..] = values.as_slice()
+                    && let Some((module, line, _)) = rest.iter().find(|(_, _, value)| value != first)
+                {
+                    let message = format!(
+                        "package `{}` has another `custom.{what}` in another file",
+                        written(&package)
+                    );
+                    findings.push(at_line(module, *line, "metadata", message));
+                }
+            }
+            let name = written(&package);
+            let id = blocks().find_map(|(_, block)| block.id()).unwrap_or(&name).to_owned();
+            if let Some(other) = ids.insert(id.clone(), name.clone()) {
+                let message =
+                    format!("packages `{other}` and `{name}` have the same id `{id}`; give each its own");
+                let (file, line) = entries.first().map_or(("", 0), |entry| (entry.file.as_str(), entry.line));
+                let mut finding = Finding::file("duplicate_id", file, message);
+                finding.line = line;
+                findings.push(finding);
+            }
+            drafts.push(Draft { modules, id, targets, entries, rules });
+        }
+        drafts
+    }
+
+    /// The effects a package defines.
+    fn entries(
+        &self,
+        package: &[String],
+        modules: &[usize],
+        findings: &mut Vec<Finding>,
+    ) -> (Vec<Entry>, Vec<RuleInfo>) {
+        let (mut entries, mut rules) = (Vec::new(), Vec::new());
+        for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
+            let mut titles = BTreeSet::new();
+            let mut definitions = 0;
+            let mut first = None;
+            for definition in self.graph.definitions.iter().filter(|found| modules.contains(&found.module)) {
+                if definition.name.first().is_none_or(|name| name != effect.as_str()) {
+                    continue;
+                }
+                let word = effect.as_str();
+                if definition.arity.is_some() {
+                    let message =
+                        format!("`{word}` must be a rule, not a function: give the function another name");
+                    findings.push(Finding::at("effect_shape", &definition.span, message));
+                } else if definition.name.len() > 1 || (definition.partial && !definition.is_set) {
+                    let message = format!(
+                        "`{word}` must be `true` or a set, and this makes it an object: write `{word} contains {{…}} if …`"
+                    );
+                    findings.push(Finding::at("effect_shape", &definition.span, message));
+                }
+                let Some(module) = self.modules.get(definition.module) else { continue };
+                let block = module.rule_metadata(definition.span.line);
+                if !definition.is_default {
+                    definitions += 1;
+                    titles.extend(block.and_then(|block| block.title.clone()));
+                }
+                first.get_or_insert(&definition.span);
+                rules.push(RuleInfo {
+                    effect,
+                    file: module.path.to_string(),
+                    line: definition.span.line,
+                    title: block.and_then(|block| block.title.clone()),
+                    description: block.and_then(|block| block.description.clone()),
+                });
+            }
+            let Some(span) = first else { continue };
+            let own = if definitions == 1 { titles.pop_first() } else { None };
+            let mut blocks = modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
+            let rule = own.or_else(|| blocks.find_map(|block| block.title.clone()));
+            let mut path: Vec<String> = vec!["data".to_owned()];
+            path.extend(package.iter().cloned());
+            path.push(effect.as_str().to_owned());
+            let (file, line, column) = (span.source.get_path().clone(), span.line, span.col);
+            entries.push(Entry { effect, path: written(&path), rule, file, line, column });
+        }
+        (entries, rules)
+    }
+
+    pub fn build(&self, draft: Draft, digests: &BTreeMap<&str, String>) -> Result<Policy, Finding> {
+        let package = draft.modules.first().and_then(|at| self.modules.get(*at)).map(|m| m.package.clone());
+        let package = package.unwrap_or_default();
+        let closure = self.closure(&package);
+        let engine = self.engine(&closure)?;
+        let mut files: BTreeSet<&str> =
+            closure.iter().filter_map(|at| self.modules.get(*at)).map(|module| &*module.path).collect();
+        let paths: BTreeSet<&Vec<String>> =
+            closure.iter().filter_map(|at| self.paths.get(*at)).flatten().collect();
+        let data = self.data.files.iter().filter(|file| paths.iter().any(|path| file.overlaps(path)));
+        files.extend(data.map(|file| file.path.as_str()));
+        let joined: Vec<&str> =
+            files.iter().filter_map(|file| digests.get(file)).map(String::as_str).collect();
+        let metadata = || draft.modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
+        Ok(Policy {
+            id: draft.id.as_str().into(),
+            title: metadata().find_map(|block| block.title.as_deref()).map(Into::into),
+            description: metadata().find_map(|block| block.description.clone()),
+            version: sha256(joined.join("\n").as_bytes()).into(),
+            package: written(&package),
+            effects: draft.entries.iter().map(|entry| entry.effect).collect(),
+            files: files.into_iter().map(str::to_owned).collect(),
+            targets: draft.targets,
+            rules: draft.rules,
+            engine,
+            entries: draft.entries,
+        })
+    }
+}
+
+fn at_line(module: &Module, line: u32, code: &'static str, message: String) -> Finding {
+    let mut finding = Finding::file(code, &module.path, message);
+    finding.line = line;
+    finding.column = 1;
+    finding.excerpt = line_of(&module.text, line);
+    finding
+}
