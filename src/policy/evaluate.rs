@@ -10,10 +10,10 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 use serde_json::{Value as Json, json};
 
-use super::builtins;
 use super::finding::{Finding, Located};
 use super::set::{Entry, Policy, PolicySet};
 use super::value;
+use super::{bounds, builtins};
 use crate::call::{Action, Call, Caller, Entity, Moment};
 use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;
@@ -236,7 +236,7 @@ fn read(policy: &Policy, entry: &Entry, value: &Value) -> Said {
         Value::Set(items) if items.is_empty() => Said::No,
         Value::Set(items) => {
             let mut budget = MAX_RESULT_BYTES;
-            if !builtins::spend(value, &mut budget) {
+            if !bounds::spend(value, &mut budget) {
                 let message = format!("`{}` says more than {MAX_RESULT_BYTES} bytes", entry.path);
                 return failed(policy, entry, &Located { place: None, message });
             }
