@@ -1,8 +1,9 @@
 //! Deciding: Rego policies, compiled once and evaluated for every call. The one engine that knows regorus.
 //!
 //! Reading order: [`bundle`] (files) → `module` (one parsed file) → `refs` and `graph` (who uses whom, and what must not
-//! be) → `library` (policies with their closures) → [`set`] (what is in force, with its manifest) → [`evaluate`] (one call). The interpreter is the authority.
-//! What this engine does not know: where a call came from, who may see the decision, and where it is recorded.
+//! be) → `library` (policies with their closures) → [`set`] (what is in force, with its manifest) → [`evaluate`] (one
+//! call). The interpreter is the authority. What this engine does not know: where a call came from, who may see the
+//! decision, and where it is recorded.
 //!
 //! Loading refuses what could hurt the host, since some of it ends the process rather than the evaluation: recursion,
 //! chains and trees too deep for a stack, unknown functions, network built-ins. Evaluating bounds the rest: time, size
@@ -33,6 +34,7 @@ pub use bundle::{LoadError, Source, SourceFile};
 pub use finding::{Finding, Severity};
 pub use rego_tests::{TestOutcome, TestResult, run_tests};
 pub use set::{Limits, Policy, PolicySet, RuleInfo, StoredError};
+pub use targets::Targets;
 
 #[cfg(test)]
 mod tests;
