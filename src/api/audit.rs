@@ -258,7 +258,10 @@ impl Parameters {
                 one_of(&["allow", "deny", "require_approval"])?;
                 self.filter.decision = Some(value);
             }
-            "since" => self.filter.since_ms = Some(parse_time(&value, now_ms)?),
+            "since" => {
+                let time = parse_time(&value, now_ms).map_err(|error| format!("`{name}`: {error}"))?;
+                self.filter.since_ms = Some(time);
+            },
             "limit" | "pageSize" => self.filter.limit = Some(number(1..=MAX_LIMIT)?),
             "page" => self.page = number(1..=u32::MAX)?,
             "after" | "cursor" => {

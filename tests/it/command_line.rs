@@ -13,7 +13,8 @@ async fn tail_and_explain_online_and_offline() {
         let request = client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", id);
         request.json(&evaluation(tool, &json!({"path": "/etc/passwd"}))).send().await.unwrap();
     }
-    let online = ["--url", process.admin.as_str(), "--config", "docket.toml"];
+    let admin = process.admin.clone();
+    let online = ["--url", admin.as_str(), "--config", "docket.toml"];
     let run = |arguments: &[&str], remote: &[&str]| docket(&[arguments, remote].concat(), folder.path());
 
     let (code, text, _) = run(&["explain", "cli-2"], &online);

@@ -24,7 +24,7 @@ fn files_that_are_no_ledger_are_refused_and_left_alone() {
     assert!(foreign.contains("not a docket ledger"), "{foreign}");
     let newer = refused(|path| {
         let connection = Connection::open(path).unwrap();
-        connection.execute_batch("PRAGMA application_id = 1684236148; PRAGMA user_version = 99").unwrap();
+        connection.execute_batch("PRAGMA application_id = 1684237172; PRAGMA user_version = 99").unwrap();
     });
     assert!(newer.contains("version 99") && newer.contains("use a newer docket"), "{newer}");
     let folder = refused(|path| std::fs::create_dir(path).unwrap());

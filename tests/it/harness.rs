@@ -21,7 +21,7 @@ pub const POLICY: &str = r#"# METADATA
 #   id: test.tools
 package test.tools
 
-allow if input.action.name in {"initialize", "server/discover", "tools/list", "resources/list", "prompts/list"}
+allow contains "protocol" if input.action.name in {"initialize", "server/discover", "tools/list", "resources/list", "prompts/list"}
 
 allow contains {"rule": "harmless"} if input.resource.id in {"echo", "sleep", "read_file"}
 
@@ -32,7 +32,7 @@ deny contains {"rule": "no_delete", "message": sprintf("`%s` must not be deleted
 
 require_approval contains {"rule": "payment", "message": "payments need a person"} if input.resource.id == "pay"
 
-allow if input.resource.id == "pay"
+allow contains "payment" if input.resource.id == "pay"
 "#;
 
 /// A docket in this process.

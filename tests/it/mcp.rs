@@ -225,7 +225,8 @@ async fn a_clients_disconnect_reaches_the_server_and_is_an_outcome() {
         while stream.read(&mut buffer).await.unwrap_or(0) > 0 {}
     });
     let docket = Docket::before(&upstream, POLICY).await;
-    let request = docket.rpc(&call("sleep", &json!({"ms": 60_000})), &[]);
+    let sleep = call("sleep", &json!({"ms": 60_000}));
+    let request = docket.rpc(&sleep, &[]);
     assert!(tokio::time::timeout(Duration::from_millis(500), request).await.is_err());
     tokio::time::timeout(Duration::from_secs(5), hung_up).await.expect("the server never learnt of it").unwrap();
     docket.wait_for(|entry| entry["kind"] == "decision" && entry["outcome"] == "disconnected").await;
