@@ -147,7 +147,6 @@ deny contains {
 	"data": {"argument": arguments.pointer(url.entry), "host": hosts.host(url.text), "port": hosts.port(url.text)},
 } if {
 	some url in hosts.found
-	web(url.text)
 	hosts.plain(url.text)
 	not hosts.reserved(hosts.host(url.text))
 	not listed(url.text)

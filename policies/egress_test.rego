@@ -101,7 +101,10 @@ test_a_bare_host_is_checked if {
 	every name in ["host", "hostname", "ip"] {
 		denied(call("mystery", {name: "169.254.169.254"})) == {"internal_address"}
 		denied(call("mystery", {"headers": {name: "localhost"}})) == {"internal_address"}
+		denied(call("mystery", {name: "redis"})) == {"internal_address"}
 		denied(call("mystery", {name: "docs.rs"})) == set()
+		denied(call("mystery", {name: 7})) == set()
+		denied(call("mystery", {name: ""})) == set()
 	}
 }
 

@@ -102,10 +102,7 @@ dotted(name) if {
 	net.cidr_is_valid(concat("", [name, "/32"]))
 }
 
-version_6(name) if {
-	contains(name, ":")
-	net.cidr_is_valid(concat("", [name, "/128"]))
-}
+version_6(name) if net.cidr_is_valid(concat("", [name, "/128"]))
 
 # Why a host is not on the public internet, or cannot be told to be. Undefined for a public host.
 reserved(name) := "has no host" if name == ""
