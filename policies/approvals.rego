@@ -38,7 +38,6 @@ payment if {
 amounts contains {"entry": entry, "value": value} if {
 	some entry in arguments.entries
 	is_amount(entry.key)
-	not is_array(entry.value)
 	value := number(entry.value)
 }
 
@@ -86,7 +85,6 @@ require_approval contains {
 	"data": {"amount": total, "limit": limit, "currency": currency},
 } if {
 	payment
-	count(amounts) > 0
 	total > limit
 }
 
@@ -110,15 +108,12 @@ require_approval contains {
 	not in_currency(entry.value)
 }
 
-in_currency(value) if is_object(value)
-
 in_currency(value) if {
 	is_string(value)
 	upper(value) == currency
 }
 
 allow contains {"rule": "payment", "message": "a payment by a tool named in the settings; over the limit, once a person approved it"} if {
-	payment
 	arguments.tool in payment_tools
 	count(amounts) > 0
 	count(unreadable) == 0

@@ -2,7 +2,7 @@ package docket.approvals_test
 
 import data.docket.approvals
 
-settings := {"approvals": {"payments": {"limit": 100, "currency": "EUR", "tools": ["create_payment"]}}}
+settings := {"approvals": {"payments": {"limit": 100, "currency": "EUR", "tools": ["create_payment", "send_money"]}}}
 
 call(tool, arguments) := {
 	"subject": {"type": "identity", "id": "a"},
@@ -50,6 +50,8 @@ test_over_the_limit if {
 
 test_many_small_ones_are_one_large if {
 	held(pay({"payments": [{"amount": 60}, {"amount": 60}]})) == {"payment_over_limit"}
+	passes(pay({"amounts": [40, 60]}))
+	held(call("send_money", {"amount": 500})) == {"payment_over_limit"}
 	held(pay({"amounts": [60, 60]})) == {"payment_over_limit"}
 	held(pay({"amount": 1, "total_amount": 500})) == {"payment_over_limit"}
 	passes(pay({"payments": [{"amount": 40}, {"amount": 60}]}))
@@ -73,7 +75,7 @@ test_no_amount_is_held if {
 }
 
 test_another_currency_is_held if {
-	every currency in ["USD", "", null, 7, ["EUR", "USD"]] {
+	every currency in ["USD", "", null, 7, ["EUR", "USD"], {"code": "EUR"}] {
 		held(pay({"amount": 5, "currency": currency}))["payment_currency"]
 	}
 
@@ -92,6 +94,7 @@ test_a_tool_of_any_name_that_pays if {
 test_other_tools_are_no_payments if {
 	every tool in ["list_payments", "get_refund", "echo", "payload", "", null] {
 		held(call(tool, {"amount": 5000})) == set()
+		held(call(tool, {"currency": "USD"})) == set()
 		denied(call(tool, {"amount": "much"})) == set()
 		allowed(call(tool, {"amount": 5})) == set()
 	}

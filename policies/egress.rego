@@ -22,7 +22,7 @@ default method := "GET"
 method := upper(input.action.name) if {
 	input.resource.type == "http"
 	is_string(input.action.name)
-}
+} else := "of an unknown kind" if input.resource.type == "http"
 
 else := upper(input.context.arguments.method) if is_string(input.context.arguments.method)
 
@@ -32,7 +32,6 @@ else := "of an unknown kind" if input.context.arguments.method != null
 sends if not method in {"GET", "HEAD", "OPTIONS"}
 
 sends if {
-	fetches
 	some entry in arguments.entries
 	entry.key in {"body", "data", "files", "form", "formdata", "json", "payload", "postdata"}
 	not entry.value in {null, ""}
@@ -75,12 +74,7 @@ deny contains {
 }
 
 # What names a host: a URL of a network scheme, one without a scheme given to a tool that fetches, a bare host.
-network(url) if {
-	regex.match(`^[\x00- ]*[a-z][a-z0-9+.-]*:[/\\]{2}`, lower(url.text))
-	hosts.scheme(url.text) in network_schemes
-}
-
-network(url) if regex.match(`^[\x00- ]*(https?|wss?|ftp):`, lower(url.text))
+network(url) if hosts.scheme(url.text) in network_schemes
 
 network(url) if {
 	url.entry.key in hosts.host_names
@@ -89,7 +83,6 @@ network(url) if {
 
 network(url) if {
 	hosts.scheme(url.text) == ""
-	regex.match(`^[\x00- ]*([/\\]{2}|[A-Za-z0-9.-]+(:[0-9]+)?([/?#]|$)|\[)`, url.text)
 	looks_like_host(url.text)
 }
 
@@ -154,7 +147,6 @@ deny contains {
 	"data": {"argument": arguments.pointer(url.entry), "host": hosts.host(url.text), "port": hosts.port(url.text)},
 } if {
 	some url in hosts.found
-	web(url.text)
 	hosts.plain(url.text)
 	not hosts.reserved(hosts.host(url.text))
 	not listed(url.text)

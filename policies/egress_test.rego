@@ -4,7 +4,7 @@ import data.docket.egress
 
 settings := {"egress": {
 	"hosts": ["docs.rs", "*.wikipedia.org", "api.example.com:8443", "127.0.0.1", "localhost"],
-	"internal_hosts": ["localhost:3000", "10.1.2.3", "169.254.169.254", "metadata.google.internal", "*"],
+	"internal_hosts": ["localhost:3000", "10.1.2.3", "169.254.169.254", "metadata.google.internal", "*", "[fd00::7]:80", "[fd00:ec2::254]", "[::ffff:a9fe:a9fe]"],
 	"fetch_tools": ["fetch"],
 }}
 
@@ -38,7 +38,7 @@ passes(request) if {
 }
 
 test_listed_hosts_pass if {
-	every url in ["https://docs.rs/regorus", "HTTPS://DOCS.RS/", "http://docs.rs:80/", "https://en.wikipedia.org/wiki/Rego?x=y#z", "https://api.example.com:8443/v1", "http://localhost:3000/health", "http://10.1.2.3/"] {
+	every url in ["https://docs.rs/regorus", "HTTPS://DOCS.RS/", "http://docs.rs:80/", "https://en.wikipedia.org/wiki/Rego?x=y#z", "https://api.example.com:8443/v1", "http://localhost:3000/health", "http://10.1.2.3/", "http://[fd00::7]/"] {
 		passes(fetch(url))
 	}
 
@@ -92,7 +92,7 @@ test_internal_addresses_in_other_clothes if {
 		allowed(fetch(url)) == set()
 	}
 
-	every url in ["http:169.254.169.254/", "//169.254.169.254/", "169.254.169.254/latest", "localhost:80/x", "https://docs.rs@169.254.169.254/", "gopher://127.0.0.1:6379/_x"] {
+	every url in ["http:169.254.169.254/", "//169.254.169.254/", "169.254.169.254/latest", "localhost:80/x", "https://docs.rs@169.254.169.254/", "gopher://127.0.0.1:6379/_x", "http:2130706433/", "//redis/x", "[fe80::1]/x", "redis://localhost"] {
 		denied(call("mystery", {"url": url}))["internal_address"]
 	}
 }
@@ -101,12 +101,17 @@ test_a_bare_host_is_checked if {
 	every name in ["host", "hostname", "ip"] {
 		denied(call("mystery", {name: "169.254.169.254"})) == {"internal_address"}
 		denied(call("mystery", {"headers": {name: "localhost"}})) == {"internal_address"}
+		denied(call("mystery", {name: "redis"})) == {"internal_address"}
 		denied(call("mystery", {name: "docs.rs"})) == set()
+		denied(call("mystery", {name: 7})) == set()
+		denied(call("mystery", {name: ""})) == set()
 	}
 }
 
 test_metadata_cannot_be_opened_by_a_setting if {
 	denied(fetch("http://169.254.169.254/")) == {"internal_address"}
+	denied(fetch("http://[fd00:ec2::254]/")) == {"internal_address"}
+	denied(fetch("http://[::ffff:a9fe:a9fe]/")) == {"internal_address"}
 	denied(fetch("http://metadata.google.internal/")) == {"internal_address"}
 }
 
@@ -134,6 +139,13 @@ test_other_schemes if {
 	denied(call("mystery", {"uri": "demo://item/1"})) == set()
 	denied(call("mystery", {"image_url": "data:image/png;base64,AAAA"})) == set()
 	denied(call("mystery", {"url": "/relative"})) == set()
+	denied(call("mystery", {"url": "readme"})) == set()
+	denied(call("mystery", {"uri": "demo://localhost/1"})) == set()
+	denied(call("mystery", {"url": "file:///workspace/a"})) == set()
+	denied(call("mystery", {"url": "javascript:alert(1)"})) == {"scheme"}
+	denied(call("mystery", {"url": "ftp://u@evil.example/"})) == {"scheme"}
+	denied(call("mystery", {"endpoint": "ftp://docs.rs/"})) == {"scheme"}
+	denied(call("mystery", {"links": ["https://evil.example/"]})) == {"host_not_listed"}
 	allowed(fetch("file:///workspace/a")) == set()
 }
 
@@ -144,12 +156,18 @@ test_unclear_urls if {
 	}
 }
 
+test_an_unclear_url_is_only_that if {
+	denied(fetch("https://evil.example/a b")) == {"unclear_url"}
+}
+
 test_prose_is_not_a_request if {
 	every name in ["message", "content", "text", "body", "query"] {
-		denied(call("echo", {name: "http://localhost:3000"})) == set()
+		denied(call("echo", {name: "http://localhost:3001"})) == set()
 	}
 
-	denied(call("mystery", {"anything": "see http://localhost:3000 for more"})) == set()
+	denied(call("mystery", {"anything": "see http://localhost:3001 for more"})) == set()
+	denied(call("mystery", {"anything": "http://localhost:3001 and more"})) == set()
+	denied(call("mystery", {"anything": "http://localhost:3001"})) == {"internal_address"}
 }
 
 test_requests_that_send_are_held if {
@@ -163,6 +181,9 @@ test_requests_that_send_are_held if {
 	allowed(http("POST", "https://docs.rs/")) == {"listed_host"}
 	held(call("fetch", {"url": "https://docs.rs/", "method": null, "body": null})) == set()
 	held(http("GET", "https://docs.rs/")) == set()
+	held(http(7, "https://docs.rs/")) == {"sends_data"}
+	held(call("mystery", {"url": "https://docs.rs/", "method": "POST"})) == set()
+	held(call("fetch", {"url": "ftp://docs.rs/", "method": "POST"})) == set()
 	passes(http("GET", "https://docs.rs/"))
 }
 
@@ -187,6 +208,8 @@ test_web_resources if {
 	denied(object.union(request, {"resource": {"id": "demo://127.0.0.1/"}})) == set()
 	allowed(object.union(request, {"resource": {"id": "https://evil.example/"}})) == set()
 	allowed(object.union(request, {"resource": {"id": 7}})) == set()
+	allowed(object.union(request, {"resource": {"id": "https://docs.rs/a b"}})) == set()
+	allowed(object.union(request, {"resource": {"type": "tool"}})) == set()
 	allowed(object.union(request, {"action": {"name": "resources/subscribe"}})) == set()
 }
 
@@ -211,6 +234,8 @@ test_a_star_opens_public_hosts_only if {
 test_messages_say_what_to_do if {
 	messages := {found.message | some found in egress.deny} with input as fetch("https://evil.example/") with data.settings as {"egress": {"hosts": ["docs.rs", "*.wikipedia.org"]}}
 	messages == {"`evil.example` port 443 is not on the list; hosts open to tools: `*.wikipedia.org`, `docs.rs`"}
+	lost := {found.message | some found in egress.deny} with input as fetch("https://evil.example/") with data.settings as {}
+	lost == {"`evil.example` port 443 is not on the list; no host is open to tools (`settings.egress.hosts` in data.yaml); ask the operator to list one"}
 	blanks := {found.message | some found in egress.deny} with input as fetch("https://docs.rs/a b") with data.settings as settings
 	some message in blanks
 	contains(message, "blanks as `%20`")

@@ -62,11 +62,8 @@ copied(found) if {
 	regex.match(`^(source|src|from)`, found.entry.key)
 }
 
-# In a call these two say the same of every path: it may be used as the tool would use it.
-permitted(found) if {
-	written(found)
-	paths.writable(found.text)
-}
+# A path may be used as the tool would use it. What may be written may be read.
+permitted(found) if paths.writable(found.text)
 
 permitted(found) if {
 	not written(found)

@@ -5,8 +5,8 @@ import data.docket.filesystem
 settings := {"filesystem": {
 	"read_roots": ["/workspace", "/data"],
 	"write_roots": ["/workspace"],
-	"read_tools": ["read_file", "read_multiple_files", "search_files"],
-	"write_tools": ["write_file", "copy_file"],
+	"read_tools": ["read_file", "read_multiple_files", "search_files", "get_patch"],
+	"write_tools": ["write_file", "copy_file", "scribble"],
 	"remote_servers": ["forge"],
 }}
 
@@ -70,6 +70,28 @@ test_writing_outside if {
 	allowed(call("copy_file", {"source": "/etc/passwd", "destination": "/workspace/a"})) == set()
 }
 
+test_what_a_tool_does_is_told_by_the_settings_or_its_name if {
+	passes(call("get_patch", {"path": "/data/a"}))
+	denied(call("scribble", {"path": "/data/a"})) == {"outside_write_roots"}
+	every word in [
+		"add", "append", "apply", "copy", "cp", "create", "download", "edit", "extract", "insert", "make", "mkdir", "modify", "overwrite", "patch", "put", "replace", "save", "set",
+		"touch", "unzip", "update", "upload", "write", "chmod", "chown", "delete", "destroy", "erase", "link", "move", "mv", "purge", "remove", "rename", "rm", "rmdir", "shred", "symlink",
+		"trash", "truncate", "unlink", "wipe",
+	] {
+		denied(call(concat("_", [word, "it"]), {"path": "/data/a"})) == {"outside_write_roots"}
+		denied(call(concat("_", [word, "it"]), {"path": "a"})) == set()
+	}
+
+	denied(call("copy_and_delete", {"source": "/data/a"})) == {"outside_write_roots"}
+	denied(call("update_it", {"source": "/data/a"})) == {"outside_write_roots"}
+}
+
+test_without_a_path_nothing_is_allowed if {
+	every tool in ["read_file", "write_file", "delete_file"] {
+		allowed(call(tool, {})) == set()
+	}
+}
+
 test_a_tool_of_any_name_is_checked if {
 	denied(call("mystery", {"filePath": "/etc/passwd"})) == {"outside_read_roots"}
 	denied(call("mystery", {"options": [{"target": "/etc/passwd"}]})) == {"outside_read_roots"}
@@ -123,6 +145,10 @@ test_a_file_tool_needs_an_absolute_path if {
 	denied(call("read_file", {"path": "."})) == {"relative_path"}
 	denied(call("read_file", {"path": ""})) == {"relative_path"}
 	denied(call("open_file", {"path": "notes.txt"})) == {"relative_path"}
+	denied(call("get_patch", {"path": "notes.txt"})) == {"relative_path"}
+	denied(call("scribble", {"path": "notes.txt"})) == {"relative_path"}
+	denied(call("read_file", {"path": "../notes.txt"})) == {"traversal"}
+	denied(call("open_file", {"file": ".env"})) == {"secret_file"}
 }
 
 test_wrong_types_are_refused_by_name if {
@@ -183,6 +209,9 @@ test_file_resources if {
 	allowed(read("demo://resource/1")) == set()
 	allowed(read("file:///workspace/.env")) == set()
 	allowed(read("file:///etc/passwd")) == set()
+	allowed(read("/workspace/a.txt")) == set()
+	allowed(object.union(read("file:///workspace/a.txt"), {"action": {"name": "resources/subscribe"}})) == set()
+	allowed(object.union(read("file:///workspace/a.txt"), {"resource": {"type": "tool"}})) == set()
 	allowed(read("file:///workspace/../etc/passwd")) == set()
 }
 
@@ -195,6 +224,8 @@ test_paths_of_a_remote_server_are_not_on_this_machine if {
 		held(at_forge("delete_file", {"path": path})) == set()
 	}
 
+	denied(at_forge("write_file", {"path": ".git/config"})) == set()
+	allowed(at_forge("delete_file", {"path": "/workspace/a"})) == set()
 	denied(at_forge("get_file", {"path": "../.env"})) == {"secret_file", "traversal"}
 }
 
@@ -210,6 +241,8 @@ test_missing_settings_keep_every_deny if {
 test_messages_say_what_to_do if {
 	messages := {found.message | some found in filesystem.deny} with input as call("read_file", {"path": "/etc/passwd"}) with data.settings as settings
 	messages == {"`/etc/passwd` is outside the folders open for reading; use an absolute path under `/data` or `/workspace`"}
+	lost := {found.message | some found in filesystem.deny} with input as call("read_file", {"path": "/etc/passwd"}) with data.settings as {}
+	lost == {"`/etc/passwd` is outside the folders open for reading; no folder is open to this kind of call (`settings.filesystem` in data.yaml); ask the operator to name one"}
 	details := {found.data | some found in filesystem.deny} with input as call("read_file", {"path": "/etc/passwd"}) with data.settings as settings
 	details == {{"argument": "/path", "path": "/etc/passwd"}}
 }

@@ -48,7 +48,10 @@
 #       - initialize
 #       - server/discover
 #       - ping
-#       - "*/list"
+#       - tools/list
+#       - resources/list
+#       - resources/templates/list
+#       - prompts/list
 #       - completion/complete
 #       - logging/setLevel
 #       - resources/subscribe

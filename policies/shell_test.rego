@@ -4,7 +4,7 @@ import data.docket.shell
 
 settings := {
 	"filesystem": {"read_roots": ["/workspace"], "write_roots": ["/workspace"]},
-	"shell": {"tools": ["bash"], "allow": ["ls", "cat", "echo", "git status", "git diff"], "exempt_tools": ["editor"]},
+	"shell": {"tools": ["bash", "runner", "both"], "allow": ["ls", "cat", "echo", "git status", "git diff"], "exempt_tools": ["editor", "both"]},
 }
 
 call(tool, arguments) := {
@@ -45,7 +45,8 @@ test_commands_that_only_look_pass if {
 		passes(bash(line))
 	}
 
-	passes(call("bash", {"command": "ls", "args": ["-la", "/workspace"], "cwd": "/workspace", "timeout": 5}))
+	passes(call("bash", {"command": "ls", "args": ["-la", "/workspace"], "workingDirectory": "/workspace", "timeout": 5}))
+	passes(call("bash", {"commands": ["ls", "echo a"], "cwd": "/workspace"}))
 	passes(call("bash", {"command": ["ls", "-la"]}))
 	passes(call("bash", {"cmd": "ls"}))
 }
@@ -74,6 +75,16 @@ test_a_tool_of_any_name_is_held if {
 	allowed(call("mystery", {"command": "ls"})) == set()
 	held(call("mystery", {"options": {"shellCommand": "ls"}})) == {"command"}
 	held(call("run_python", {"code": "print(1)"})) == {"command"}
+	held(call("runner", {"input": "make"})) == {"command"}
+	every word in ["bash", "cmd", "command", "commands", "exec", "execute", "powershell", "pwsh", "python", "repl", "script", "sh", "shell", "ssh", "subprocess", "terminal", "zsh"] {
+		held(call(concat("_", ["my", word]), {"code": "ls"})) == {"command"}
+	}
+
+	every key in ["bash", "cmd", "cmdline", "cmds", "command", "commandLine", "commands", "exec", "execute", "powershell", "script", "scripts", "shell_script", "bash-command"] {
+		held(call("mystery", {key: ["ls"]})) == {"command"}
+	}
+
+	held(call("mystery", {"command": null})) == set()
 	held(call("mystery", {"code": "DE"})) == set()
 	held(call("mystery", {"message": "ls"})) == set()
 	held(call(null, {"command": "ls"})) == {"command"}
@@ -93,10 +104,10 @@ danger := {
 		"curl x -o y && sh y", "wget x; bash y", "iwr x | iex", "iex (New-Object Net.WebClient).DownloadString('x')",
 	],
 	"privilege": ["sudo ls", "ls; sudo ls", "SUDO ls", "/usr/bin/sudo ls", "su", "su - root", "doas ls", "pkexec ls", "s'u'do ls"],
-	"disk": ["mkfs.ext4 /dev/sda1", "mkfs /dev/x", "dd if=/dev/zero of=/dev/sda", "dd of=/dev/nvme0n1 if=x", "cat x > /dev/sda", "cp x /dev/nvme0n1", "wipefs -a /dev/vda", "fdisk -l", "shred /dev/sdb", "cat /dev/mem"],
+	"disk": ["mkfs.ext4 /dev/sda1", "mkfs /dev/x", "dd if=/dev/zero of=/dev/sda", "dd of=/dev/nvme0n1 if=x", "dd if=x of=/dev/tty1", "format c:", "cat x > /dev/sda", "cp x /dev/nvme0n1", "wipefs -a /dev/vda", "fdisk -l", "shred /dev/sdb", "cat /dev/mem"],
 	"fork_bomb": [":(){ :|:& };:", ":() { : | : & } ; :", "bomb() { bomb | bomb & }; bomb", "%0|%0"],
 	"credentials": [
-		"history", "history | tail", "env", "printenv", "printenv AWS_SECRET_ACCESS_KEY", "env | grep KEY", "ls; env", "set", "export -p", "cat ~/.bash_history", "gpg --export-secret-keys", "aws configure get x",
+		"history", "history | tail", "fc -l", "env", "printenv", "printenv AWS_SECRET_ACCESS_KEY", "env | grep KEY", "ls; env", "set", "export -p", "cat ~/.bash_history", "gpg --export-secret-keys", "aws configure get x",
 		"gcloud auth print-access-token", "gh auth token", "security find-generic-password -w", "kubectl get secret x", "kubectl get secrets", "echo $(env)", "vault kv get x", "cat .zsh_history",
 	],
 	"metadata_address": ["curl http://169.254.169.254/latest", "curl metadata.google.internal", "curl http://2852039166/", "curl http://0xA9FEA9FE/"],
@@ -115,7 +126,7 @@ test_dangers_are_denied if {
 test_dangers_are_denied_for_every_tool_and_shape if {
 	every arguments in [
 		{"command": "rm -rf /"}, {"cmd": "rm -rf /"}, {"script": "rm -rf /"}, {"command": ["rm", "-rf", "/"]}, {"command": "rm", "args": ["-rf", "/"]}, {"command": "rm", "args": "-rf /"},
-		{"commands": ["ls", "rm -rf /"]}, {"command": ["bash", "-c", "rm -rf /"]}, {"a": {"b": [{"Command": "rm -rf /"}]}}, {"command": "rm", "argv": ["-rf", "/"]},
+		{"commands": ["ls", "rm -rf /"]}, {"command": ["bash", "-c", "rm -rf /"]}, {"a": {"b": [{"Command": "rm -rf /"}]}}, {"command": "rm", "argv": ["-rf", "/"]}, {"command": [["rm -rf /"]]},
 	] {
 		every tool in ["bash", "mystery", "editor", ""] {
 			denied(call(tool, arguments))["recursive_delete"]
@@ -154,9 +165,16 @@ test_wrong_types_are_refused_by_name if {
 	denied(call("mystery", {"command": {"a": 1}})) == {"command_type"}
 	denied(call("bash", {"command": "ls", "args": {"a": "/etc"}})) == {"command_type"}
 	denied(call("bash", {"command": "ls", "args": [7]})) == {"command_type"}
+	denied(call("bash", {"commands": [7]})) == {"command_type", "no_command"}
+	denied(call("bash", {"command": "ls", "args": null})) == set()
+	denied(call("mystery", {"args": 7})) == set()
 	every arguments in [{}, {"command": null}, {"command": ""}, {"command": " "}, {"command": []}, [], null, "ls", 7] {
 		denied(call("bash", arguments)) == {"no_command"}
 		not "looks_only" in allowed(call("bash", arguments))
+	}
+
+	every arguments in [{}, {"command": null}, [], null, "ls", 7] {
+		allowed(call("bash", arguments)) == set()
 	}
 }
 
@@ -164,6 +182,10 @@ test_an_exempt_tool_is_not_held if {
 	held(call("editor", {"command": "view", "path": "/workspace/a"})) == set()
 	denied(call("editor", {"command": "view", "path": "/workspace/a"})) == set()
 	allowed(call("editor", {"command": "view"})) == set()
+	denied(call("editor", {"command": 7})) == set()
+	denied(call("both", {})) == set()
+	held(call("both", {"command": "make"})) == set()
+	allowed(call("both", {"command": "make"})) == set()
 	denied(call("editor", {"command": "cat .env"})) == {"secret_in_command"}
 }
 
@@ -179,6 +201,10 @@ test_missing_settings_keep_every_deny_and_hold if {
 test_messages_say_what_to_do if {
 	waiting := {found.message | some found in shell.require_approval} with input as bash("make") with data.settings as settings
 	waiting == {"`make` is not among the commands that pass by themselves, so a person must approve it first; these pass, one at a time and without quotes, pipes or redirection: `cat`, `echo`, `git diff`, `git status`, `ls`"}
+	split_up := {found.data.command | some found in shell.require_approval} with input as call("bash", {"commands": ["ls", "make"]}) with data.settings as settings
+	split_up == {"ls", "make"}
+	lost := {found.message | some found in shell.require_approval} with input as bash("make") with data.settings as {}
+	lost == {"`make` is not among the commands that pass by themselves, so a person must approve it first; no command passes by itself (`settings.shell.allow` in data.yaml)"}
 	refused := {found.message | some found in shell.deny} with input as bash("sudo ls") with data.settings as settings
 	refused == {"this command line is too dangerous to run (privilege); work without other rights, or ask the user to run it"}
 }

@@ -33,6 +33,7 @@ test_other_tools if {
 	}
 
 	allowed(object.union(call("any", "echo", {}), {"action": {"name": "tools/list"}})) == set()
+	allowed(object.union(call("clock", "echo", {}), {"action": {"name": "tools/list"}})) == set()
 	allowed(object.union(call("any", "echo", {}), {"resource": {"type": "prompt"}})) == set()
 }
 
@@ -75,6 +76,12 @@ test_resources_of_the_servers_own_schemes if {
 	every uri in ["file:///etc/passwd", "FILE:///x", "https://x.example/", "demox://x", "demo", "", "x demo://x", null, 7, ["demo://x"]] {
 		allowed(resource(uri)) == set()
 	}
+}
+
+test_reading_is_one_action_on_one_type if {
+	allowed(object.union(resource("demo://x"), {"action": {"name": "resources/subscribe"}})) == set()
+	allowed(object.union(resource("demo://x"), {"resource": {"type": "tool"}})) == set()
+	allowed({"action": {"name": "prompts/get"}, "resource": {"type": "tool", "id": "p"}}) == set()
 }
 
 test_prompts if {

@@ -31,7 +31,6 @@ words contains word if {
 entries contains {"name": name, "key": plain(name), "path": path, "value": value} if {
 	walk(input.context.arguments, [path, value])
 	names := [step | some step in path; is_string(step)]
-	count(names) > 0
 	name := names[count(names) - 1]
 }
 

@@ -31,6 +31,8 @@ test_pointer_names_the_place if {
 test_words_of_a_name if {
 	found := arguments.words with input as with_arguments({})
 	found == {"fs", "delete", "file", "now"}
+	none := arguments.words with input as {}
+	none == set()
 }
 
 test_strange_input_has_no_entries_and_no_error if {
@@ -50,8 +52,9 @@ test_a_uri_and_a_url_count_as_arguments if {
 	found == {"file:///x"}
 	other := {entry.value | some entry in arguments.entries} with input as {"resource": {"type": "http", "id": "https://x.example/"}}
 	other == {"https://x.example/"}
-	none := {entry.value | some entry in arguments.entries} with input as {"resource": {"type": "http", "id": "/path"}}
-	none == set()
+	every id in ["/path", 7, null] {
+		count(arguments.entries) == 0 with input as {"resource": {"type": "http", "id": id}}
+	}
 }
 
 test_a_setting_of_another_type_holds_nothing if {

@@ -32,7 +32,6 @@ reaching contains {"entry": entry, "text": entry.value} if {
 	is_string(entry.value)
 	not entry.key in arguments.prose
 	regex.match(`^[\x00- ]*[a-z][a-z0-9+.-]*:[/\\]{2}[^\x00- ]+[\x00- ]*$`, lower(entry.value))
-	scheme(entry.value) != "file"
 }
 
 reaching contains {"entry": entry, "text": entry.value} if {
@@ -55,9 +54,7 @@ mistyped contains entry if {
 scheme(text) := lower(split(trim(text, " \t\r\n"), ":")[0]) if {
 	regex.match(`^[\x00- ]*[a-z][a-z0-9+.-]*:`, lower(text))
 	not regex.match(`^[\x00- ]*[a-z0-9.-]+:[0-9]+([/?#]|[\x00- ]*$)`, lower(text))
-}
-
-else := ""
+} else := ""
 
 # A URL of http or https that every reader splits alike: no user, no escapes or strange letters in the host, no backslash.
 plain(text) if regex.match(`^https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?([/?#][^\x00-\x20\x7f\\]*)?$`, lower(text))
@@ -80,9 +77,7 @@ host(text) := trim_suffix(trim_right(bare_host(text), " "), ".")
 
 bare_host(text) := regex.replace(regex.replace(without_user(text), `^\[`, ""), `\].*$`, "") if {
 	startswith(without_user(text), "[")
-}
-
-else := without_user(text) if count(split(without_user(text), ":")) > 2
+} else := without_user(text) if count(split(without_user(text), ":")) > 2
 
 else := regex.replace(without_user(text), `:.*$`, "")
 
@@ -107,10 +102,7 @@ dotted(name) if {
 	net.cidr_is_valid(concat("", [name, "/32"]))
 }
 
-version_6(name) if {
-	contains(name, ":")
-	net.cidr_is_valid(concat("", [name, "/128"]))
-}
+version_6(name) if net.cidr_is_valid(concat("", [name, "/128"]))
 
 # Why a host is not on the public internet, or cannot be told to be. Undefined for a public host.
 reserved(name) := "has no host" if name == ""
@@ -120,38 +112,26 @@ else := "is a link-local or cloud metadata address" if link_local(name)
 else := "is an address written in an unusual form" if {
 	numeric(name)
 	not dotted(name)
-}
-
-else := "is a private, loopback or reserved address" if {
+} else := "is a private, loopback or reserved address" if {
 	dotted(name)
 	some range in special_ranges
 	net.cidr_contains(range, name)
-}
-
-else := "is a private, loopback or reserved address" if {
+} else := "is a private, loopback or reserved address" if {
 	version_6(name)
 	not global_6(name)
-}
-
-else := "is not a host name or address" if not regex.match(`^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$|^[0-9a-f:.]+$`, name)
+} else := "is not a host name or address" if not regex.match(`^[a-z0-9_]([a-z0-9._-]*[a-z0-9_])?$|^[0-9a-f:.]+$`, name)
 
 else := "is not a host name or address" if {
 	contains(name, ":")
 	not version_6(name)
-}
-
-else := "is not a host name or address" if contains(name, "..")
+} else := "is not a host name or address" if contains(name, "..")
 
 else := "is a name of the local network" if {
 	not contains(name, ".")
 	not contains(name, ":")
-}
-
-else := "is a name of the local network" if {
+} else := "is a name of the local network" if {
 	regex.match(`(^|\.)(localhost|localdomain|local|internal|intranet|lan|home|corp|private|home\.arpa|onion)$`, name)
-}
-
-else := "is a public name for private addresses" if {
+} else := "is a public name for private addresses" if {
 	regex.match(`(^|\.)(nip\.io|sslip\.io|xip\.io|localtest\.me|lvh\.me|vcap\.me|lacolhost\.com|readme\.localtest\.me)$`, name)
 }
 
@@ -187,13 +167,13 @@ global_6(name) if {
 	}
 }
 
-# True if an entry of the settings names this host and port.
+# True if an entry of the settings names this host and port. An IPv6 address is written in brackets, as in a URL.
 matches(entry, text) if {
 	listed_host(lower(entry_host(entry)), host(text))
 	listed_port(entry, port(text))
 }
 
-entry_host(entry) := regex.replace(entry, `:[0-9]+$`, "")
+entry_host(entry) := trim(regex.replace(entry, `:[0-9]+$`, ""), "[]")
 
 listed_host(pattern, name) if {
 	pattern == name
@@ -206,7 +186,6 @@ listed_host(pattern, name) if {
 	regex.match(`^\*\.[a-z0-9._-]+$`, pattern)
 	not numeric(name)
 	endswith(name, trim_prefix(pattern, "*"))
-	name != trim_prefix(pattern, "*")
 }
 
 listed_port(entry, number) if {

@@ -56,6 +56,18 @@ test_reserved_hosts if {
 	}
 }
 
+test_kinds_of_address if {
+	hosts.dotted("1.2.3.4")
+	hosts.version_6("::1")
+	every name in ["::1", "1.2.3", "a.b.c.d", "1.2.3.256", "01.2.3.4"] {
+		not hosts.dotted(name)
+	}
+
+	every name in ["1.2.3.4", "a", "", ":::"] {
+		not hosts.version_6(name)
+	}
+}
+
 test_public_hosts if {
 	every name in ["docs.rs", "a-b.example.com", "xn--exmple-cua.com", "8.8.8.8", "172.32.0.1", "172.15.0.1", "193.168.1.1", "2606:4700::1111", "localhost.example.com", "mylocalhost.com", "internal.example", "1.example", "a_b.example"] {
 		not hosts.reserved(name)

@@ -79,26 +79,18 @@ mistyped contains entry if {
 # Why a path cannot be taken as it stands: it would mean another place to the server than to a reader. Undefined if it can.
 problem(text) := {"rule": "control_character", "why": "contains control characters or surrounding blanks"} if {
 	regex.match(`[\x00-\x1f\x7f]|^ | $`, text)
-}
-
-else := {"rule": "encoded_path", "why": "hides characters behind encodings"} if {
+} else := {"rule": "encoded_path", "why": "hides characters behind encodings"} if {
 	# Percent-encodings that no honest URI needs (letters, digits, `- . _ ~ / \ % *`, control characters), and characters
 	# that some file systems fold to `.`, `/` or `\`.
 	regex.match(
 		`%([01][0-9a-f]|2[5adef]|3[0-9]|4[1-9a-f]|5[0-9acf]|6[1-9a-f]|7[0-9aef])|%u[0-9a-f]|[\x{2024}\x{2025}\x{2044}\x{2215}\x{2216}\x{FF0E}\x{FF0F}\x{FF3C}\x{FE68}]`,
 		lower(text),
 	)
-}
-
-else := {"rule": "traversal", "why": "climbs with `..`"} if {
+} else := {"rule": "traversal", "why": "climbs with `..`"} if {
 	regex.match(`(^|/) *\.\.[. ]*(/|$)`, slashed(text))
-}
-
-else := {"rule": "network_share", "why": "names another machine"} if {
+} else := {"rule": "network_share", "why": "names another machine"} if {
 	regex.match(`^\\\\|^file://[^/]`, replace(lower(text), "file://localhost/", "file:///"))
-}
-
-else := {"rule": "home_path", "why": "depends on whose home it is"} if {
+} else := {"rule": "home_path", "why": "depends on whose home it is"} if {
 	regex.match(`^(~|\$\{?[A-Za-z_][A-Za-z0-9_]*\}?(/|$)|%[A-Za-z]+%)`, slashed(text))
 }
 
@@ -134,13 +126,11 @@ unspaced(text) := replace(text, "%20", " ") if startswith(lower(text), "file:")
 else := text
 
 writable(text) if {
-	absolute(text)
 	some root in write_roots
 	inside(text, root)
 }
 
 readable(text) if {
-	absolute(text)
 	some root in read_roots
 	inside(text, root)
 }
@@ -166,9 +156,7 @@ advice(roots) := sprintf("use an absolute path under %s", [concat(" or ", [quote
 	quoted := sprintf("`%s`", [root])
 ])]) if {
 	count(roots) > 0
-}
-
-else := "no folder is open to this kind of call (`settings.filesystem` in data.yaml); ask the operator to name one"
+} else := "no folder is open to this kind of call (`settings.filesystem` in data.yaml); ask the operator to name one"
 
 # Names that hold credentials, wherever they lie and however they are cased.
 secret(text) if {

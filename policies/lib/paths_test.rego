@@ -56,6 +56,8 @@ test_unusable_roots_hold_nothing if {
 		not paths.writable("/etc/hosts") with data.settings as {"filesystem": {"read_roots": roots, "write_roots": roots}}
 	}
 
+	not paths.readable("/etc/../hosts") with data.settings as {"filesystem": {"read_roots": ["/etc/.."]}}
+	not paths.writable("/etc/../hosts") with data.settings as {"filesystem": {"write_roots": ["/etc/.."]}}
 	not paths.readable("/etc/hosts") with data.settings as {}
 	not paths.readable("/etc/hosts") with data.settings as "nonsense"
 }
@@ -149,6 +151,11 @@ test_paths_are_found_under_many_names if {
 	found({"source": "../x"}) == {"../x"}
 	found({"file": ".env"}) == {".env"}
 	found({"source": "x/../../y"}) == {"x/../../y"}
+}
+
+test_a_number_for_a_uri_is_another_policys if {
+	count(paths.mistyped) == 0 with input as {"resource": {"type": "tool", "id": "x"}, "context": {"arguments": {"uri": 7}}}
+	count(paths.mistyped) == 1 with input as {"resource": {"type": "resource", "id": 7}}
 }
 
 test_other_text_is_no_path if {
