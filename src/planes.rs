@@ -193,11 +193,10 @@ fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response
     if path == "/healthz" {
         return web::json_response(StatusCode::OK, &json!({"status": "ok"}));
     }
-    if !*stopping.borrow() {
-        web::json_response(StatusCode::OK, &json!({"status": "ready", "manifest_sha": set.manifest_sha}))
-    } else {
-        web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "stopping"}))
+    if *stopping.borrow() {
+        return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "stopping"}));
     }
+    web::json_response(StatusCode::OK, &json!({"status": "ready", "manifest_sha": set.manifest_sha}))
 }
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {

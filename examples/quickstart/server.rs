@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::service::TowerToHyperService;
-use rmcp::handler::server::router::tool::ToolRouter;
 use rmcp::handler::server::wrapper::Parameters;
 use rmcp::model::{CallToolResult, ContentBlock, ServerCapabilities, ServerConfig};
 use rmcp::transport::streamable_http_server::session::local::LocalSessionManager;
@@ -37,18 +36,11 @@ pub struct Sleep {
 }
 
 /// The server: it would do anything it is asked to.
-#[derive(Clone, Debug)]
-pub struct Demo {
-    tool_router: ToolRouter<Self>,
-}
+#[derive(Clone, Copy, Debug)]
+pub struct Demo;
 
 #[tool_router]
 impl Demo {
-    /// A server as each session gets one.
-    pub fn new() -> Self {
-        Self { tool_router: Self::tool_router() }
-    }
-
     #[tool(description = "Says back what it is told")]
     fn echo(&self, Parameters(Echo { message }): Parameters<Echo>) -> String {
         message
@@ -86,7 +78,7 @@ pub async fn serve() -> std::io::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let service = StreamableHttpService::new(
-        || Ok(Demo::new()),
+        || Ok(Demo),
         Arc::new(LocalSessionManager::default()),
         StreamableHttpServerConfig::default(),
     );

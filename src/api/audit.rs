@@ -292,9 +292,9 @@ impl Parameters {
                     .parse::<i64>()
                     .map_err(|_| format!("`{name}` must be the leaf index of an entry"))?;
                 if name == "after" {
-                    self.filter.after_seq = Some(seq)
+                    self.filter.after_seq = Some(seq);
                 } else {
-                    self.filter.before_seq = Some(seq)
+                    self.filter.before_seq = Some(seq);
                 }
             }
             "order" => {

@@ -34,8 +34,8 @@ struct Evaluations {
     action: Option<Action>,
     resource: Option<Entity>,
     context: Option<Object>,
-    #[serde(default)]
-    evaluations: Vec<Evaluation>,
+    #[serde(default, rename = "evaluations")]
+    each: Vec<Evaluation>,
     #[serde(default)]
     options: Options,
 }
@@ -50,8 +50,8 @@ struct Evaluation {
 
 #[derive(Default, Deserialize)]
 struct Options {
-    #[serde(default)]
-    evaluations_semantic: Semantic,
+    #[serde(default, rename = "evaluations_semantic")]
+    semantic: Semantic,
 }
 
 /// When to stop (AuthZEN 1.0 §7.1.2.1).
@@ -86,7 +86,7 @@ pub async fn evaluations(
         Ok(request) => request,
         Err(error) => return unreadable(gate, body, &caller, &visit, error.to_string()),
     };
-    let semantic = request.options.evaluations_semantic;
+    let semantic = request.options.semantic;
     let (single, calls) = match request.into_calls() {
         Ok(calls) => calls,
         Err(error) => return unreadable(gate, body, &caller, &visit, error),
@@ -119,6 +119,7 @@ pub async fn evaluations(
 }
 
 /// The document at `/.well-known/authzen-configuration` (AuthZEN 1.0 §9).
+#[must_use]
 pub fn configuration(host: &str) -> Response<Body> {
     let base = format!("http://{host}");
     web::json_response(
@@ -134,7 +135,7 @@ pub fn configuration(host: &str) -> Response<Body> {
 impl Evaluations {
     /// The calls asked about, and whether there was one only, given without `evaluations`.
     fn into_calls(self) -> Result<(bool, Vec<Call>), String> {
-        let Self { subject, action, resource, context, mut evaluations, .. } = self;
+        let Self { subject, action, resource, context, each: mut evaluations, .. } = self;
         if evaluations.len() > MAX_EVALUATIONS {
             let count = evaluations.len();
             return Err(format!("`evaluations` has {count} members; at most {MAX_EVALUATIONS} are accepted"));

@@ -35,18 +35,15 @@ impl Client {
             Some(url) => url.clone(),
             None => format!("http://{}", configured()?.admin.listen),
         };
-        let token = match &remote.token {
-            Some(token) => token.clone(),
-            None => {
-                let file = configured()?.token_file;
-                let text = std::fs::read_to_string(&file).with_context(|| {
-                    format!(
-                        "cannot read the admin token from `{}`; pass --token or set DOCKET_TOKEN",
-                        file.display()
-                    )
-                })?;
-                text.trim().to_owned()
-            }
+        let token = if let Some(token) = &remote.token {
+            token.clone()
+        } else {
+            let file = configured()?.token_file;
+            let shown = file.display();
+            let text = std::fs::read_to_string(&file).with_context(|| {
+                format!("cannot read the admin token from `{shown}`; pass --token or set DOCKET_TOKEN")
+            })?;
+            text.trim().to_owned()
         };
         let base: Uri = base.parse().with_context(|| format!("`{base}` is not a URL"))?;
         if base.scheme_str() != Some("http") {

@@ -29,15 +29,12 @@ impl Explain {
     /// # Errors
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let explanation = match &self.remote.ledger {
-            Some(file) => {
-                let reader = Reader::new(file.as_path().into());
-                audit::explanation(&reader, &self.request_id)?.map(serde_json::to_value).transpose()?
-            }
-            None => {
-                let client = Client::new(&self.remote)?;
-                runtime()?.block_on(client.get(&format!("/v1/explain/{}", encode(&self.request_id))))?
-            }
+        let explanation = if let Some(file) = &self.remote.ledger {
+            let reader = Reader::new(file.as_path().into());
+            audit::explanation(&reader, &self.request_id)?.map(serde_json::to_value).transpose()?
+        } else {
+            let client = Client::new(&self.remote)?;
+            runtime()?.block_on(client.get(&format!("/v1/explain/{}", encode(&self.request_id))))?
         };
         let Some(explanation) = explanation else {
             eprintln!(

@@ -58,7 +58,7 @@ enum Command {
 /// Where the client commands find the ledger.
 #[derive(Clone, Debug, Args)]
 pub struct Remote {
-    /// The admin plane of a running docket [default: the configured one, http://127.0.0.1:7411].
+    /// The admin plane of a running docket [default: the configured one, else `http://127.0.0.1:7411`].
     #[arg(long, env = "DOCKET_URL", value_name = "URL")]
     url: Option<String>,
     /// The admin token [default: the configuration's token file].

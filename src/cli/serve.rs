@@ -299,7 +299,7 @@ fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
     } else {
         (Source::read(&config.path)?, config.path.display().to_string())
     };
-    let limits = Limits { timeout: Duration::from_millis(config.timeout_ms), ..Limits::default() };
+    let limits = Limits { timeout: Duration::from_millis(config.timeout_ms) };
     let policies = PolicySet::compile(source, limits).map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
         anyhow!("the policies in {described} do not compile\n{}", listed.join("\n"))

@@ -72,8 +72,8 @@ impl Tail {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let entries = match &self.remote.ledger {
             Some(_) if self.follow => bail!("--follow needs a running docket; leave out --ledger"),
-            Some(file) => self.from_file(file)?,
-            None => runtime()?.block_on(self.from_docket())?,
+            Some(file) => self.read_file(file)?,
+            None => runtime()?.block_on(self.read_remote())?,
         };
         self.print(&entries)?;
         if self.follow {
@@ -97,14 +97,14 @@ impl Tail {
         pairs.join("&")
     }
 
-    async fn from_docket(&self) -> anyhow::Result<Vec<Value>> {
+    async fn read_remote(&self) -> anyhow::Result<Vec<Value>> {
         let path = format!("/v1/audit?{}&limit={}", self.query(), self.limit);
         let answer =
             Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
         Ok(answer.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    fn from_file(&self, file: &std::path::Path) -> anyhow::Result<Vec<Value>> {
+    fn read_file(&self, file: &std::path::Path) -> anyhow::Result<Vec<Value>> {
         let now_ms = (system_clock().now_ms)();
         let since_ms = self.since.as_deref().map(|since| audit::parse_time(since, now_ms));
         let filter = Filter {

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
-use ulid::Ulid;
 
 use crate::clock::Clock;
 use crate::decision::Effect;
@@ -117,12 +116,12 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError::Busy`], [`LedgerError::Unwritable`] or [`LedgerError::Closed`]; nothing was recorded then.
     pub async fn append(&self, entry: Entry) -> Result<Receipt, LedgerError> {
-        let facts = (entry.call_id, entry.decision.map(|(effect, ..)| effect), entry.mode, entry.forwarded);
+        let (effect, mode) = (entry.decision.map(|(effect, ..)| effect), entry.mode);
+        let forwarded = entry.forwarded;
         let (reply, answer) = oneshot::channel();
         self.enqueue(Job::Append(Box::new(entry.seal(&self.clock)), Some(reply))).await?;
         let seq = answer.await.map_err(|_| LedgerError::Closed)??;
-        let (call_id, effect, mode, forwarded) = facts;
-        Ok(Receipt { seq, call_id, effect, mode, forwarded })
+        Ok(Receipt { seq, effect, mode, forwarded })
     }
 
     /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next commit.
@@ -222,7 +221,6 @@ impl Drop for Arriving {
 #[derive(Debug)]
 pub struct Receipt {
     seq: i64,
-    call_id: Option<Ulid>,
     effect: Option<Effect>,
     mode: Option<Mode>,
     forwarded: bool,
@@ -238,15 +236,13 @@ impl Receipt {
     /// The permit to forward, if the recorded decision allows the call.
     #[must_use]
     pub fn permit(self) -> Option<Permit> {
-        (self.forwarded && self.effect == Some(Effect::Allow)).then_some(Permit { call_id: self.call_id })
+        (self.forwarded && self.effect == Some(Effect::Allow)).then_some(Permit(()))
     }
 }
 
 /// The right to forward one request. There are three ways to one, and each has a name.
 #[derive(Debug)]
-pub struct Permit {
-    call_id: Option<Ulid>,
-}
+pub struct Permit(());
 
 /// The requests that pass without a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -266,20 +262,14 @@ pub enum Plumbing {
 impl Permit {
     /// The permit of a call whose decision was recorded in mode `monitor`: it goes on whatever was decided.
     #[must_use]
+    #[expect(clippy::needless_pass_by_value, reason = "a receipt yields one permit, and is spent on it")]
     pub fn monitored(receipt: Receipt) -> Option<Self> {
-        (receipt.forwarded && receipt.mode == Some(Mode::Monitor))
-            .then_some(Self { call_id: receipt.call_id })
+        (receipt.forwarded && receipt.mode == Some(Mode::Monitor)).then_some(Self(()))
     }
 
     /// The permit of a request that no policy is asked about.
     #[must_use]
     pub fn plumbing(_method: Plumbing) -> Self {
-        Self { call_id: None }
-    }
-
-    /// The call this permit belongs to; plumbing has none.
-    #[must_use]
-    pub fn call_id(&self) -> Option<Ulid> {
-        self.call_id
+        Self(())
     }
 }

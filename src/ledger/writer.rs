@@ -86,13 +86,15 @@ impl Writer {
         }
         let mut stop = None;
         for (index, job) in batch.drain(..).enumerate() {
-            let number = || result.clone().map(|numbers| numbers.get(index).copied().unwrap_or(0));
+            let number = match &result {
+                Ok(numbers) => numbers.get(index).copied().ok_or(LedgerError::Closed),
+                Err(error) => Err(error.clone()),
+            };
             // A caller that has gone away needs no answer; its entry stands all the same.
             match job {
-                Job::Append(_, Some(reply)) => drop(reply.send(number())),
+                Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) => drop(reply.send(number)),
                 Job::Append(_, None) => {}
-                Job::Keep(_, reply) => drop(reply.send(number().map(|_| ()))),
-                Job::CloseOpenCalls(reply) => drop(reply.send(number())),
+                Job::Keep(_, reply) => drop(reply.send(number.map(|_| ()))),
                 Job::Stop(reply) => stop = Some(reply),
             }
         }

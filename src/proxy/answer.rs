@@ -228,7 +228,9 @@ mod tests {
 
     fn judged(stream: bool, status: u16, pieces: &[&str]) -> Outcome {
         let mut judge = Judge::new(StatusCode::from_u16(status).unwrap(), stream);
-        pieces.iter().for_each(|piece| judge.see(piece.as_bytes()));
+        for piece in pieces {
+            judge.see(piece.as_bytes());
+        }
         judge.verdict().0
     }
 

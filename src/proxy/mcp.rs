@@ -151,7 +151,6 @@ pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
 
 impl Request {
     /// The call a policy is asked about, and the dotted name of its event.
-    #[must_use]
     pub fn into_call(self, server: &Server, caller: &Caller, visit: &Visit) -> (Result<Call, Fault>, String) {
         let event_type = match &self.fault {
             Some(Fault::UnknownMethod(_)) => "mcp.unknown_method".to_owned(),

@@ -1,7 +1,6 @@
 //! docket through its front door: real requests against a real docket with a real ledger, which is verified each time.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     reason = "a test that cannot go on should stop where it is"

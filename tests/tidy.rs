@@ -1,0 +1,175 @@
+//! House rules that a compiler does not check: arrows between modules, who may know which crate, and what may not be left
+//! lying about.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on should stop where it is"
+)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Arrows between engines that are meant to be.
+const DECLARED: [(&str, &str); 2] = [("ledger", "redact"), ("upstream", "ledger")];
+
+/// Crates that one module alone may know.
+const OWNERS: [(&str, &[&str]); 4] = [
+    ("regorus", &["policy"]),
+    ("rusqlite", &["ledger"]),
+    ("hyper_util::client", &["upstream"]),
+    ("figment", &["config"]),
+];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every file below `folder` with this ending.
+fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path, ending));
+        } else if path.to_string_lossy().ends_with(ending) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The top-level module a file of `src` belongs to.
+fn module_of(path: &Path) -> String {
+    let relative = path.strip_prefix(root().join("src")).unwrap();
+    relative.iter().next().unwrap().to_string_lossy().trim_end_matches(".rs").to_owned()
+}
+
+/// The level table of `src/lib.rs`.
+fn levels() -> BTreeMap<String, u32> {
+    let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | ")).filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
+    rows.flat_map(|row| {
+        let mut cells = row.split('|');
+        let level: u32 = cells.next().unwrap().trim().parse().unwrap();
+        let names = cells.next().unwrap().split(',').map(|name| name.trim().trim_matches('`').to_owned());
+        names.map(move |name| (name, level)).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// A source text without its tests: what stands behind `#[cfg(test)]` at the end of a file may look anywhere.
+fn production(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod ").next().unwrap()
+}
+
+#[test]
+fn every_module_has_a_level() {
+    let levels = levels();
+    for path in files(&root().join("src"), ".rs") {
+        let module = module_of(&path);
+        assert!(["lib", "main"].contains(&module.as_str()) || levels.contains_key(&module), "{module} has no level");
+    }
+}
+
+#[test]
+fn imports_point_downward() {
+    let levels = levels();
+    let mut upward = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let from = module_of(&path);
+        let Some(level) = levels.get(&from) else { continue };
+        let text = fs::read_to_string(&path).unwrap();
+        for (number, line) in production(&text).lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+            for after in line.split("crate::").skip(1) {
+                let to: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let Some(target) = levels.get(&to) else { continue };
+                let word = *level == 0 && *target == 0;
+                let declared = DECLARED.contains(&(from.as_str(), to.as_str()));
+                if to != from && target >= level && !word && !declared {
+                    upward.push(format!("{}:{}: {from} → {to}", path.display(), number + 1));
+                }
+            }
+        }
+    }
+    assert!(upward.is_empty(), "upward arrows:\n{}", upward.join("\n"));
+}
+
+#[test]
+fn heavy_crates_have_one_owner() {
+    let mut strangers = Vec::new();
+    for path in files(&root().join("src"), ".rs") {
+        let module = module_of(&path);
+        let text = fs::read_to_string(&path).unwrap();
+        for (name, owners) in OWNERS {
+            let known = production(&text).lines().any(|line| {
+                let line = line.trim_start();
+                !line.starts_with("//") && (line.contains(&format!("{name}::")) || line.starts_with(&format!("use {name}")))
+            });
+            if known && !owners.contains(&module.as_str()) {
+                strangers.push(format!("{} knows {name}", path.display()));
+            }
+        }
+    }
+    assert!(strangers.is_empty(), "{}", strangers.join("\n"));
+}
+
+#[test]
+fn nothing_is_left_lying_about() {
+    let mut found = Vec::new();
+    let mut sources = files(&root().join("src"), ".rs");
+    sources.extend(files(&root().join("tests"), ".rs"));
+    sources.extend(files(&root().join("examples"), ".rs"));
+    sources.extend(files(&root().join("policies"), ".rego"));
+    for path in sources {
+        if path.ends_with("tests/tidy.rs") {
+            continue;
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let production_lines = if path.ends_with("tests.rs") { 0 } else { production(&text).lines().count() };
+        for (number, line) in text.lines().enumerate() {
+            let in_tests = number >= production_lines;
+            let parked = ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "dbg!("].iter().find(|word| line.contains(**word));
+            let long = line.chars().count() > 130 && !line.contains("https://") && !line.trim_start().starts_with(['"', 'r']);
+            if let Some(word) = parked {
+                found.push(format!("{}:{}: {word}", path.display(), number + 1));
+            }
+            if long && path.starts_with(root().join("src")) && !in_tests {
+                found.push(format!("{}:{}: a line of {} characters", path.display(), number + 1, line.chars().count()));
+            }
+            if line.ends_with(' ') || line.ends_with('\t') {
+                found.push(format!("{}:{}: white space at its end", path.display(), number + 1));
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn schema_steps_that_landed_are_never_edited() {
+    // SHA-256 of each step as it landed. The next change is the next file.
+    let landed = [("1.sql", SCHEMA_1)];
+    for (name, digest) in landed {
+        let bytes = fs::read(root().join("src/ledger/schema").join(name)).unwrap();
+        assert_eq!(docket::digest::sha256(&bytes), digest, "{name} has landed; write the next step instead");
+    }
+}
+
+const SCHEMA_1: &str = "sha256:0579087f2f848e0a8aeb6770f1562746da2d35a89ffeab627f4ba5cca84ccea0";
+
+#[test]
+fn the_readme_names_only_commands_that_exist() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let help = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_docket")).args(arguments).arg("--help").output().unwrap();
+        output.status.success()
+    };
+    let mut named = 0;
+    for line in readme.lines().filter_map(|line| line.trim_start().strip_prefix("docket ")) {
+        let command = line.split_whitespace().next().unwrap();
+        assert!(help(&[command]), "`docket {command}` is in the README and does not exist");
+        named += 1;
+    }
+    assert!(named > 3);
+}
