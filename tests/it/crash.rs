@@ -135,3 +135,26 @@ async fn the_sqlite3_shell_reads_the_views() {
     }
     docket.stop().await;
 }
+
+#[tokio::test]
+async fn every_commit_is_synced_to_the_disk() {
+    if Command::new("strace").arg("-V").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI has strace");
+        println!("skipped: strace is not installed");
+        return;
+    }
+    let folder = folder_with("", POLICY);
+    let script = "exec strace -D -f -qq -e trace=fsync,fdatasync -o syncs.txt \"$@\"";
+    let process = Process::start_under(script, folder.path());
+    let syncs = || std::fs::read_to_string(folder.path().join("syncs.txt")).unwrap().lines().count();
+    let client = reqwest::Client::new();
+    let before = syncs();
+    for number in 1..=20 {
+        let request = client.post(format!("{}/access/v1/evaluation", process.data));
+        let response = request.json(&evaluation("echo", &json!({"number": number}))).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        // One caller at a time: each answer has a sync of its own behind it.
+        assert!(syncs() >= before + number, "answer {number} came before its sync");
+    }
+    process.terminate();
+}

@@ -190,11 +190,18 @@ impl Process {
         Self { data: address("data"), admin: address("admin"), child }
     }
 
-    /// SIGTERM, and the exit code.
+    /// SIGTERM, and the exit code. A docket that does not stop in time fails the test.
     pub fn terminate(mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-        self.child.wait().unwrap().code()
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "docket does not stop");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
