@@ -622,7 +622,7 @@ mod tests {
             ("[servers.fs]\nmode = \"enforce\"", "`servers.fs.url` is missing"),
             (
                 "[data]\nlisten = 7410",
-                "`data.listen`: invalid type: found unsigned int `7410`, expected a string",
+                "`data.listen`: invalid type: found signed int `7410`, expected a string",
             ),
             ("[data]\nlisten = \"localhost:1\"", "is not an address and port"),
             ("[data]\nlisten = \"0.0.0.0:1\"", "nobody could call"),

@@ -90,6 +90,12 @@ impl Gate {
         let queued = Instant::now();
         let receipt = self.ledger.append(entry).await.inspect_err(|_| self.metrics.append_failures.inc())?;
         // From here the decision is durable.
+        tracing::debug!(
+            request_id = %pending.request_id,
+            decision = decision.effect.as_str(),
+            status = decision.status.as_str(),
+            "decided"
+        );
         self.metrics.append.observe(queued.elapsed().as_secs_f64());
         Ok(Ruling { decision, receipt, pending })
     }

@@ -193,8 +193,13 @@ fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response
     if path == "/healthz" {
         return web::json_response(StatusCode::OK, &json!({"status": "ok"}));
     }
-    if *stopping.borrow() {
-        return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": "stopping"}));
+    let trouble = match (*stopping.borrow(), gate.ledger.health().is_failing()) {
+        (true, _) => Some("stopping"),
+        (false, true) => Some("the ledger cannot be written"),
+        (false, false) => None,
+    };
+    if let Some(status) = trouble {
+        return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": status}));
     }
     web::json_response(StatusCode::OK, &json!({"status": "ready", "manifest_sha": set.manifest_sha}))
 }

@@ -1,11 +1,6 @@
 //! House rules that a compiler does not check: arrows between modules, who may know which crate, and what may not be left
 //! lying about.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on should stop where it is"
-)]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should stop where it is")]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -49,7 +44,10 @@ fn module_of(path: &Path) -> String {
 /// The level table of `src/lib.rs`.
 fn levels() -> BTreeMap<String, u32> {
     let text = fs::read_to_string(root().join("src/lib.rs")).unwrap();
-    let rows = text.lines().filter_map(|line| line.strip_prefix("//! | ")).filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
+    let rows = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("//! | "))
+        .filter(|row| row.starts_with(|c: char| c.is_ascii_digit()));
     rows.flat_map(|row| {
         let mut cells = row.split('|');
         let level: u32 = cells.next().unwrap().trim().parse().unwrap();
@@ -69,7 +67,10 @@ fn every_module_has_a_level() {
     let levels = levels();
     for path in files(&root().join("src"), ".rs") {
         let module = module_of(&path);
-        assert!(["lib", "main"].contains(&module.as_str()) || levels.contains_key(&module), "{module} has no level");
+        assert!(
+            ["lib", "main"].contains(&module.as_str()) || levels.contains_key(&module),
+            "{module} has no level"
+        );
     }
 }
 
@@ -81,7 +82,9 @@ fn imports_point_downward() {
         let from = module_of(&path);
         let Some(level) = levels.get(&from) else { continue };
         let text = fs::read_to_string(&path).unwrap();
-        for (number, line) in production(&text).lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//")) {
+        for (number, line) in
+            production(&text).lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"))
+        {
             for after in line.split("crate::").skip(1) {
                 let to: String = after.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 let Some(target) = levels.get(&to) else { continue };
@@ -105,7 +108,8 @@ fn heavy_crates_have_one_owner() {
         for (name, owners) in OWNERS {
             let known = production(&text).lines().any(|line| {
                 let line = line.trim_start();
-                !line.starts_with("//") && (line.contains(&format!("{name}::")) || line.starts_with(&format!("use {name}")))
+                !line.starts_with("//")
+                    && (line.contains(&format!("{name}::")) || line.starts_with(&format!("use {name}")))
             });
             if known && !owners.contains(&module.as_str()) {
                 strangers.push(format!("{} knows {name}", path.display()));
@@ -130,13 +134,22 @@ fn nothing_is_left_lying_about() {
         let production_lines = if path.ends_with("tests.rs") { 0 } else { production(&text).lines().count() };
         for (number, line) in text.lines().enumerate() {
             let in_tests = number >= production_lines;
-            let parked = ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "dbg!("].iter().find(|word| line.contains(**word));
-            let long = line.chars().count() > 130 && !line.contains("https://") && !line.trim_start().starts_with(['"', 'r']);
+            let parked = ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "dbg!("]
+                .iter()
+                .find(|word| line.contains(**word));
+            let long = line.chars().count() > 130
+                && !line.contains("https://")
+                && !line.trim_start().starts_with(['"', 'r']);
             if let Some(word) = parked {
                 found.push(format!("{}:{}: {word}", path.display(), number + 1));
             }
             if long && path.starts_with(root().join("src")) && !in_tests {
-                found.push(format!("{}:{}: a line of {} characters", path.display(), number + 1, line.chars().count()));
+                found.push(format!(
+                    "{}:{}: a line of {} characters",
+                    path.display(),
+                    number + 1,
+                    line.chars().count()
+                ));
             }
             if line.ends_with(' ') || line.ends_with('\t') {
                 found.push(format!("{}:{}: white space at its end", path.display(), number + 1));
@@ -162,7 +175,11 @@ const SCHEMA_1: &str = "sha256:0579087f2f848e0a8aeb6770f1562746da2d35a89ffeab627
 fn the_readme_names_only_commands_that_exist() {
     let readme = fs::read_to_string(root().join("README.md")).unwrap();
     let help = |arguments: &[&str]| {
-        let output = std::process::Command::new(env!("CARGO_BIN_EXE_docket")).args(arguments).arg("--help").output().unwrap();
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_docket"))
+            .args(arguments)
+            .arg("--help")
+            .output()
+            .unwrap();
         output.status.success()
     };
     let mut named = 0;

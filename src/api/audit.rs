@@ -19,14 +19,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use crate::gate::Gate;
-use crate::ledger::{Entry, Filter, Kind, LedgerError, Order, Reader, Stored};
+use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader, Stored};
 use crate::web::{self, Body, BodyError, Problem, Visit};
 
 /// Entries a page has unless it says otherwise.
 pub const DEFAULT_LIMIT: u32 = 100;
-
-/// Entries a page has at most.
-pub const MAX_LIMIT: u32 = 1_000;
 
 /// Entries read at once for a stream.
 const STREAM_BATCH: u32 = 200;

@@ -283,11 +283,32 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
 
 /// What has to happen now and then, until docket stops.
 async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
+    let mut recorded = 0;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => gate.turn_flood(),
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
+        gate.turn_flood();
+        recorded = record_gap(&gate, recorded).await;
+    }
+}
+
+/// Once the ledger can be written again, says in it that for a while it could not. `recorded` is how many failures were
+/// said already; answers how many are now. Trying is also what finds out, when no call comes to try.
+async fn record_gap(gate: &Arc<Gate>, recorded: u64) -> u64 {
+    let failures = gate.ledger.health().failures();
+    if failures == recorded {
+        return recorded;
+    }
+    let metadata = json!({"failed_transactions": failures - recorded});
+    let entry = Entry {
+        content: gate.redactor.record(vec![("metadata", metadata)]),
+        ..life_entry(gate, Kind::Start, "ledger.recovered")
+    };
+    match gate.ledger.append(entry).await {
+        Ok(_) => failures,
+        Err(_) => recorded,
     }
 }
 

@@ -13,7 +13,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -23,7 +23,7 @@ use crate::decision::Effect;
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
-pub use reader::{Filter, Order, Reader, Stored};
+pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
 
 /// Why the ledger could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -71,6 +71,32 @@ impl Default for Queue {
     }
 }
 
+/// How the writer's transactions have fared.
+#[derive(Debug, Default)]
+pub struct Health {
+    failing: AtomicBool,
+    failures: AtomicU64,
+}
+
+impl Health {
+    /// Whether the last transaction failed: while it is true, calls are refused.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing.load(Ordering::Relaxed)
+    }
+
+    /// Transactions that failed since the start.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, stood: bool) {
+        self.failing.store(!stood, Ordering::Relaxed);
+        self.failures.fetch_add(u64::from(!stood), Ordering::Relaxed);
+    }
+}
+
 /// A handle to the writer. Cloning shares the one writer.
 #[derive(Clone)]
 pub struct Ledger {
@@ -79,6 +105,7 @@ pub struct Ledger {
     clock: Clock,
     calls_in_flight: Arc<AtomicUsize>,
     head: watch::Receiver<i64>,
+    health: Arc<Health>,
     path: Arc<Path>,
 }
 
@@ -94,6 +121,7 @@ impl Ledger {
             .ok_or_else(|| LedgerError::open(path, "it vanished while it was being opened".into()))?;
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
+        let health = Arc::new(Health::default());
         let (jobs, receiver) = mpsc::channel(queue.max_entries.max(1));
         let writer = Writer {
             path: path.to_owned(),
@@ -102,13 +130,14 @@ impl Ledger {
             identity,
             calls_in_flight: calls_in_flight.clone(),
             head,
+            health: health.clone(),
             _lock: lock,
         };
         std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || writer.run(receiver))
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
-        Ok(Self { jobs, queue, clock, calls_in_flight, head: followers, path: path.into() })
+        Ok(Self { jobs, queue, clock, calls_in_flight, head: followers, health, path: path.into() })
     }
 
     /// Appends an entry. When this returns the entry is durable.
@@ -179,6 +208,12 @@ impl Ledger {
     #[must_use]
     pub fn queue_length(&self) -> usize {
         self.jobs.max_capacity() - self.jobs.capacity()
+    }
+
+    /// How transactions have fared: whether calls are refused now, and whether any were.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
     }
 
     /// The newest durable sequence number, as it changes; -1 in an empty ledger.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
-use super::{LedgerError, schema};
+use super::{Health, LedgerError, schema};
 use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::decision::Outcome;
@@ -50,6 +50,8 @@ pub(super) struct Writer {
     pub calls_in_flight: Arc<AtomicUsize>,
     /// The newest durable sequence number, for those who follow.
     pub head: watch::Sender<i64>,
+    /// How transactions have fared.
+    pub health: Arc<Health>,
     pub _lock: schema::Lock,
 }
 
@@ -79,6 +81,7 @@ impl Writer {
     /// Commits one batch and answers its callers; the sender of a stop, if one was in it.
     fn serve(&mut self, batch: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
         let result = self.commit(batch);
+        self.health.note(result.is_ok());
         if let Err(error) = &result {
             tracing::error!(error = %error, jobs = batch.len(), "ledger cannot append; calls are refused");
             // The connection may be beyond use (a vanished file, an I/O error): the next batch opens a new one.

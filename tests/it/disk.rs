@@ -83,8 +83,11 @@ async fn a_ledger_that_vanishes_stops_the_calls_and_its_return_lets_them_go_on()
     let refused = docket.rpc(&call, &[]).await;
     assert_eq!(refused.status(), 503);
     assert_eq!(refused.json::<Value>().await.unwrap()["error"]["code"], -32603);
+    let ready = docket.client.get(format!("{}/readyz", docket.data)).send().await.unwrap();
+    assert_eq!(ready.status(), 503);
     std::fs::rename(&aside, &ledger).unwrap();
     assert_eq!(docket.evaluate("after", "echo", json!({})).await["decision"], true);
+    docket.wait_for(|entry| entry["event_type"] == "ledger.recovered").await;
     docket.stop().await;
 }
 
