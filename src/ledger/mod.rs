@@ -122,6 +122,8 @@ impl Ledger {
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
+        let checkpointer = schema::spawn_checkpointer(path)
+            .map_err(|error| LedgerError::open(path, format!("its checkpointer cannot start: {error}")))?;
         let (jobs, receiver) = mpsc::channel(queue.max_entries.max(1));
         let writer = Writer {
             path: path.to_owned(),
@@ -131,6 +133,7 @@ impl Ledger {
             calls_in_flight: calls_in_flight.clone(),
             head,
             health: health.clone(),
+            checkpointer,
             _lock: lock,
         };
         std::thread::Builder::new()

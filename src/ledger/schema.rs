@@ -6,6 +6,7 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -21,8 +22,9 @@ const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
 /// How long a statement waits for a lock that a `sqlite3` shell may hold, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 2_000;
 
-/// Pages in the write-ahead log before it is copied into the database: rarely enough to keep commits short.
-const AUTOCHECKPOINT_PAGES: u32 = 4_000;
+/// Pages in the write-ahead log at which the writer copies the rest of it into the database itself, so that the log can
+/// begin anew: 64 MiB. The checkpointer has copied most of it by then, so callers hardly wait.
+const AUTOCHECKPOINT_PAGES: u32 = 16_384;
 
 /// Holds `<ledger>.lock` for as long as it lives.
 pub(super) struct Lock {
@@ -68,6 +70,24 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     migrate(&connection).map_err(fail)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
+}
+
+/// Starts the thread that copies the write-ahead log into the database beside the writer, each time it is told to. It
+/// ends with its sender. Without it the writer would do all the copying, and callers would wait for it.
+pub(super) fn spawn_checkpointer(path: &Path) -> std::io::Result<SyncSender<()>> {
+    let (sender, told) = sync_channel::<()>(1);
+    let path = path.to_owned();
+    std::thread::Builder::new().name("checkpointer".into()).spawn(move || {
+        let mut connection = None;
+        while told.recv().is_ok() {
+            let open = connection.take().map_or_else(|| Connection::open(&path), Ok);
+            // What cannot be copied now stays in the log, where it is just as durable.
+            let copied =
+                open.and_then(|open| open.execute_batch("PRAGMA wal_checkpoint(PASSIVE)").map(|()| open));
+            connection = copied.inspect_err(|error| tracing::warn!(error = %error, "cannot checkpoint")).ok();
+        }
+    })?;
+    Ok(sender)
 }
 
 /// Opens the ledger for reading only.

@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
@@ -28,6 +29,9 @@ const LINGER_FROM_CALLS: usize = 12;
 
 /// How long one such wait is, in microseconds.
 const LINGER_US: u64 = 120;
+
+/// Entries after which the checkpointer is told to copy the write-ahead log into the database.
+const CHECKPOINT_ENTRIES: i64 = 1_000;
 
 /// One thing for the writer to do.
 pub(super) enum Job {
@@ -52,6 +56,8 @@ pub(super) struct Writer {
     pub head: watch::Sender<i64>,
     /// How transactions have fared.
     pub health: Arc<Health>,
+    /// Tells the checkpointer to work.
+    pub checkpointer: SyncSender<()>,
     pub _lock: schema::Lock,
 }
 
@@ -135,6 +141,10 @@ impl Writer {
         transaction.commit().map_err(fail)?;
         if next_seq - 1 > head {
             self.head.send_replace(next_seq - 1);
+            if head / CHECKPOINT_ENTRIES != next_seq / CHECKPOINT_ENTRIES {
+                // One that is still at work will find these entries too.
+                let _ = self.checkpointer.try_send(());
+            }
         }
         Ok(numbers)
     }
