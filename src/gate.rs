@@ -383,7 +383,7 @@ fn metadata_of(arrival: &Arrival) -> Object {
     metadata
 }
 
-/// At most 512 bytes of an error, cut between characters.
+/// At most 256 bytes of an error, cut between characters: with digest and length it stays below 512.
 fn truncated(error: &str) -> &str {
-    error.get(..error.floor_char_boundary(512)).unwrap_or(error)
+    error.get(..error.floor_char_boundary(256)).unwrap_or(error)
 }

@@ -84,7 +84,7 @@ impl DataPlane {
         visit: Visit,
     ) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        if let Some(server) = path.strip_prefix("/mcp/") {
+        if let Some(server) = path.strip_prefix("/mcp/").map(|name| name.trim_end_matches('/')) {
             return self.proxy.answer(request, server, caller, visit).await;
         }
         match (request.method(), path.as_str()) {

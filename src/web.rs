@@ -35,6 +35,9 @@ const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Header fields a request may have.
 const MAX_HEADERS: usize = 128;
 
+/// As much of a `User-Agent` as is recorded, in bytes.
+const MAX_USER_AGENT_BYTES: usize = 256;
+
 /// Carries the request id both ways.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -116,7 +119,9 @@ impl Visit {
             request_id,
             moment: Moment { call_id, time_ns: time_ms.saturating_mul(1_000_000) },
             started: Instant::now(),
-            user_agent: headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned),
+            user_agent: headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(|agent| {
+                agent.get(..agent.floor_char_boundary(MAX_USER_AGENT_BYTES)).unwrap_or_default().to_owned()
+            }),
         }
     }
 

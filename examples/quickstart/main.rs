@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use docket::cli::{self, Cli};
 use docket::config::{Flags, Raw};
+use docket::ledger::Filter;
 use rmcp::ServiceExt as _;
 use rmcp::model::{CallToolRequestParams, CallToolResult};
 use rmcp::transport::StreamableHttpClientTransport;
@@ -47,6 +48,8 @@ async fn main() -> anyhow::Result<()> {
     let denied = call("A denied call", "read_file", json!({"path": "/workspace/.ssh/id_ed25519"})).await?;
     let secret = json!({"message": "deploy with token ghp_16C7e42F292c6912E7710c838347Ae178B4a"});
     call("A call that carries a secret", "echo", secret).await?;
+    let newest = Filter { kind: Some("decision".into()), limit: Some(1), ..Filter::default() };
+    let carried = running.gate().ledger.reader().entries(&newest)?.pop().and_then(|entry| entry.request_id);
     let request_id = denied
         .meta
         .as_ref()
@@ -62,6 +65,9 @@ async fn main() -> anyhow::Result<()> {
     command(&["tail", "-n", "5"], &remote)?;
     println!("\n── docket explain {request_id}\n");
     command(&["explain", &request_id], &remote)?;
+    let carried = carried.context("the call with a secret was not recorded")?;
+    println!("\n── docket explain {carried}: the server got the secret, the ledger did not\n");
+    command(&["explain", &carried], &remote)?;
 
     println!("\n── Point your own client at docket\n");
     println!("   docket serve --config docket.toml      # with a [servers.NAME] table and its url");

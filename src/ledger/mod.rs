@@ -116,6 +116,7 @@ impl Ledger {
     /// [`LedgerError::Open`] when the file is locked, foreign, newer than this docket, damaged or not writable.
     pub fn open(path: &Path, queue: Queue, clock: Clock) -> Result<Self, LedgerError> {
         let lock = schema::Lock::take(path)?;
+        schema::create(path)?;
         let connection = schema::open_writer(path)?;
         let identity = schema::file_identity(path)
             .ok_or_else(|| LedgerError::open(path, "it vanished while it was being opened".into()))?;

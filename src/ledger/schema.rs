@@ -4,7 +4,7 @@
 //! kept out. Migrations are append-only SQL files; a file written by a newer docket is refused, not guessed at.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -49,6 +49,18 @@ impl Lock {
             )),
             Err(TryLockError::Error(error)) => Err(open(error)),
         }
+    }
+}
+
+/// Makes an empty ledger file that nobody else on the machine may read; SQLite gives its log the same mode. A file that is
+/// there already keeps the mode its operator gave it.
+pub(super) fn create(path: &Path) -> Result<(), LedgerError> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(LedgerError::open(
+            path,
+            format!("it cannot be made: {error}; check that its folder exists and is writable"),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -97,7 +97,7 @@ impl Proxy {
             Err(error) => {
                 let mut refused =
                     visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
-                refused.facts.insert("server".into(), name.into());
+                refused.facts.insert("server".into(), server.map(|server| server.name.to_string()).into());
                 self.gate.note_refusal(refused);
                 let answer = mcp::error(&Value::Null, mcp::INVALID_REQUEST, &error.to_string(), &visit);
                 return web::json_response(error.status(), &answer);
@@ -119,7 +119,7 @@ impl Proxy {
                 let mut refused =
                     visit.refused(Kind::Decision, "request.unreadable", "unreadable", fault.to_string());
                 refused.facts = web::facts_of(&body);
-                refused.facts.insert("server".into(), name.into());
+                refused.facts.insert("server".into(), server.name.to_string().into());
                 refused.facts.insert("agent".into(), caller.agent.clone().into());
                 self.gate.note_refusal(refused);
                 let code = if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {

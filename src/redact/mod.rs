@@ -17,6 +17,8 @@ mod scrub;
 mod values;
 mod walk;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use serde::Serialize;
 use serde_json::Value;
 
@@ -115,7 +117,12 @@ impl Redactor {
         let mut record = Record { roots, edits: Vec::new() };
         for step in &self.steps {
             match step {
-                Step::Builtin(values) => builtin(values, &mut record),
+                // A rule that panics may leave the record half read, so all of it is withheld then.
+                Step::Builtin(values) => {
+                    if catch_unwind(AssertUnwindSafe(|| builtin(values, &mut record))).is_err() {
+                        withhold(&mut record);
+                    }
+                }
                 Step::Withhold => withhold(&mut record),
             }
         }

@@ -116,3 +116,32 @@ fn configuration_and_tokens() {
     assert_eq!(code, 2);
     assert!(error.contains("`gone.toml` does not exist"), "{error}");
 }
+
+#[test]
+fn without_any_configuration_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_docket"))
+        .arg("serve")
+        .current_dir(folder.path())
+        .env("DOCKET__DATA__LISTEN", "127.0.0.1:0")
+        .env("DOCKET__ADMIN__LISTEN", "127.0.0.1:0")
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let ready: Value = serde_json::from_str(&line).unwrap();
+    assert!(ready["manifest_sha"].as_str().unwrap().starts_with("sha256:"));
+    for file in ["docket.db", "admin.token"] {
+        assert!(folder.path().join(file).exists(), "{file}");
+    }
+    let mut misspelt = std::process::Command::new(env!("CARGO_BIN_EXE_docket"));
+    let output =
+        misspelt.arg("serve").current_dir(folder.path()).env("DOCKET__DATA__LISEN", "x").output().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains("unknown key `data.lisen`; did you mean `data.listen`?"), "{error}");
+}

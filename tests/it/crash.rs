@@ -1,6 +1,7 @@
 //! What is left when a process ends badly, and what happens when the ledger cannot be written.
 
 use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
@@ -95,6 +96,10 @@ async fn calls_without_an_outcome_are_closed_as_unknown() {
 async fn start_and_stop_are_entries_and_a_second_docket_is_refused() {
     let folder = folder_with("", POLICY);
     let process = Process::start(folder.path());
+    for file in ["docket.db", "docket.db-wal", "admin.token"] {
+        let mode = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "others may read {file}");
+    }
     let (code, _, error) = docket(&["serve", "--config", "docket.toml"], folder.path());
     assert_eq!(code, 2);
     assert!(error.contains("another docket is writing to it"), "{error}");
