@@ -304,7 +304,9 @@ impl Raw {
             .merge(Toml::file_exact(path))
             .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
             .merge(Serialized::defaults(flags.overlay()));
-        figment.extract().map_err(|error| ConfigError(error.into_iter().map(|error| explain(&error)).collect()))
+        figment
+            .extract()
+            .map_err(|error| ConfigError(error.into_iter().map(|error| explain(&error)).collect()))
     }
 
     /// Checks everything and says all that is wrong, not only the first.
@@ -315,11 +317,14 @@ impl Raw {
         let mut problems = Vec::new();
         let mut listen = |key: &str, text: &str| {
             text.parse::<SocketAddr>().unwrap_or_else(|_| {
-                problems.push(format!("`{key}`: `{text}` is not an address and port, as `127.0.0.1:7410` or `[::1]:0`"));
+                problems.push(format!(
+                    "`{key}`: `{text}` is not an address and port, as `127.0.0.1:7410` or `[::1]:0`"
+                ));
                 SocketAddr::from(([127, 0, 0, 1], 0))
             })
         };
-        let (data, admin) = (listen("data.listen", &self.data.listen), listen("admin.listen", &self.admin.listen));
+        let (data, admin) =
+            (listen("data.listen", &self.data.listen), listen("admin.listen", &self.admin.listen));
         for (key, value) in [
             ("data.max_body_bytes", self.data.max_body_bytes as u64),
             ("data.max_connections", self.data.max_connections as u64),
@@ -343,7 +348,9 @@ impl Raw {
         for (name, agent) in self.agents {
             match validate_agent(&name, agent) {
                 Ok(agent) if agents.iter().any(|(digest, ..)| *digest == agent.0) => {
-                    problems.push(format!("`agents.{name}.token_sha256` is another agent's too; give each its own token"));
+                    problems.push(format!(
+                        "`agents.{name}.token_sha256` is another agent's too; give each its own token"
+                    ));
                 }
                 Ok(agent) => agents.push(agent),
                 Err(problem) => problems.push(problem),
@@ -428,7 +435,10 @@ impl Plane {
     /// Whether a `Host` header names this plane: DNS rebinding would bring another name.
     #[must_use]
     pub fn accepts_host(&self, host: &str) -> bool {
-        let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(host, |(name, _)| name);
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         let by_address = bare.parse::<IpAddr>().is_ok_and(|ip| {
             // A name can be rebound to this address, an address cannot: behind 0.0.0.0 any address is one of ours.
@@ -436,7 +446,10 @@ impl Plane {
         });
         by_address
             || name.eq_ignore_ascii_case("localhost")
-            || self.allowed_hosts.iter().any(|allowed| allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(host))
+            || self
+                .allowed_hosts
+                .iter()
+                .any(|allowed| allowed.eq_ignore_ascii_case(name) || allowed.eq_ignore_ascii_case(host))
     }
 
     /// Whether an `Origin` header may call this plane: a page from elsewhere may not.
@@ -492,7 +505,8 @@ impl Server {
         if raw.timeout_ms == 0 {
             problems.push(format!("`servers.{name}.timeout_ms` must be greater than 0"));
         }
-        let url = upstream::parse_url(&raw.url).map_err(|problem| problems.push(format!("`servers.{name}.url`: {problem}")));
+        let url = upstream::parse_url(&raw.url)
+            .map_err(|problem| problems.push(format!("`servers.{name}.url`: {problem}")));
         let mut headers = Vec::new();
         for (key, value) in &raw.headers {
             match (HeaderName::try_from(key), HeaderValue::try_from(value)) {
@@ -500,7 +514,8 @@ impl Server {
                     value.set_sensitive(true);
                     headers.push((key, value));
                 }
-                _ => problems.push(format!("`servers.{name}.headers`: `{key}` or its value cannot be an HTTP header")),
+                _ => problems
+                    .push(format!("`servers.{name}.headers`: `{key}` or its value cannot be an HTTP header")),
             }
         }
         let (Ok(url), true) = (url, problems.is_empty()) else { return Err(problems) };
@@ -520,7 +535,9 @@ impl Server {
 
 fn validate_agent(name: &str, raw: RawAgent) -> Result<(TokenDigest, Caller, bool), String> {
     if !is_name(name) || name == "anonymous" {
-        return Err(format!("`agents.{name}`: an agent's name is 1 to 64 of `A-Z a-z 0-9 . _ -`, and not `anonymous`"));
+        return Err(format!(
+            "`agents.{name}`: an agent's name is 1 to 64 of `A-Z a-z 0-9 . _ -`, and not `anonymous`"
+        ));
     }
     let digest = raw.token_sha256.trim().trim_start_matches("sha256:");
     let digest: TokenDigest = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
@@ -538,7 +555,8 @@ fn validate_agent(name: &str, raw: RawAgent) -> Result<(TokenDigest, Caller, boo
 }
 
 fn is_name(text: &str) -> bool {
-    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
 }
 
 /// One error of the configuration: where it stands, what is wrong, what would be right.
@@ -561,7 +579,9 @@ fn explain(error: &figment::Error) -> String {
                 keys.pop();
             }
             let full = |key: &str| keys.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".");
-            let nearest = known.iter().max_by(|a, b| strsim::jaro_winkler(a, found).total_cmp(&strsim::jaro_winkler(b, found)));
+            let nearest = known
+                .iter()
+                .max_by(|a, b| strsim::jaro_winkler(a, found).total_cmp(&strsim::jaro_winkler(b, found)));
             let hint = nearest.map_or_else(String::new, |key| format!("; did you mean `{}`?", full(key)));
             format!("{source}: unknown key `{}`{hint}", full(found))
         }
@@ -595,9 +615,15 @@ mod tests {
         for (toml, expected) in [
             ("[data]\nlisen = \"x\"", "unknown key `data.lisen`; did you mean `data.listen`?"),
             ("[serves.fs]\nurl = \"http://x\"", "unknown key `serves`; did you mean `servers`?"),
-            ("[servers.fs]\nurll = \"http://x\"", "unknown key `servers.fs.urll`; did you mean `servers.fs.url`?"),
+            (
+                "[servers.fs]\nurll = \"http://x\"",
+                "unknown key `servers.fs.urll`; did you mean `servers.fs.url`?",
+            ),
             ("[servers.fs]\nmode = \"enforce\"", "`servers.fs.url` is missing"),
-            ("[data]\nlisten = 7410", "`data.listen`: invalid type: found unsigned int `7410`, expected a string"),
+            (
+                "[data]\nlisten = 7410",
+                "`data.listen`: invalid type: found unsigned int `7410`, expected a string",
+            ),
             ("[data]\nlisten = \"localhost:1\"", "is not an address and port"),
             ("[data]\nlisten = \"0.0.0.0:1\"", "nobody could call"),
             ("[servers.fs]\nurl = \"ftp://x\"", "is not an absolute http:// or https:// URL"),
@@ -623,16 +649,27 @@ mod tests {
             allowed_hosts: vec!["docket.internal".into()],
             allowed_origins: vec!["https://console.example".into()],
         };
-        for host in ["localhost", "localhost:7410", "127.0.0.1:1", "[::1]:7410", "LOCALHOST:1", "docket.internal:7410"] {
+        for host in [
+            "localhost",
+            "localhost:7410",
+            "127.0.0.1:1",
+            "[::1]:7410",
+            "LOCALHOST:1",
+            "docket.internal:7410",
+        ] {
             assert!(plane.accepts_host(host), "{host}");
         }
         for host in ["evil.example", "127.0.0.1.evil.example:7410", "10.0.0.1", "", "localhost.evil:1"] {
             assert!(!plane.accepts_host(host), "{host}");
         }
-        for origin in ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:1", "https://console.example"] {
+        for origin in
+            ["http://localhost:3000", "http://127.0.0.1", "https://[::1]:1", "https://console.example"]
+        {
             assert!(plane.accepts_origin(origin), "{origin}");
         }
-        for origin in ["null", "http://evil.example", "http://localhost.evil.example", "https://console.example.evil"] {
+        for origin in
+            ["null", "http://evil.example", "http://localhost.evil.example", "https://console.example.evil"]
+        {
             assert!(!plane.accepts_origin(origin), "{origin}");
         }
     }

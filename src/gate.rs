@@ -97,7 +97,8 @@ impl Gate {
     /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need.
     fn record(self: &Arc<Self>, arrival: Arrival, decision: &Decision) -> (Entry, Facts) {
         let target = arrival.target.as_ref();
-        let forwarded = target.is_some_and(|target| decision.effect == Effect::Allow || target.mode == Mode::Monitor)
+        let forwarded = target
+            .is_some_and(|target| decision.effect == Effect::Allow || target.mode == Mode::Monitor)
             && arrival.request.is_ok();
         let facts = Facts {
             gate: self.clone(),
@@ -192,7 +193,9 @@ impl Gate {
     fn count(&self, decision: &Decision, target: Option<&Target>) {
         let server = target.map_or("", |target| &target.server);
         self.metrics.decisions.with_label_values(&[decision.effect.as_str(), server]).inc();
-        self.metrics.evaluation.observe(std::time::Duration::from_micros(decision.evaluation_us).as_secs_f64());
+        self.metrics
+            .evaluation
+            .observe(std::time::Duration::from_micros(decision.evaluation_us).as_secs_f64());
         if decision.status != EvaluationStatus::Complete {
             self.metrics.evaluation_errors.inc();
         }
@@ -250,7 +253,9 @@ impl Ruling {
         };
         match permit {
             Some(permit) => Ok((permit, Pending { facts: Some(pending), forwarded: Instant::now() })),
-            None => Err(Box::new(Refusal { decision, request_id: pending.request_id, call_id: pending.call_id })),
+            None => {
+                Err(Box::new(Refusal { decision, request_id: pending.request_id, call_id: pending.call_id }))
+            }
         }
     }
 }

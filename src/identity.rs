@@ -66,8 +66,10 @@ impl Agents {
     /// only while the data plane is bound to loopback.
     #[must_use]
     pub fn new(agents: Vec<(TokenDigest, Caller, bool)>, accept_anonymous: bool) -> Self {
-        let by_token =
-            agents.into_iter().map(|(digest, caller, enabled)| (digest, (Arc::new(caller), enabled))).collect();
+        let by_token = agents
+            .into_iter()
+            .map(|(digest, caller, enabled)| (digest, (Arc::new(caller), enabled)))
+            .collect();
         Self { by_token, anonymous: accept_anonymous.then(|| Arc::new(Caller::anonymous())) }
     }
 
@@ -113,7 +115,8 @@ impl AdminToken {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let token = mint(clock);
-                let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+                let mut file =
+                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
                 writeln!(file, "{token}")?;
                 file.sync_all()?;
                 token
@@ -201,7 +204,11 @@ mod tests {
             ("Basic !!!", Err(Rejection::Malformed)),
         ] {
             let identified = agents.identify(&with(header));
-            assert_eq!(identified.as_ref().map(|caller| caller.agent.as_str()), expected.as_ref().copied(), "{header}");
+            assert_eq!(
+                identified.as_ref().map(|caller| caller.agent.as_str()),
+                expected.as_ref().copied(),
+                "{header}"
+            );
         }
         assert_eq!(agents.identify(&HeaderMap::new()), Err(Rejection::Missing));
         let open = Agents::new(Vec::new(), true);

@@ -1,7 +1,8 @@
 //! Counters and histograms in Prometheus' text format. Knows names and numbers, not what they mean to the gate.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder, exponential_buckets,
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    exponential_buckets,
 };
 
 /// Everything docket counts. Updating any of them takes no lock that a scrape holds.
@@ -35,19 +36,34 @@ impl Metrics {
         let registry = Registry::new();
         // 10 µs to 0.65 s, and 100 µs to 52 s.
         let (fast, slow) = (exponential_buckets(1e-5, 2.0, 17)?, exponential_buckets(1e-4, 3.0, 13)?);
-        let counters = |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let counters =
+            |name: &str, help: &str, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
         let histogram = |name: &str, help: &str, buckets: &[f64]| {
             Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets.to_vec()))
         };
         let metrics = Self {
-            decisions: counters("docket_decisions_total", "Decisions by effect and server.", &["effect", "server"])?,
-            outcomes: counters("docket_outcomes_total", "Outcomes of forwarded calls.", &["outcome", "server"])?,
+            decisions: counters(
+                "docket_decisions_total",
+                "Decisions by effect and server.",
+                &["effect", "server"],
+            )?,
+            outcomes: counters(
+                "docket_outcomes_total",
+                "Outcomes of forwarded calls.",
+                &["outcome", "server"],
+            )?,
             refused: counters("docket_refused_total", "Requests refused before a decision.", &["reason"])?,
             evaluation: histogram("docket_evaluation_seconds", "Time spent evaluating policies.", &fast)?,
             append: histogram("docket_append_seconds", "Time until an entry was durable.", &fast)?,
             upstream: histogram("docket_upstream_seconds", "Time until a server's answer ended.", &slow)?,
-            append_failures: IntCounter::new("docket_append_failures_total", "Entries that could not be written.")?,
-            evaluation_errors: IntCounter::new("docket_evaluation_errors_total", "Policy errors and timeouts.")?,
+            append_failures: IntCounter::new(
+                "docket_append_failures_total",
+                "Entries that could not be written.",
+            )?,
+            evaluation_errors: IntCounter::new(
+                "docket_evaluation_errors_total",
+                "Policy errors and timeouts.",
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };

@@ -94,15 +94,27 @@ impl DataPlane {
                     Ok(body) if path.ends_with('s') => authzen::evaluations(gate, &body, caller, visit).await,
                     Ok(body) => authzen::evaluation(gate, &body, caller, visit).await,
                     Err(error) => {
-                        let event = visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
+                        let event = visit.refused(
+                            Kind::Decision,
+                            "request.unreadable",
+                            "unreadable",
+                            error.to_string(),
+                        );
                         gate.note_refusal(event);
-                        Problem::new(error.status(), "invalid-request", "Body not received", error.to_string(), &visit)
-                            .response()
+                        Problem::new(
+                            error.status(),
+                            "invalid-request",
+                            "Body not received",
+                            error.to_string(),
+                            &visit,
+                        )
+                        .response()
                     }
                 }
             }
             (&Method::GET, "/.well-known/authzen-configuration") => {
-                let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+                let host =
+                    request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
                 authzen::configuration(host)
             }
             (_, "/access/v1/evaluation" | "/access/v1/evaluations") => method_not_allowed("POST", &visit),
@@ -150,8 +162,10 @@ impl AdminPlane {
         }
         match path {
             "/metrics" => {
-                let mut response =
-                    web::text_response(StatusCode::OK, self.gate.metrics.render(self.gate.ledger.queue_length()));
+                let mut response = web::text_response(
+                    StatusCode::OK,
+                    self.gate.metrics.render(self.gate.ledger.queue_length()),
+                );
                 let format = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 response.headers_mut().insert(http::header::CONTENT_TYPE, format);
                 response
@@ -162,7 +176,9 @@ impl AdminPlane {
                 audit::stream(&self.gate, &self.reader, query, last, self.stopping.clone(), visit).await
             }
             _ => Problem::not_found(
-                format!("there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID` and `/metrics`"),
+                format!(
+                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID` and `/metrics`"
+                ),
                 visit,
             )
             .response(),
@@ -186,7 +202,13 @@ fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
     let detail = format!("only {allowed} is answered here");
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail, visit);
+    let problem = Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method-not-allowed",
+        "Method not allowed",
+        detail,
+        visit,
+    );
     let mut response = problem.response();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
@@ -195,7 +217,8 @@ fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
 fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
     gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
     let title = "Not authenticated";
-    let problem = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
+    let problem =
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
     let mut response = problem.response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docket\""));
     Box::new(response)
@@ -203,7 +226,10 @@ fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Re
 
 fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Box<Response<Body>> {
     gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", "foreign_host_or_origin", error.clone()));
-    Box::new(Problem::new(StatusCode::FORBIDDEN, "foreign-host", "Foreign host or origin", error, visit).response())
+    Box::new(
+        Problem::new(StatusCode::FORBIDDEN, "foreign-host", "Foreign host or origin", error, visit)
+            .response(),
+    )
 }
 
 fn note_unreadable(gate: &Arc<Gate>, peer: SocketAddr, error: String) {

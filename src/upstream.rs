@@ -65,7 +65,8 @@ impl Upstream {
             let provider = Arc::new(rustls::crypto::ring::default_provider());
             let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
             let config = config.map_err(std::io::Error::other)?;
-            builder.with_tls_config(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
+            builder
+                .with_tls_config(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
         };
         let connector = roots.https_or_http().enable_http1().wrap_connector(tcp);
         let client = Client::builder(TokioExecutor::new())
@@ -102,7 +103,11 @@ fn classify(error: &Error) -> UpstreamError {
     while let Some(source) = cause.source() {
         cause = source;
     }
-    if error.is_connect() { UpstreamError::Unreachable(cause.to_string()) } else { UpstreamError::Broken(cause.to_string()) }
+    if error.is_connect() {
+        UpstreamError::Unreachable(cause.to_string())
+    } else {
+        UpstreamError::Broken(cause.to_string())
+    }
 }
 
 /// Checks the URL of a configured server.
@@ -113,7 +118,11 @@ pub fn parse_url(text: &str) -> Result<Uri, String> {
     let uri: Uri = text.parse().map_err(|error| format!("`{text}` is not a URL: {error}"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => {}
-        _ => return Err(format!("`{text}` is not an absolute http:// or https:// URL, as `http://127.0.0.1:3001/mcp`")),
+        _ => {
+            return Err(format!(
+                "`{text}` is not an absolute http:// or https:// URL, as `http://127.0.0.1:3001/mcp`"
+            ));
+        }
     }
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("a URL must not carry credentials; put them into `headers`".into());

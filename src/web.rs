@@ -61,7 +61,10 @@ impl HttpBody for Body {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never: Infallible| match never {}),
             Self::Stream(stream) => stream.as_mut().poll_frame(cx),
@@ -119,7 +122,13 @@ impl Visit {
 
     /// A refusal of this request that nobody waits to see recorded.
     #[must_use]
-    pub fn refused(&self, kind: Kind, event_type: &'static str, reason: &'static str, error: String) -> Refused {
+    pub fn refused(
+        &self,
+        kind: Kind,
+        event_type: &'static str,
+        reason: &'static str,
+        error: String,
+    ) -> Refused {
         Refused {
             kind,
             event_type: event_type.into(),
@@ -177,8 +186,13 @@ impl Problem {
     #[must_use]
     pub fn unrecorded(error: &LedgerError, visit: &Visit) -> Self {
         let detail = format!("{error}; no call goes on without a record");
-        let problem =
-            Self::new(StatusCode::SERVICE_UNAVAILABLE, "ledger-unavailable", "Ledger unavailable", detail, visit);
+        let problem = Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "ledger-unavailable",
+            "Ledger unavailable",
+            detail,
+            visit,
+        );
         Self { decision: Some("deny"), class: Some("ledger_unavailable"), retryable: Some(true), ..problem }
     }
 
@@ -326,7 +340,10 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => self.stopped.as_mut().poll(cx).map(|()| None),
             Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
@@ -356,7 +373,12 @@ pub trait Face: Send + Sync + 'static {
 }
 
 /// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound.
-pub async fn serve(face: Arc<impl Face>, listener: TcpListener, limits: Limits, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    face: Arc<impl Face>,
+    listener: TcpListener,
+    limits: Limits,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))

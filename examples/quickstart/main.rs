@@ -24,11 +24,15 @@ async fn main() -> anyhow::Result<()> {
     let upstream = server::serve().await?;
     let file = folder.path().join("docket.toml");
     std::fs::write(&file, configuration(folder.path(), upstream, if keep { 7410 } else { 0 }))?;
-    let running = cli::start(Raw::read(Some(&file), &Flags::default())?.validate()?, cli::system_clock()).await?;
+    let running =
+        cli::start(Raw::read(Some(&file), &Flags::default())?.validate()?, cli::system_clock()).await?;
     println!("An MCP server listens on {upstream}; docket stands in front of it on {}.\n", running.data);
 
     let url = format!("http://{}/mcp/demo", running.data);
-    let client = ().serve(StreamableHttpClientTransport::from_uri(url.clone())).await.context("cannot connect through docket")?;
+    let client =
+        ().serve(StreamableHttpClientTransport::from_uri(url.clone()))
+            .await
+            .context("cannot connect through docket")?;
     let call = async |title: &str, tool: &'static str, arguments: Value| -> anyhow::Result<CallToolResult> {
         println!("── {title}\n   tools/call {tool} {arguments}");
         let arguments = arguments.as_object().cloned().unwrap_or_default();

@@ -38,7 +38,8 @@ const MAX_STREAM_EVENTS: usize = 256;
 const HEARTBEAT_MS: u64 = 15_000;
 
 /// Parameters `/v1/audit` takes, for its error messages.
-const PARAMETERS: &str = "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `order`, `after`";
+const PARAMETERS: &str =
+    "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `order`, `after`";
 
 /// What an explanation shows.
 #[derive(Debug, Serialize)]
@@ -99,7 +100,8 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
     match result {
         Ok((entries, total)) => {
             let limit = i64::from(limit);
-            let next = entries.last().filter(|_| i64::from(page) * limit < total).map(|entry| entry.seq.to_string());
+            let next =
+                entries.last().filter(|_| i64::from(page) * limit < total).map(|entry| entry.seq.to_string());
             let pagination = json!({
                 "page": page, "pageSize": limit, "totalEntries": total,
                 "totalPages": (total + limit - 1) / limit, "nextCursor": next,
@@ -158,7 +160,9 @@ pub async fn stream(
     let head = gate.ledger.head();
     let after = match last_event_id.map(str::parse::<i64>) {
         Some(Ok(seq)) => seq,
-        Some(Err(_)) => return bad_parameter("`Last-Event-ID` must be the leaf index of an entry".into(), visit),
+        Some(Err(_)) => {
+            return bad_parameter("`Last-Event-ID` must be the leaf index of an entry".into(), visit);
+        }
         None => parsed.filter.after_seq.unwrap_or(*head.borrow()),
     };
     record_access(gate, "stream.opened", "/v1/audit/stream", query, visit).await;
@@ -190,7 +194,11 @@ async fn follow(
                 ..filter.clone()
             };
             let Ok(entries) = blocking(&reader, move |reader| reader.entries(&filter)).await else { return };
-            after = if entries.len() < STREAM_BATCH as usize { newest } else { entries.last().map_or(newest, |e| e.seq) };
+            after = if entries.len() < STREAM_BATCH as usize {
+                newest
+            } else {
+                entries.last().map_or(newest, |e| e.seq)
+            };
             for entry in entries {
                 let Ok(data) = serde_json::to_string(&entry) else { return };
                 if events.send(Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq))).await.is_err() {
@@ -214,8 +222,14 @@ impl HttpBody for Events {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0.poll_recv(cx).map(|event| event.map(|bytes| Ok(Frame::data(bytes)))).map_err(|never: Infallible| match never {})
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
+            .map_err(|never: Infallible| match never {})
     }
 }
 
@@ -231,7 +245,8 @@ impl Parameters {
         let mut parsed = Self { filter: Filter::default(), page: 1 };
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value = decode(value).ok_or_else(|| format!("`{name}` is not valid percent-encoded UTF-8"))?;
+            let value =
+                decode(value).ok_or_else(|| format!("`{name}` is not valid percent-encoded UTF-8"))?;
             parsed.set(name, value, now_ms)?;
         }
         Ok(parsed)
@@ -241,12 +256,20 @@ impl Parameters {
         let number = |range: std::ops::RangeInclusive<u32>| {
             let parsed = value.parse().ok().filter(|number| range.contains(number));
             parsed.ok_or_else(|| {
-                format!("`{name}` must be a number from {} to {}, and `{value}` is not", range.start(), range.end())
+                format!(
+                    "`{name}` must be a number from {} to {}, and `{value}` is not",
+                    range.start(),
+                    range.end()
+                )
             })
         };
         let one_of = |accepted: &[&str]| {
             let listed = accepted.join("`, `");
-            if accepted.contains(&value.as_str()) { Ok(()) } else { Err(format!("`{name}` must be one of `{listed}`, not `{value}`")) }
+            if accepted.contains(&value.as_str()) {
+                Ok(())
+            } else {
+                Err(format!("`{name}` must be one of `{listed}`, not `{value}`"))
+            }
         };
         match name {
             "request_id" => self.filter.request_id = Some(value),
@@ -261,12 +284,18 @@ impl Parameters {
             "since" => {
                 let time = parse_time(&value, now_ms).map_err(|error| format!("`{name}`: {error}"))?;
                 self.filter.since_ms = Some(time);
-            },
+            }
             "limit" | "pageSize" => self.filter.limit = Some(number(1..=MAX_LIMIT)?),
             "page" => self.page = number(1..=u32::MAX)?,
             "after" | "cursor" => {
-                let seq = value.parse::<i64>().map_err(|_| format!("`{name}` must be the leaf index of an entry"))?;
-                if name == "after" { self.filter.after_seq = Some(seq) } else { self.filter.before_seq = Some(seq) }
+                let seq = value
+                    .parse::<i64>()
+                    .map_err(|_| format!("`{name}` must be the leaf index of an entry"))?;
+                if name == "after" {
+                    self.filter.after_seq = Some(seq)
+                } else {
+                    self.filter.before_seq = Some(seq)
+                }
             }
             "order" => {
                 one_of(&["asc", "desc"])?;
@@ -295,7 +324,9 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
     let relative = text.parse::<Span>().ok().and_then(|span| {
         let days = i64::from(span.get_weeks()) * 7 + i64::from(span.get_days());
         let calendar = span.get_years() != 0 || span.get_months() != 0;
-        (!calendar).then(|| days * 86_400 + i64::from(span.get_hours()) * 3_600 + span.get_minutes() * 60 + span.get_seconds())
+        (!calendar).then(|| {
+            days * 86_400 + i64::from(span.get_hours()) * 3_600 + span.get_minutes() * 60 + span.get_seconds()
+        })
     });
     relative.filter(|seconds| *seconds >= 0).map(ago).ok_or_else(|| {
         format!("`{text}` is not a time; write RFC 3339 (`2026-11-20T07:00:00Z`), a date, or how long ago (`15m`, `24h`, `7d`)")
@@ -334,13 +365,17 @@ fn why(entry: &Stored) -> Option<Why> {
         data: Option<Value>,
     }
     let decision = entry.decision.clone()?;
-    let parse = |raw: &Option<Box<serde_json::value::RawValue>>| raw.as_ref().map_or("[]", |raw| raw.get()).to_owned();
-    let determining: Vec<Determining> = serde_json::from_str(&parse(&entry.determining_policies)).unwrap_or_default();
+    let parse = |raw: &Option<Box<serde_json::value::RawValue>>| {
+        raw.as_ref().map_or("[]", |raw| raw.get()).to_owned()
+    };
+    let determining: Vec<Determining> =
+        serde_json::from_str(&parse(&entry.determining_policies)).unwrap_or_default();
     let diagnostics: Vec<Diagnostic> = serde_json::from_str(&parse(&entry.diagnostics)).unwrap_or_default();
     let because: Vec<Because> = diagnostics
         .into_iter()
         .map(|diagnostic| {
-            let policy = determining.iter().find(|policy| Some(&policy.policy_id) == diagnostic.policy_id.as_ref());
+            let policy =
+                determining.iter().find(|policy| Some(&policy.policy_id) == diagnostic.policy_id.as_ref());
             Because {
                 policy_version: policy.map(|policy| policy.policy_version.clone()),
                 title: policy.and_then(|policy| policy.title.clone()),
@@ -396,8 +431,14 @@ fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
 
 fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
-    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "ledger-unreadable", "Ledger unreadable", error.to_string(), visit)
-        .response()
+    Problem::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "ledger-unreadable",
+        "Ledger unreadable",
+        error.to_string(),
+        visit,
+    )
+    .response()
 }
 
 #[cfg(test)]

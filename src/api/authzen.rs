@@ -76,7 +76,12 @@ pub async fn evaluation(gate: &Arc<Gate>, body: &Bytes, caller: Arc<Caller>, vis
 }
 
 /// Answers `POST /access/v1/evaluations`.
-pub async fn evaluations(gate: &Arc<Gate>, body: &Bytes, caller: Arc<Caller>, visit: Visit) -> Response<Body> {
+pub async fn evaluations(
+    gate: &Arc<Gate>,
+    body: &Bytes,
+    caller: Arc<Caller>,
+    visit: Visit,
+) -> Response<Body> {
     let request = match json::parse_as::<Evaluations>(body) {
         Ok(request) => request,
         Err(error) => return unreadable(gate, body, &caller, &visit, error.to_string()),
@@ -101,9 +106,10 @@ pub async fn evaluations(gate: &Arc<Gate>, body: &Bytes, caller: Arc<Caller>, vi
         }
     }
     match rulings.into_iter().collect::<Result<Vec<_>, LedgerError>>() {
-        Ok(rulings) if single => {
-            web::json_response(StatusCode::OK, &rulings.first().map_or_else(|| json!({"decision": false}), answer))
-        }
+        Ok(rulings) if single => web::json_response(
+            StatusCode::OK,
+            &rulings.first().map_or_else(|| json!({"decision": false}), answer),
+        ),
         Ok(rulings) => {
             let answers: Vec<Value> = rulings.iter().map(answer).collect();
             web::json_response(StatusCode::OK, &json!({"evaluations": answers}))
@@ -138,11 +144,15 @@ impl Evaluations {
             evaluations.push(Evaluation { subject: None, action: None, resource: None, context: None });
         }
         let calls = evaluations.into_iter().enumerate().map(|(index, evaluation)| {
-            let missing = |member: &str| format!("`evaluations[{index}]` has no `{member}`, and there is no default");
+            let missing =
+                |member: &str| format!("`evaluations[{index}]` has no `{member}`, and there is no default");
             Ok(Call {
                 subject: evaluation.subject.or_else(|| subject.clone()).ok_or_else(|| missing("subject"))?,
                 action: evaluation.action.or_else(|| action.clone()).ok_or_else(|| missing("action"))?,
-                resource: evaluation.resource.or_else(|| resource.clone()).ok_or_else(|| missing("resource"))?,
+                resource: evaluation
+                    .resource
+                    .or_else(|| resource.clone())
+                    .ok_or_else(|| missing("resource"))?,
                 context: evaluation.context.or_else(|| context.clone()).unwrap_or_default(),
             })
         });
@@ -150,7 +160,12 @@ impl Evaluations {
     }
 }
 
-async fn decide(gate: &Arc<Gate>, mut call: Call, caller: &Arc<Caller>, visit: &Visit) -> Result<Ruling, LedgerError> {
+async fn decide(
+    gate: &Arc<Gate>,
+    mut call: Call,
+    caller: &Arc<Caller>,
+    visit: &Visit,
+) -> Result<Ruling, LedgerError> {
     let mut moment = visit.moment.clone();
     // Each evaluation of a request is a call of its own.
     moment.call_id = gate.clock.ulid_at(moment.time_ns / 1_000_000);
@@ -198,12 +213,19 @@ fn answer(ruling: &Ruling) -> Value {
 }
 
 /// Refuses a request that is no evaluation request: noted by length and digest, answered with what is wrong.
-fn unreadable(gate: &Arc<Gate>, body: &Bytes, caller: &Caller, visit: &Visit, error: String) -> Response<Body> {
+fn unreadable(
+    gate: &Arc<Gate>,
+    body: &Bytes,
+    caller: &Caller,
+    visit: &Visit,
+    error: String,
+) -> Response<Body> {
     let mut refused = visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.clone());
     refused.facts = web::facts_of(body);
     refused.facts.insert("agent".into(), caller.agent.clone().into());
     gate.note_refusal(refused);
     let title = "Not an evaluation request";
     let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-request", title, error, visit);
-    Problem { decision: Some("deny"), class: Some("invalid_request"), retryable: Some(false), ..problem }.response()
+    Problem { decision: Some("deny"), class: Some("invalid_request"), retryable: Some(false), ..problem }
+        .response()
 }

@@ -33,7 +33,11 @@ impl Check {
         }
         match set {
             Some(set) => {
-                println!("{} policies hold together, manifest {}", set.policies().len(), set.reference().manifest_sha);
+                println!(
+                    "{} policies hold together, manifest {}",
+                    set.policies().len(),
+                    set.reference().manifest_sha
+                );
                 Ok(if set.warnings().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) })
             }
             None => Ok(ExitCode::from(EXIT_FINDINGS)),

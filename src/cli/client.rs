@@ -40,7 +40,10 @@ impl Client {
             None => {
                 let file = configured()?.token_file;
                 let text = std::fs::read_to_string(&file).with_context(|| {
-                    format!("cannot read the admin token from `{}`; pass --token or set DOCKET_TOKEN", file.display())
+                    format!(
+                        "cannot read the admin token from `{}`; pass --token or set DOCKET_TOKEN",
+                        file.display()
+                    )
                 })?;
                 text.trim().to_owned()
             }
@@ -57,12 +60,16 @@ impl Client {
         let response = self.open(path, &[]).await?;
         let status = response.status();
         let body = response.into_body().collect();
-        let body = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), body).await.context("docket took too long")??;
+        let body = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), body)
+            .await
+            .context("docket took too long")??;
         let value: Value = serde_json::from_slice(&body.to_bytes()).context("docket's answer is not JSON")?;
         match status {
             StatusCode::OK => Ok(Some(value)),
             StatusCode::NOT_FOUND => Ok(None),
-            _ => bail!("{}", value.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer")),
+            _ => {
+                bail!("{}", value.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer"))
+            }
         }
     }
 

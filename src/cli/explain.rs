@@ -40,7 +40,10 @@ impl Explain {
             }
         };
         let Some(explanation) = explanation else {
-            eprintln!("docket: no entry has request id `{}`; `docket tail` lists the newest ones", self.request_id);
+            eprintln!(
+                "docket: no entry has request id `{}`; `docket tail` lists the newest ones",
+                self.request_id
+            );
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         };
         let mut out = std::io::stdout().lock();
@@ -56,7 +59,9 @@ impl Explain {
 /// The explanation as an engineer reads it at 3 a.m.
 fn text(explanation: &Value) -> String {
     let paint = render::Paint::stdout();
-    let list = |value: &Value, member: &str| value.get(member).and_then(Value::as_array).cloned().unwrap_or_default();
+    let list = |value: &Value, member: &str| {
+        value.get(member).and_then(Value::as_array).cloned().unwrap_or_default()
+    };
     let (entries, why) = (list(explanation, "entries"), list(explanation, "why"));
     let mut blocks = Vec::new();
     for entry in &entries {

@@ -115,13 +115,22 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
             let _ = writeln!(text, "  {name:<13} {}", value.replace('\n', "\n                "));
         }
     };
-    let because = why.and_then(|why| why.get("because")).and_then(Value::as_array).cloned().unwrap_or_default();
+    let because =
+        why.and_then(|why| why.get("because")).and_then(Value::as_array).cloned().unwrap_or_default();
     for because in &because {
         let policy = field(because, "policy_id");
         if policy.is_empty() {
             line("docket", field(because, "rule"));
         } else {
-            line("policy", [policy, field(because, "title")].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join(" — "));
+            line(
+                "policy",
+                [policy, field(because, "title")]
+                    .iter()
+                    .filter(|t| !t.is_empty())
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(" — "),
+            );
             line("version", field(because, "policy_version"));
             line("rule", field(because, "rule"));
         }
@@ -136,13 +145,45 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     }
     line("manifest", field(entry, "/policy_set/manifest_sha"));
     let revision = field(entry, "/policy_set/revision");
-    line("policy set", [field(entry, "/policy_set/id"), revision].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join(" "));
-    line("what", format!("{} on {} {}", field(entry, "action"), field(entry, "/resource/type"), field(entry, "/resource/id")));
+    line(
+        "policy set",
+        [field(entry, "/policy_set/id"), revision]
+            .iter()
+            .filter(|t| !t.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
+    line(
+        "what",
+        format!(
+            "{} on {} {}",
+            field(entry, "action"),
+            field(entry, "/resource/type"),
+            field(entry, "/resource/id")
+        ),
+    );
     line("arguments", field(entry, "/metadata/context/arguments"));
     line("subject", format!("{} {}", field(entry, "/subject/type"), field(entry, "/subject/id")));
-    line("caller", [field(entry, "agent"), field(entry, "user"), field(entry, "team")].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join(", "));
+    line(
+        "caller",
+        [field(entry, "agent"), field(entry, "user"), field(entry, "team")]
+            .iter()
+            .filter(|t| !t.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
     line("server", field(entry, "server"));
-    line("from", [field(entry, "peer"), field(entry, "user_agent")].iter().filter(|t| !t.is_empty()).cloned().collect::<Vec<_>>().join(" "));
+    line(
+        "from",
+        [field(entry, "peer"), field(entry, "user_agent")]
+            .iter()
+            .filter(|t| !t.is_empty())
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
     line("at", field(entry, "occurred_at"));
     let evaluation = format!("{} in {} µs", field(entry, "evaluation_status"), field(entry, "evaluation_us"));
     line("evaluation", evaluation);

@@ -127,7 +127,9 @@ pub struct Running {
 pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let (policies, described) = load_policies(&config.policy)?;
     let bind = async |section: &str, address: SocketAddr| {
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
+        TcpListener::bind(address)
+            .await
+            .with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
     let queue = Queue {
@@ -204,7 +206,9 @@ impl Running {
             }
         }
         self.gate.turn_flood();
-        if let Err(error) = self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await {
+        if let Err(error) =
+            self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await
+        {
             tracing::error!(error = %error, "the stop was not recorded");
         }
         self.gate.ledger.close().await;
@@ -222,7 +226,11 @@ impl Running {
         }
         let server = self.servers.first().map_or("SERVER", String::as_str);
         writeln!(out, "docket is ready")?;
-        writeln!(out, "  agents call   http://{}  (MCP at /mcp/NAME, AuthZEN at /access/v1/evaluation)", self.data)?;
+        writeln!(
+            out,
+            "  agents call   http://{}  (MCP at /mcp/NAME, AuthZEN at /access/v1/evaluation)",
+            self.data
+        )?;
         writeln!(out, "  people ask    http://{}  (`docket tail`, `docket explain REQUEST_ID`)", self.admin)?;
         writeln!(out, "  policies      {}", self.policies)?;
         writeln!(out, "  manifest      {}", self.manifest_sha)?;
@@ -305,7 +313,10 @@ fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
 /// Logs go to stderr: pretty on a terminal, JSON otherwise.
 fn trace(config: &RawLog) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&config.level).with_context(|| {
-        format!("`log.level`: `{}` is not a level (error, warn, info, debug) or a filter of them", config.level)
+        format!(
+            "`log.level`: `{}` is not a level (error, warn, info, debug) or a filter of them",
+            config.level
+        )
     })?;
     let pretty = match config.format {
         LogFormat::Auto => std::io::stderr().is_terminal(),

@@ -25,7 +25,11 @@ const FILES: &[(&str, &[u8])] = &[
 /// The starter set.
 pub fn source() -> Source {
     let file = |(path, bytes): &(&str, &[u8])| SourceFile { path: (*path).to_owned(), bytes: bytes.to_vec() };
-    Source { id: "starter".into(), revision: Some(env!("CARGO_PKG_VERSION").into()), files: FILES.iter().map(file).collect() }
+    Source {
+        id: "starter".into(),
+        revision: Some(env!("CARGO_PKG_VERSION").into()),
+        files: FILES.iter().map(file).collect(),
+    }
 }
 
 #[cfg(test)]
@@ -37,8 +41,12 @@ mod tests {
     #[test]
     fn it_is_the_folder_of_the_repository() {
         let folder = Source::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join("policies")).unwrap();
-        let mut expected: Vec<_> =
-            folder.files.iter().filter(|file| !file.path.ends_with("_test.rego")).map(|file| &file.path).collect();
+        let mut expected: Vec<_> = folder
+            .files
+            .iter()
+            .filter(|file| !file.path.ends_with("_test.rego"))
+            .map(|file| &file.path)
+            .collect();
         expected.sort();
         let source = source();
         let mut built_in: Vec<_> = source.files.iter().map(|file| &file.path).collect();

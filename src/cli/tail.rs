@@ -99,7 +99,8 @@ impl Tail {
 
     async fn from_docket(&self) -> anyhow::Result<Vec<Value>> {
         let path = format!("/v1/audit?{}&limit={}", self.query(), self.limit);
-        let answer = Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
+        let answer =
+            Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
         Ok(answer.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 

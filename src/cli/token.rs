@@ -57,7 +57,9 @@ fn read_token() -> anyhow::Result<String> {
     std::io::stdin().read_to_string(&mut text).context("cannot read the token from standard input")?;
     let token = text.trim();
     if token.is_empty() {
-        bail!("there is no token on standard input; pipe one in, as `printf %s \"$TOKEN\" | docket token hash`");
+        bail!(
+            "there is no token on standard input; pipe one in, as `printf %s \"$TOKEN\" | docket token hash`"
+        );
     }
     Ok(token.to_owned())
 }

@@ -162,14 +162,17 @@ impl Entry {
         let mut parts: [Option<String>; PARTS.len()] = Default::default();
         let columns = PartColumns::of(&roots);
         let redactions = (!roots.edits.is_empty()).then(|| serde_json::to_string(&roots.edits));
-        let arguments = roots.roots.iter_mut().find(|(name, _)| *name == "context").and_then(|(_, context)| {
-            context.as_object_mut().and_then(|context| context.remove("arguments"))
-        });
+        let arguments =
+            roots.roots.iter_mut().find(|(name, _)| *name == "context").and_then(|(_, context)| {
+                context.as_object_mut().and_then(|context| context.remove("arguments"))
+            });
         for (name, slot) in PARTS.iter().zip(&mut parts) {
             let text = match *name {
                 "arguments" => arguments.as_ref().map(Value::to_string),
                 "redactions" => redactions.as_ref().and_then(|text| text.as_ref().ok()).cloned(),
-                name => roots.roots.iter().find(|(root, _)| *root == name).map(|(_, value)| value.to_string()),
+                name => {
+                    roots.roots.iter().find(|(root, _)| *root == name).map(|(_, value)| value.to_string())
+                }
             };
             *slot = text;
         }

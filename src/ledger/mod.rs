@@ -267,7 +267,8 @@ impl Permit {
     /// The permit of a call whose decision was recorded in mode `monitor`: it goes on whatever was decided.
     #[must_use]
     pub fn monitored(receipt: Receipt) -> Option<Self> {
-        (receipt.forwarded && receipt.mode == Some(Mode::Monitor)).then_some(Self { call_id: receipt.call_id })
+        (receipt.forwarded && receipt.mode == Some(Mode::Monitor))
+            .then_some(Self { call_id: receipt.call_id })
     }
 
     /// The permit of a request that no policy is asked about.

@@ -157,7 +157,8 @@ impl Reader {
         let (clauses, values) = filter.clauses();
         let direction = if filter.order == Order::Oldest { "ASC" } else { "DESC" };
         let limit = filter.limit.unwrap_or(100).min(MAX_LIMIT);
-        let sql = format!("{SELECT}{clauses} ORDER BY l.seq {direction} LIMIT {limit} OFFSET {}", filter.skip);
+        let sql =
+            format!("{SELECT}{clauses} ORDER BY l.seq {direction} LIMIT {limit} OFFSET {}", filter.skip);
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_and_then(params_from_iter(values.iter()), Stored::from_row)?;
@@ -228,7 +229,8 @@ impl Filter {
                 values.push(Box::new(seq));
             }
         }
-        let joined = if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
+        let joined =
+            if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
         (joined, values)
     }
 }
@@ -236,7 +238,9 @@ impl Filter {
 impl Stored {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
         let raw = |column: usize| -> rusqlite::Result<Option<Box<RawValue>>> {
-            row.get::<_, Option<String>>(column)?.map(|text| RawValue::from_string(text).map_err(damaged)).transpose()
+            row.get::<_, Option<String>>(column)?
+                .map(|text| RawValue::from_string(text).map_err(damaged))
+                .transpose()
         };
         let object = |column: usize| -> rusqlite::Result<crate::json::Object> {
             let text = row.get::<_, Option<String>>(column)?;

@@ -34,13 +34,16 @@ impl Lock {
         let mut name = ledger.as_os_str().to_owned();
         name.push(".lock");
         let path = PathBuf::from(name);
-        let open = |error: std::io::Error| LedgerError::open(ledger, format!("cannot lock `{}`: {error}", path.display()));
+        let open = |error: std::io::Error| {
+            LedgerError::open(ledger, format!("cannot lock `{}`: {error}", path.display()))
+        };
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(open)?;
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(LedgerError::open(
                 ledger,
-                "another docket is writing to it; stop that one, or give this one a `ledger.path` of its own".into(),
+                "another docket is writing to it; stop that one, or give this one a `ledger.path` of its own"
+                    .into(),
             )),
             Err(TryLockError::Error(error)) => Err(open(error)),
         }
@@ -75,7 +78,10 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(fail)?;
     let version = check_version(&connection, path)?;
     if version < STEPS.len() {
-        return Err(LedgerError::open(path, format!("its schema is version {version}; `docket serve` brings it up to date")));
+        return Err(LedgerError::open(
+            path,
+            format!("its schema is version {version}; `docket serve` brings it up to date"),
+        ));
     }
     Ok(connection)
 }
@@ -89,14 +95,17 @@ pub(super) fn file_identity(path: &Path) -> Option<(u64, u64)> {
 /// Refuses what is not a ledger, or one from a newer docket; answers the schema version otherwise.
 fn check_version(connection: &Connection, path: &Path) -> Result<usize, LedgerError> {
     let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
-    let pragma = |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fail);
+    let pragma =
+        |name: &str| connection.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).map_err(fail);
     let version = usize::try_from(pragma("user_version")?).unwrap_or(usize::MAX);
     let foreign = match pragma("application_id")? {
         APPLICATION_ID => false,
-        0 => connection
-            .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
-            .map_err(fail)?
-            != 0,
+        0 => {
+            connection
+                .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get::<_, i64>(0))
+                .map_err(fail)?
+                != 0
+        }
         _ => true,
     };
     if foreign {
@@ -106,14 +115,17 @@ fn check_version(connection: &Connection, path: &Path) -> Result<usize, LedgerEr
         let newest = STEPS.len();
         return Err(LedgerError::open(
             path,
-            format!("its schema is version {version} and this docket knows up to {newest}; use a newer docket"),
+            format!(
+                "its schema is version {version} and this docket knows up to {newest}; use a newer docket"
+            ),
         ));
     }
     Ok(version)
 }
 
 fn migrate(connection: &Connection) -> rusqlite::Result<()> {
-    let version: usize = connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
+    let version: usize =
+        connection.pragma_query_value(None, "user_version", |row| row.get::<_, u32>(0))? as usize;
     for (step, sql) in STEPS.iter().enumerate().skip(version) {
         let number = step + 1;
         connection.execute_batch(&format!(
@@ -130,8 +142,12 @@ pub(super) fn explain(error: &rusqlite::Error) -> String {
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             format!("another program has locked it ({error}); end that program's transaction")
         }
-        Some(ErrorCode::CannotOpen) => "it cannot be opened; check that its folder exists and is writable".into(),
-        Some(ErrorCode::ReadOnly) => "it is read-only; docket must be able to write to it and to its folder".into(),
+        Some(ErrorCode::CannotOpen) => {
+            "it cannot be opened; check that its folder exists and is writable".into()
+        }
+        Some(ErrorCode::ReadOnly) => {
+            "it is read-only; docket must be able to write to it and to its folder".into()
+        }
         Some(ErrorCode::DiskFull) => "the disk is full".into(),
         Some(ErrorCode::DatabaseCorrupt) => format!("it is damaged ({error})"),
         _ => error.to_string(),

@@ -195,7 +195,8 @@ fn append(connection: &Connection, entry: &Sealed, seq: i64) -> rusqlite::Result
             entry.forwarded,
             entry.manifest_sha,
         ])?;
-    let [action, arguments, context, determining, diagnostics, metadata, redactions, resource, subject] = &entry.parts;
+    let [action, arguments, context, determining, diagnostics, metadata, redactions, resource, subject] =
+        &entry.parts;
     let columns = &entry.columns;
     connection
         .prepare_cached(
@@ -231,7 +232,9 @@ fn append(connection: &Connection, entry: &Sealed, seq: i64) -> rusqlite::Result
                 .execute(params![entry.call_id, seq])?;
         }
         Kind::Outcome => {
-            connection.prepare_cached("DELETE FROM op_open_calls WHERE call_id = ?")?.execute(params![entry.call_id])?;
+            connection
+                .prepare_cached("DELETE FROM op_open_calls WHERE call_id = ?")?
+                .execute(params![entry.call_id])?;
         }
         _ => {}
     }
@@ -239,7 +242,8 @@ fn append(connection: &Connection, entry: &Sealed, seq: i64) -> rusqlite::Result
 }
 
 fn keep(connection: &Connection, files: &[(String, Vec<u8>)]) -> rusqlite::Result<()> {
-    let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO digests (digest, bytes) VALUES (?,?)")?;
+    let mut insert =
+        connection.prepare_cached("INSERT OR IGNORE INTO digests (digest, bytes) VALUES (?,?)")?;
     for (digest, bytes) in files {
         insert.execute(params![digest, bytes])?;
     }

@@ -53,7 +53,10 @@ impl HttpBody for Watched {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let polled = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending if self.idle.as_mut().poll(cx).is_ready() => {
                 let error = format!("the server paused for more than {} ms", self.timeout.as_millis());
@@ -198,9 +201,13 @@ impl Judge {
                 (Outcome::Error, detail(status, Some("the tool answered with isError")))
             }
             Some(Answer { result: Some(_), .. }) => (Outcome::Success, detail(status, None)),
-            _ if self.overflowed => (Outcome::Success, detail(status, Some("the answer was too large to look into"))),
+            _ if self.overflowed => {
+                (Outcome::Success, detail(status, Some("the answer was too large to look into")))
+            }
             // A stream may end early and be resumed by the client with `Last-Event-ID`.
-            _ if self.stream => (Outcome::Unknown, detail(status, Some("the stream ended without an answer"))),
+            _ if self.stream => {
+                (Outcome::Unknown, detail(status, Some("the stream ended without an answer")))
+            }
             _ => (Outcome::Error, detail(status, Some("the server's answer is not a JSON-RPC response"))),
         }
     }

@@ -106,11 +106,12 @@ pub struct Request {
 /// The body is not one JSON-RPC 2.0 message.
 pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
     let unreadable = |text: &str| Fault::Unreadable(text.to_owned());
-    let mut object = match json::parse(body).map_err(|error| Fault::Unreadable(format!("not JSON: {error}")))? {
-        Value::Object(object) => object,
-        Value::Array(_) => return Err(Fault::Batch),
-        _ => return Err(unreadable("a JSON-RPC message is a JSON object")),
-    };
+    let mut object =
+        match json::parse(body).map_err(|error| Fault::Unreadable(format!("not JSON: {error}")))? {
+            Value::Object(object) => object,
+            Value::Array(_) => return Err(Fault::Batch),
+            _ => return Err(unreadable("a JSON-RPC message is a JSON object")),
+        };
     if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(unreadable("`jsonrpc` must be \"2.0\""));
     }
@@ -125,7 +126,12 @@ pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
     };
     let id = match id {
         None if method.starts_with("notifications/") => return Ok(Message::Plumbing(Plumbing::Notification)),
-        None => return Err(Fault::Unreadable(format!("a request needs an `id`, and `{}` has none", brief(&method)))),
+        None => {
+            return Err(Fault::Unreadable(format!(
+                "a request needs an `id`, and `{}` has none",
+                brief(&method)
+            )));
+        }
         Some(id @ (Value::String(_) | Value::Number(_))) => id,
         Some(_) => return Err(unreadable("`id` must be a string or a number")),
     };
@@ -246,10 +252,13 @@ pub fn error(id: &Value, code: i64, message: &str, visit: &Visit) -> Value {
 fn explanation(refusal: &Refusal) -> String {
     let Decision { effect, .. } = refusal.decision;
     let (verdict, advice) = match (effect, refusal.decision.class()) {
-        (Effect::RequireApproval, _) => {
-            ("needs approval", "It was not carried out. Ask a person to approve it; do not try it another way.")
+        (Effect::RequireApproval, _) => (
+            "needs approval",
+            "It was not carried out. Ask a person to approve it; do not try it another way.",
+        ),
+        (_, "policy_error") => {
+            ("denied because a policy failed", "It was not carried out. Trying again will not help.")
         }
-        (_, "policy_error") => ("denied because a policy failed", "It was not carried out. Trying again will not help."),
         (_, "invalid_request") => ("refused", "It was not carried out."),
         _ => ("denied by policy", "It was not carried out, and repeating it unchanged will not help."),
     };
@@ -277,9 +286,11 @@ fn disagreement(method: &str, params: &Object, headers: &HeaderMap) -> Option<Fa
         .get("_meta")
         .and_then(|meta| meta.get("io.modelcontextprotocol/protocolVersion"))
         .and_then(Value::as_str);
-    let name = NAMING.iter().find(|(naming, ..)| *naming == method).and_then(|(_, member, _)| params.get(*member)?.as_str());
-    let mirrors =
-        [("mcp-protocol-version", meta_version), ("mcp-method", Some(method)), ("mcp-name", name)];
+    let name = NAMING
+        .iter()
+        .find(|(naming, ..)| *naming == method)
+        .and_then(|(_, member, _)| params.get(*member)?.as_str());
+    let mirrors = [("mcp-protocol-version", meta_version), ("mcp-method", Some(method)), ("mcp-name", name)];
     for (header, body) in mirrors {
         let mut values = headers.get_all(header).iter();
         let (first, second) = (values.next(), values.next());
@@ -305,7 +316,9 @@ fn disagreement(method: &str, params: &Object, headers: &HeaderMap) -> Option<Fa
 fn unknown(method: &str, params: &Object) -> Option<Fault> {
     if let Some((_, member, kind)) = NAMING.iter().find(|(naming, ..)| *naming == method) {
         let named = params.get(*member).is_some_and(Value::is_string);
-        return (!named).then(|| Fault::Unmappable(format!("`{method}` must name its {kind} in `params.{member}`, a string")));
+        return (!named).then(|| {
+            Fault::Unmappable(format!("`{method}` must name its {kind} in `params.{member}`, a string"))
+        });
     }
     let known = method == "ping" || ABOUT_SERVER.contains(&method);
     (!known).then(|| Fault::UnknownMethod(brief(method).to_owned()))

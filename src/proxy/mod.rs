@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, RETRY_AFTER, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -79,8 +79,14 @@ impl Proxy {
             Method::DELETE => Some(Plumbing::EndSession),
             _ => {
                 let detail = format!("{} is not a method of MCP; send POST, GET or DELETE", parts.method);
-                return Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Method not allowed", detail, &visit)
-                    .response();
+                return Problem::new(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    "method-not-allowed",
+                    "Method not allowed",
+                    detail,
+                    &visit,
+                )
+                .response();
             }
         };
         if let (Some(plumbing), Some(server)) = (plumbing, &server) {
@@ -89,7 +95,8 @@ impl Proxy {
         let body = match web::receive(body, &self.limits).await {
             Ok(body) => body,
             Err(error) => {
-                let mut refused = visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
+                let mut refused =
+                    visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
                 refused.facts.insert("server".into(), name.into());
                 self.gate.note_refusal(refused);
                 let answer = mcp::error(&Value::Null, mcp::INVALID_REQUEST, &error.to_string(), &visit);
@@ -101,13 +108,16 @@ impl Proxy {
             Ok(Message::Plumbing(plumbing)) => {
                 self.pass(Permit::plumbing(plumbing), &server, parts, body, &visit).await
             }
-            Ok(Message::Request(request)) => self.detached(*request, server, caller, visit, parts, body).await,
+            Ok(Message::Request(request)) => {
+                self.detached(*request, server, caller, visit, parts, body).await
+            }
             Err(Fault::Batch) => {
                 let target = target_of(&server, None);
                 self.refuse(&Value::Null, Fault::Batch, caller, visit, Some(target)).await
             }
             Err(fault) => {
-                let mut refused = visit.refused(Kind::Decision, "request.unreadable", "unreadable", fault.to_string());
+                let mut refused =
+                    visit.refused(Kind::Decision, "request.unreadable", "unreadable", fault.to_string());
                 refused.facts = web::facts_of(&body);
                 refused.facts.insert("server".into(), name.into());
                 refused.facts.insert("agent".into(), caller.agent.clone().into());
@@ -117,7 +127,10 @@ impl Proxy {
                 } else {
                     mcp::PARSE_ERROR
                 };
-                web::json_response(StatusCode::BAD_REQUEST, &mcp::error(&Value::Null, code, &fault.to_string(), &visit))
+                web::json_response(
+                    StatusCode::BAD_REQUEST,
+                    &mcp::error(&Value::Null, code, &fault.to_string(), &visit),
+                )
             }
         }
     }
@@ -135,7 +148,8 @@ impl Proxy {
     ) -> Response<Body> {
         let (mut client, answer) = oneshot::channel();
         let proxy = self.clone();
-        let failed = mcp::error(&request.id, mcp::INTERNAL_ERROR, "docket failed while handling this request", &visit);
+        let failed =
+            mcp::error(&request.id, mcp::INTERNAL_ERROR, "docket failed while handling this request", &visit);
         tokio::spawn(async move {
             let (id, method, era) = (request.id.clone(), request.method.clone(), request.era);
             let response = proxy.call(request, &server, &caller, &visit, parts, body, &mut client).await;
@@ -147,7 +161,9 @@ impl Proxy {
                         (StatusCode::SERVICE_UNAVAILABLE, mcp::error(&id, mcp::INTERNAL_ERROR, &text, &visit))
                     }
                     // The status says that docket answered: every SDK hands a JSON-RPC error to its caller then.
-                    Stopped::Failed(error) => (StatusCode::OK, mcp::error(&id, mcp::INTERNAL_ERROR, &error, &visit)),
+                    Stopped::Failed(error) => {
+                        (StatusCode::OK, mcp::error(&id, mcp::INTERNAL_ERROR, &error, &visit))
+                    }
                 };
                 let mut response = web::json_response(status, &answer);
                 if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -174,19 +190,26 @@ impl Proxy {
         client: &mut oneshot::Sender<Response<Body>>,
     ) -> Result<Response<Body>, Box<Stopped>> {
         let (call, event_type) = request.into_call(server, caller, visit);
-        let tool = call.as_ref().ok().filter(|call| call.resource.kind == "tool").map(|call| call.resource.id.as_str());
+        let tool = call
+            .as_ref()
+            .ok()
+            .filter(|call| call.resource.kind == "tool")
+            .map(|call| call.resource.id.as_str());
         let target = target_of(server, tool);
         let arrival = arrival(call, event_type, caller.clone(), visit, Some(target));
         let ruling = self.gate.decide(arrival).await.map_err(Stopped::Unrecorded)?;
         let (permit, pending) = ruling.pass().map_err(|refusal| Stopped::Refused(*refusal))?;
-        let outgoing = outgoing(server, parts, body, visit).map_err(|error| Stopped::Failed(error.to_string()))?;
+        let outgoing =
+            outgoing(server, parts, body, visit).map_err(|error| Stopped::Failed(error.to_string()))?;
         let forwarded = tokio::select! {
             forwarded = self.upstream.forward(permit, outgoing, server.timeout_ms) => forwarded,
             // Dropping the request under way closes its connection; dropping `pending` records `disconnected`.
             () = client.closed() => return Err(Stopped::Failed("the client disconnected".into()).into()),
         };
         match forwarded {
-            Ok(response) => incoming(response, pending, server, visit).map_err(|error| Stopped::Failed(error).into()),
+            Ok(response) => {
+                incoming(response, pending, server, visit).map_err(|error| Stopped::Failed(error).into())
+            }
             Err(error) => {
                 let mut detail = Object::new();
                 detail.insert("error".into(), error.to_string().into());
@@ -213,7 +236,10 @@ impl Proxy {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 strip(&mut parts.headers);
-                Response::from_parts(parts, Body::Stream(Box::pin(Stoppable::new(body, self.stopping.clone()))))
+                Response::from_parts(
+                    parts,
+                    Body::Stream(Box::pin(Stoppable::new(body, self.stopping.clone()))),
+                )
             }
             Err(error) => {
                 let status = match error {
@@ -233,7 +259,9 @@ impl Proxy {
         visit: Visit,
         body: &Bytes,
     ) -> Response<Body> {
-        let id = serde_json::from_slice::<Value>(body).ok().and_then(|mut body| body.get_mut("id").map(Value::take));
+        let id = serde_json::from_slice::<Value>(body)
+            .ok()
+            .and_then(|mut body| body.get_mut("id").map(Value::take));
         let name = name.get(..name.floor_char_boundary(64)).unwrap_or_default().to_owned();
         self.refuse(&id.unwrap_or_default(), Fault::UnknownServer(name), caller, visit, None).await
     }
@@ -248,7 +276,12 @@ impl Proxy {
         target: Option<Target>,
     ) -> Response<Body> {
         let event_type = format!("request.{}", fault.rule());
-        match self.gate.decide(arrival(Err(fault), event_type, caller, &visit, target)).await.map(crate::gate::Ruling::pass) {
+        match self
+            .gate
+            .decide(arrival(Err(fault), event_type, caller, &visit, target))
+            .await
+            .map(crate::gate::Ruling::pass)
+        {
             Ok(Err(refusal)) => {
                 let (status, answer) = mcp::refusal(id, "", Era::Sessions, &refusal);
                 web::json_response(status, &answer)
@@ -311,7 +344,8 @@ fn outgoing(server: &Server, parts: Parts, body: Bytes, visit: &Visit) -> http::
     for (name, value) in &server.headers {
         headers.insert(name, value.clone());
     }
-    let mut request = Request::builder().method(parts.method).uri(server.url.clone()).body(Full::new(body))?;
+    let mut request =
+        Request::builder().method(parts.method).uri(server.url.clone()).body(Full::new(body))?;
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -325,7 +359,8 @@ fn incoming(
 ) -> Result<Response<Body>, String> {
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers);
-    let content_type = parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type =
+        parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let stream = media_type == "text/event-stream";
     if parts.status.is_success() && !stream && media_type != "application/json" {

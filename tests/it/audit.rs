@@ -54,9 +54,16 @@ async fn lists_are_filtered_ordered_and_paged() {
         let tool = if number % 2 == 0 { "echo" } else { "delete_file" };
         docket.evaluate(&format!("page-{number}"), tool, json!({"path": "/x"})).await;
     }
-    let get = async |query: &str| -> Value { docket.admin_get(&format!("/v1/audit?{query}")).await.json().await.unwrap() };
+    let get = async |query: &str| -> Value {
+        docket.admin_get(&format!("/v1/audit?{query}")).await.json().await.unwrap()
+    };
     let ids = |answer: &Value| -> Vec<String> {
-        answer["entries"].as_array().unwrap().iter().map(|entry| entry["request_id"].as_str().unwrap().to_owned()).collect()
+        answer["entries"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|entry| entry["request_id"].as_str().unwrap().to_owned())
+            .collect()
     };
     let denied = get("decision=deny&kind=decision").await;
     assert_eq!(ids(&denied), ["page-5", "page-3", "page-1"]);
@@ -65,7 +72,10 @@ async fn lists_are_filtered_ordered_and_paged() {
     assert_eq!(first["pagination"]["totalEntries"], 7);
     assert_eq!(first["pagination"]["totalPages"], 3);
     let cursor = first["pagination"]["nextCursor"].as_str().unwrap();
-    assert_eq!(ids(&get(&format!("kind=decision&limit=3&cursor={cursor}")).await), ["page-3", "page-2", "page-1"]);
+    assert_eq!(
+        ids(&get(&format!("kind=decision&limit=3&cursor={cursor}")).await),
+        ["page-3", "page-2", "page-1"]
+    );
     let last = get("kind=decision&pageSize=3&page=3").await;
     assert_eq!(ids(&last), ["page-0"]);
     assert_eq!(last["pagination"]["nextCursor"], Value::Null);
@@ -87,8 +97,10 @@ async fn the_stream_follows_and_resumes() {
     let docket = Docket::start().await;
     docket.evaluate("before", "echo", json!({})).await;
     let events = async |last: Option<&str>, wanted: usize| -> Vec<(String, Value)> {
-        let mut request =
-            docket.client.get(format!("{}/v1/audit/stream?kind=decision", docket.admin)).bearer_auth(&docket.token);
+        let mut request = docket
+            .client
+            .get(format!("{}/v1/audit/stream?kind=decision", docket.admin))
+            .bearer_auth(&docket.token);
         if let Some(last) = last {
             request = request.header("last-event-id", last);
         }
@@ -97,7 +109,11 @@ async fn the_stream_follows_and_resumes() {
         docket.evaluate(&format!("during-{}", last.unwrap_or("none")), "echo", json!({})).await;
         let mut text = String::new();
         while text.matches("\n\n").count() < wanted {
-            let chunk = tokio::time::timeout(Duration::from_secs(5), response.chunk()).await.unwrap().unwrap().unwrap();
+            let chunk = tokio::time::timeout(Duration::from_secs(5), response.chunk())
+                .await
+                .unwrap()
+                .unwrap()
+                .unwrap();
             text.push_str(std::str::from_utf8(&chunk).unwrap());
         }
         let event = |event: &str| {
@@ -132,9 +148,11 @@ async fn metrics_and_health() {
         assert!(metrics.contains(line), "{line}\n{metrics}");
     }
     for plane in [&docket.data, &docket.admin] {
-        let health: Value = docket.client.get(format!("{plane}/healthz")).send().await.unwrap().json().await.unwrap();
+        let health: Value =
+            docket.client.get(format!("{plane}/healthz")).send().await.unwrap().json().await.unwrap();
         assert_eq!(health["status"], "ok");
-        let ready: Value = docket.client.get(format!("{plane}/readyz")).send().await.unwrap().json().await.unwrap();
+        let ready: Value =
+            docket.client.get(format!("{plane}/readyz")).send().await.unwrap().json().await.unwrap();
         assert_eq!(ready["status"], "ready");
     }
     docket.stop().await;
@@ -159,7 +177,9 @@ async fn tokens_name_the_caller_and_disabled_ones_do_not() {
     let answer: Value = post("tok-bot").await.json().await.unwrap();
     assert_eq!(answer["decision"], true);
     let entries = docket.entries("tok-1").await;
-    for (member, expected) in [("agent", "bot"), ("user", "alice@acme.example"), ("team", "finance"), ("zone", "eu")] {
+    for (member, expected) in
+        [("agent", "bot"), ("user", "alice@acme.example"), ("team", "finance"), ("zone", "eu")]
+    {
         assert_eq!(entries[0][member], expected);
     }
     assert_eq!(post("tok-ex").await.status(), 401);

@@ -27,7 +27,8 @@ fn request(path: &str, body: &[u8]) -> Vec<u8> {
 
 /// docket answers an ordinary request.
 async fn alive(docket: &Docket) {
-    let answer: Value = docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await.json().await.unwrap();
+    let answer: Value =
+        docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await.json().await.unwrap();
     assert_eq!(answer["decision"], true);
 }
 
@@ -136,14 +137,23 @@ async fn half_closed_connections_leave_a_record() {
 async fn other_names_and_other_origins() {
     let docket = Docket::start().await;
     let body = evaluation("echo", &json!({}));
-    for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example"), ("origin", "null")] {
-        let request = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header(header, value);
+    for (header, value) in [("host", "evil.example"), ("origin", "https://evil.example"), ("origin", "null")]
+    {
+        let request =
+            docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header(header, value);
         let response = request.json(&body).send().await.unwrap();
         assert_eq!(response.status(), 403, "{header}: {value}");
         let request = docket.client.get(format!("{}/v1/audit", docket.admin)).header(header, value);
-        assert_eq!(request.bearer_auth(&docket.token).send().await.unwrap().status(), 403, "{header}: {value}");
+        assert_eq!(
+            request.bearer_auth(&docket.token).send().await.unwrap().status(),
+            403,
+            "{header}: {value}"
+        );
     }
-    let local = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header("origin", "http://localhost:3000");
+    let local = docket
+        .client
+        .post(format!("{}/access/v1/evaluation", docket.data))
+        .header("origin", "http://localhost:3000");
     assert_eq!(local.json(&body).send().await.unwrap().status(), 200);
     docket.wait_for(|entry| entry["metadata"]["reason"] == "foreign_host_or_origin").await;
     docket.stop().await;
@@ -154,7 +164,8 @@ async fn request_ids_are_kept_clean() {
     let docket = Docket::start().await;
     let body = evaluation("echo", &json!({}));
     for id in ["with space", "ghp_16C7e42F292c6912E7710c838347Ae178B4a", &"x".repeat(129)] {
-        let request = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header("x-request-id", id);
+        let request =
+            docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header("x-request-id", id);
         let response = request.json(&body).send().await.unwrap();
         let answered = response.headers()["x-request-id"].to_str().unwrap().to_owned();
         assert_ne!(answered, id);
@@ -177,13 +188,19 @@ async fn secrets_do_not_reach_the_disk() {
     let entries = docket.entries("s-1").await;
     assert_eq!(entries[0]["diagnostics"][0]["message"], "password [redacted] is not allowed");
     assert_eq!(entries[0]["metadata"]["context"]["arguments"]["note"], "use [redacted]");
-    let paths: Vec<&str> =
-        entries[0]["redactions"].as_array().unwrap().iter().map(|edit| edit["path"].as_str().unwrap()).collect();
+    let paths: Vec<&str> = entries[0]["redactions"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|edit| edit["path"].as_str().unwrap())
+        .collect();
     assert!(paths.contains(&"/context/arguments/password"), "{paths:?}");
     let folder = docket.stop().await;
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let path = file.unwrap().path();
-        if path.is_file() && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("docket.db")) {
+        if path.is_file()
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("docket.db"))
+        {
             let bytes = std::fs::read(&path).unwrap();
             for planted in [secret, "tr0ub4dor-and-3", "12345678"] {
                 let found = bytes.windows(planted.len()).any(|window| window == planted.as_bytes());

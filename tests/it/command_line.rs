@@ -10,7 +10,8 @@ async fn tail_and_explain_online_and_offline() {
     let process = Process::start(folder.path());
     let client = reqwest::Client::new();
     for (id, tool) in [("cli-1", "echo"), ("cli-2", "delete_file"), ("cli-3", "nothing")] {
-        let request = client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", id);
+        let request =
+            client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", id);
         request.json(&evaluation(tool, &json!({"path": "/etc/passwd"}))).send().await.unwrap();
     }
     let admin = process.admin.clone();
@@ -21,7 +22,9 @@ async fn tail_and_explain_online_and_offline() {
     assert_eq!(code, 0);
     let mut lines = text.lines();
     assert_eq!(lines.next(), Some("DENY  `/etc/passwd` must not be deleted; archive it instead"));
-    for expected in ["test.tools — Test tools", "sha256:", "no_delete", "tools/call on tool delete_file", "cli-2"] {
+    for expected in
+        ["test.tools — Test tools", "sha256:", "no_delete", "tools/call on tool delete_file", "cli-2"]
+    {
         assert!(text.contains(expected), "{expected}\n{text}");
     }
     let (_, json_text, _) = run(&["explain", "cli-2", "--json"], &online);
@@ -33,7 +36,10 @@ async fn tail_and_explain_online_and_offline() {
     assert_eq!(code, 0);
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 4, "{table}");
-    assert!(rows[0].starts_with("TIME") && rows[1].contains("cli-1") && rows[3].contains("default_deny"), "{table}");
+    assert!(
+        rows[0].starts_with("TIME") && rows[1].contains("cli-1") && rows[3].contains("default_deny"),
+        "{table}"
+    );
     let (_, array, _) = run(&["tail", "--json", "--decision", "deny"], &online);
     let array: Value = serde_json::from_str(&array).unwrap();
     assert_eq!(array.as_array().unwrap().len(), 2);
@@ -72,11 +78,8 @@ fn check_says_where_and_what() {
 
 #[test]
 fn policies_that_cannot_be_used_stop_the_start() {
-    for (prepare, expected) in [
-        ("broken", "policy.rego:1:"),
-        ("empty", "policies"),
-        ("missing", "policies"),
-    ] {
+    for (prepare, expected) in [("broken", "policy.rego:1:"), ("empty", "policies"), ("missing", "policies")]
+    {
         let folder = folder_with("", POLICY);
         let policies = folder.path().join("policies");
         match prepare {
@@ -93,13 +96,17 @@ fn policies_that_cannot_be_used_stop_the_start() {
 
 #[test]
 fn configuration_and_tokens() {
-    let folder = folder_with("[servers.fs]\nurl = \"http://127.0.0.1:3001/mcp\"\nheaders = { authorization = \"Bearer s3cr3t\" }\n", POLICY);
+    let folder = folder_with(
+        "[servers.fs]\nurl = \"http://127.0.0.1:3001/mcp\"\nheaders = { authorization = \"Bearer s3cr3t\" }\n",
+        POLICY,
+    );
     let (code, shown, _) = docket(&["config", "show", "--config", "docket.toml"], folder.path());
     assert_eq!(code, 0);
     assert!(shown.contains("max_body_bytes = 8388608") && !shown.contains("s3cr3t"), "{shown}");
     let (code, _, _) = docket(&["config", "check", "--config", "docket.toml"], folder.path());
     assert_eq!(code, 0);
-    std::fs::write(folder.path().join("bad.toml"), "[data]\nlisten = \"nowhere\"\n[ledger]\npth = \"x\"\n").unwrap();
+    std::fs::write(folder.path().join("bad.toml"), "[data]\nlisten = \"nowhere\"\n[ledger]\npth = \"x\"\n")
+        .unwrap();
     let (code, _, error) = docket(&["config", "check", "--config", "bad.toml"], folder.path());
     assert_eq!(code, 1);
     assert!(error.contains("unknown key `ledger.pth`; did you mean `ledger.path`?"), "{error}");

@@ -20,7 +20,8 @@ async fn acknowledged(process: &mut Process, kill_after: usize) -> BTreeSet<Stri
             tokio::spawn(async move {
                 for number in 0.. {
                     let id = format!("kill-{task}-{number}");
-                    let request = client.post(&url).header("x-request-id", &id).json(&evaluation("echo", &json!({})));
+                    let request =
+                        client.post(&url).header("x-request-id", &id).json(&evaluation("echo", &json!({})));
                     match request.send().await {
                         Ok(response) if response.status() == 200 => acknowledged.lock().unwrap().insert(id),
                         _ => return,
@@ -50,7 +51,8 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() {
         assert_eq!(again.terminate(), Some(0));
         let connection = Connection::open(folder.path().join("docket.db")).unwrap();
         let mut statement = connection.prepare("SELECT request_id FROM decisions").unwrap();
-        let kept: BTreeSet<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        let kept: BTreeSet<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
         let lost: Vec<_> = acknowledged.difference(&kept).collect();
         assert!(lost.is_empty(), "round {round}: {lost:?}");
         drop(statement);
@@ -66,7 +68,10 @@ async fn calls_without_an_outcome_are_closed_as_unknown() {
     let folder = folder_with(&toml, POLICY);
     let mut process = Process::start(folder.path());
     let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "sleep", "arguments": {}}});
-    let request = reqwest::Client::new().post(format!("{}/mcp/demo", process.data)).header("x-request-id", "open-1").json(&call);
+    let request = reqwest::Client::new()
+        .post(format!("{}/mcp/demo", process.data))
+        .header("x-request-id", "open-1")
+        .json(&call);
     let pending = tokio::spawn(request.send());
     // Once the server has it, the decision is durable.
     let (_held, _) = listener.accept().await.unwrap();
@@ -74,7 +79,10 @@ async fn calls_without_an_outcome_are_closed_as_unknown() {
     process.child.wait().unwrap();
     assert!(pending.await.unwrap().is_err());
     let again = Process::start(folder.path());
-    let (code, out, _) = docket(&["explain", "open-1", "--json", "--url", &again.admin, "--config", "docket.toml"], folder.path());
+    let (code, out, _) = docket(
+        &["explain", "open-1", "--json", "--url", &again.admin, "--config", "docket.toml"],
+        folder.path(),
+    );
     assert_eq!(code, 0);
     let explained: Value = serde_json::from_str(&out).unwrap();
     assert_eq!(explained["entries"][0]["outcome"], "unknown");
@@ -93,7 +101,8 @@ async fn start_and_stop_are_entries_and_a_second_docket_is_refused() {
     assert_eq!(process.terminate(), Some(0));
     let connection = Connection::open(folder.path().join("docket.db")).unwrap();
     let mut statement = connection.prepare("SELECT event_type FROM leaves ORDER BY seq").unwrap();
-    let events: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    let events: Vec<String> =
+        statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
     assert_eq!(events, ["docket.started", "docket.stopped"]);
 }
 
@@ -114,7 +123,8 @@ async fn leaves_cannot_be_changed_by_an_ordinary_statement() {
 async fn the_sqlite3_shell_reads_the_views() {
     let docket = Docket::start().await;
     docket.evaluate("shell-1", "delete_file", json!({"path": "/etc/passwd"})).await;
-    let sql = "SELECT request_id, decision, resource, agent, json_extract(diagnostics, '$[0].rule') FROM decisions";
+    let sql =
+        "SELECT request_id, decision, resource, agent, json_extract(diagnostics, '$[0].rule') FROM decisions";
     let output = Command::new("sqlite3").arg(docket.ledger()).arg(sql).output();
     match output {
         Ok(output) => {

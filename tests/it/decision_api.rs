@@ -12,7 +12,10 @@ async fn an_allowed_and_a_denied_call_are_recorded_before_they_are_answered() {
     let denied = docket.evaluate("deny-1", "delete_file", json!({"path": "/etc/passwd"})).await;
     assert_eq!(denied["decision"], false);
     assert_eq!(denied["context"]["class"], "denied");
-    assert_eq!(denied["context"]["diagnostics"][0]["message"], "`/etc/passwd` must not be deleted; archive it instead");
+    assert_eq!(
+        denied["context"]["diagnostics"][0]["message"],
+        "`/etc/passwd` must not be deleted; archive it instead"
+    );
 
     let entries = docket.entries("deny-1").await;
     let [entry] = entries.as_slice() else { panic!("{entries:#?}") };
@@ -86,21 +89,28 @@ async fn evaluations_take_defaults_and_stop_where_they_are_told_to() {
     });
     let decisions = async |body: &Value| -> Vec<bool> {
         let answer: Value = docket.post("/access/v1/evaluations", body).await.json().await.unwrap();
-        answer["evaluations"].as_array().unwrap().iter().map(|one| one["decision"].as_bool().unwrap()).collect()
+        answer["evaluations"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["decision"].as_bool().unwrap())
+            .collect()
     };
     assert_eq!(decisions(&body).await, [true, false, true]);
     body["options"] = json!({"evaluations_semantic": "deny_on_first_deny"});
     assert_eq!(decisions(&body).await, [true, false]);
     body["options"] = json!({"evaluations_semantic": "permit_on_first_permit"});
     assert_eq!(decisions(&body).await, [true]);
-    let single: Value = docket.post("/access/v1/evaluations", &evaluation("echo", &json!({}))).await.json().await.unwrap();
+    let single: Value =
+        docket.post("/access/v1/evaluations", &evaluation("echo", &json!({}))).await.json().await.unwrap();
     assert_eq!(single["decision"], true);
     docket.stop().await;
 }
 
 #[tokio::test]
 async fn the_interoperability_decisions_of_authzen() {
-    let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/authzen/todo-decisions-1.0-01.json");
+    let cases = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../shared/data/authzen/todo-decisions-1.0-01.json");
     let Ok(text) = std::fs::read(&cases) else {
         println!("skipped: {} is not there", cases.display());
         return;
@@ -149,7 +159,8 @@ allow if {
     let cases: Value = serde_json::from_slice(&text).unwrap();
     let mut wrong = Vec::new();
     for case in cases["evaluation"].as_array().unwrap() {
-        let answer: Value = docket.post("/access/v1/evaluation", &case["request"]).await.json().await.unwrap();
+        let answer: Value =
+            docket.post("/access/v1/evaluation", &case["request"]).await.json().await.unwrap();
         if answer["decision"] != case["expected"] {
             wrong.push(case.clone());
         }

@@ -18,9 +18,11 @@ fn refused(prepare: impl FnOnce(&std::path::Path)) -> String {
 
 #[test]
 fn files_that_are_no_ledger_are_refused_and_left_alone() {
-    let not_sqlite = refused(|path| std::fs::write(path, "this is a letter to my grandmother, and no database").unwrap());
+    let not_sqlite =
+        refused(|path| std::fs::write(path, "this is a letter to my grandmother, and no database").unwrap());
     assert!(not_sqlite.contains("not an SQLite database"), "{not_sqlite}");
-    let foreign = refused(|path| Connection::open(path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap());
+    let foreign =
+        refused(|path| Connection::open(path).unwrap().execute_batch("CREATE TABLE diary (day)").unwrap());
     assert!(foreign.contains("not a docket ledger"), "{foreign}");
     let newer = refused(|path| {
         let connection = Connection::open(path).unwrap();
@@ -34,11 +36,13 @@ fn files_that_are_no_ledger_are_refused_and_left_alone() {
 #[test]
 fn a_missing_folder_and_a_read_only_file_are_said_plainly() {
     let folder = folder_with("", POLICY);
-    let (code, _, error) = docket(&["serve", "--config", "docket.toml", "--ledger", "nowhere/docket.db"], folder.path());
+    let (code, _, error) =
+        docket(&["serve", "--config", "docket.toml", "--ledger", "nowhere/docket.db"], folder.path());
     assert_eq!(code, 2);
     assert!(error.contains("nowhere/docket.db"), "{error}");
     // Root may write anything, so this can only be seen by an ordinary user.
-    let is_root = std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
+    let is_root =
+        std::fs::metadata("/proc/self").is_ok_and(|me| std::os::unix::fs::MetadataExt::uid(&me) == 0);
     if !is_root {
         let error = refused(|path| {
             Connection::open(path).unwrap().execute_batch("PRAGMA user_version = 0").unwrap();
@@ -50,7 +54,8 @@ fn a_missing_folder_and_a_read_only_file_are_said_plainly() {
 
 #[tokio::test]
 async fn while_the_ledger_is_locked_calls_are_refused_and_afterwards_they_go_on() {
-    let docket = Docket::with("ledger.enqueue_timeout_ms = 100\nledger.max_queue_entries = 1\n", POLICY).await;
+    let docket =
+        Docket::with("ledger.enqueue_timeout_ms = 100\nledger.max_queue_entries = 1\n", POLICY).await;
     let other = Connection::open(docket.ledger()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let refused = docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await;

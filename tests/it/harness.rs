@@ -182,8 +182,9 @@ impl Process {
         let mut line = String::new();
         let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line)
-            .unwrap_or_else(|_| panic!("not ready: {line}{}", std::fs::read_to_string(folder.join("docket.log")).unwrap()));
+        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
+            panic!("not ready: {line}{}", std::fs::read_to_string(folder.join("docket.log")).unwrap())
+        });
         assert_eq!(ready["event"], "ready");
         let address = |member: &str| format!("http://{}", ready[member].as_str().unwrap());
         Self { data: address("data"), admin: address("admin"), child }
@@ -207,8 +208,12 @@ impl Drop for Process {
 
 /// Runs a docket command and answers its exit code, stdout and stderr.
 pub fn docket(arguments: &[&str], folder: &Path) -> (i32, String, String) {
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_docket")).args(arguments).current_dir(folder).env("NO_COLOR", "1").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_docket"))
+        .args(arguments)
+        .current_dir(folder)
+        .env("NO_COLOR", "1")
+        .output()
+        .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -236,8 +241,18 @@ pub fn check(ledger: &Path) {
         assert_eq!(number("seq"), Some(next_seq), "a hole in the sequence");
         assert_eq!(leaf["v"], 1);
         for column in [
-            "id", "kind", "event_type", "occurred_at", "call_id", "request_id", "zone", "mode", "decision",
-            "evaluation_status", "outcome", "manifest_sha",
+            "id",
+            "kind",
+            "event_type",
+            "occurred_at",
+            "call_id",
+            "request_id",
+            "zone",
+            "mode",
+            "decision",
+            "evaluation_status",
+            "outcome",
+            "manifest_sha",
         ] {
             assert_eq!(leaf[column].as_str(), text(column).as_deref(), "column {column} of {leaf_text}");
         }
@@ -247,14 +262,23 @@ pub fn check(ledger: &Path) {
         assert_eq!(leaf["forwarded"].as_bool(), Some(number("forwarded") == Some(1)));
         let salts: Vec<u8> = row.get::<_, Option<Vec<u8>>>("salts").unwrap().unwrap_or_default();
         let parts = [
-            "action", "arguments", "context", "determining_policies", "diagnostics", "metadata", "redactions", "resource",
+            "action",
+            "arguments",
+            "context",
+            "determining_policies",
+            "diagnostics",
+            "metadata",
+            "redactions",
+            "resource",
             "subject",
         ];
-        let present: Vec<(&str, String)> = parts.iter().filter_map(|part| Some((*part, text(part)?))).collect();
+        let present: Vec<(&str, String)> =
+            parts.iter().filter_map(|part| Some((*part, text(part)?))).collect();
         assert_eq!(salts.len(), 32 * present.len());
         assert_eq!(leaf["commitments"].as_object().unwrap().len(), present.len(), "{leaf_text}");
         for ((part, bytes), salt) in present.iter().zip(salts.chunks(32)) {
-            let commitment = URL_SAFE_NO_PAD.encode(Sha256::new().chain_update(salt).chain_update(bytes).finalize());
+            let commitment =
+                URL_SAFE_NO_PAD.encode(Sha256::new().chain_update(salt).chain_update(bytes).finalize());
             assert_eq!(leaf["commitments"][part], commitment, "{part} of {leaf_text}");
         }
         let find = |part: &str, pointer: &str| {

@@ -50,7 +50,8 @@ async fn a_real_client_calls_through_docket_and_is_refused_with_a_reason() {
     let echoed = client.call_tool(echo).await.unwrap();
     assert_eq!(echoed.content[0].as_text().unwrap().text, "hi");
 
-    let delete = CallToolRequestParams::new("delete_file").with_arguments(arguments(json!({"path": "/etc/passwd"})));
+    let delete =
+        CallToolRequestParams::new("delete_file").with_arguments(arguments(json!({"path": "/etc/passwd"})));
     let refused = client.call_tool(delete).await.unwrap();
     assert_eq!(refused.is_error, Some(true));
     let text = &refused.content[0].as_text().unwrap().text;
@@ -67,7 +68,8 @@ async fn a_real_client_calls_through_docket_and_is_refused_with_a_reason() {
     let because = &explained["why"][0]["because"][0];
     assert_eq!(because["policy_id"], "test.tools");
     assert_eq!(because["rule"], "no_delete");
-    let allowed = docket.wait_for(|entry| entry["resource"]["id"] == "echo" && entry["outcome"] == "success").await;
+    let allowed =
+        docket.wait_for(|entry| entry["resource"]["id"] == "echo" && entry["outcome"] == "success").await;
     assert!(allowed["duration_us"].as_i64().unwrap() > 0);
     assert_eq!(allowed["metadata"]["context"]["arguments"], json!({"message": "hi"}));
     docket.stop().await;
@@ -76,13 +78,15 @@ async fn a_real_client_calls_through_docket_and_is_refused_with_a_reason() {
 #[tokio::test]
 async fn each_era_gets_its_own_shape_of_refusal() {
     let docket = docket().await;
-    let refusal: Value = docket.rpc(&call("delete_file", &json!({"path": "/x"})), &[]).await.json().await.unwrap();
+    let refusal: Value =
+        docket.rpc(&call("delete_file", &json!({"path": "/x"})), &[]).await.json().await.unwrap();
     assert_eq!(refusal["id"], 7);
     assert_eq!(refusal["result"]["isError"], true);
     assert!(refusal["result"].get("resultType").is_none());
     let mut stateless = call("delete_file", &json!({"path": "/x"}));
     stateless["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
-    let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "delete_file")];
+    let headers =
+        [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "tools/call"), ("mcp-name", "delete_file")];
     let refusal: Value = docket.rpc(&stateless, &headers).await.json().await.unwrap();
     assert_eq!(refusal["result"]["resultType"], "complete");
     // Anything but a tool call is refused with a JSON-RPC error.
@@ -144,7 +148,10 @@ async fn what_goes_on_are_the_callers_bytes_and_not_its_token() {
             seen.extend_from_slice(&buffer[..read]);
         }
         let answer = r#"{"jsonrpc":"2.0","id":7,"result":{"content":[]}}"#;
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: s1\r\ncontent-length: {}\r\n\r\n", answer.len());
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nmcp-session-id: s1\r\ncontent-length: {}\r\n\r\n",
+            answer.len()
+        );
         stream.write_all((head + answer).as_bytes()).await.unwrap();
         String::from_utf8(seen).unwrap()
     });
@@ -173,7 +180,8 @@ async fn what_goes_on_are_the_callers_bytes_and_not_its_token() {
     let seen = seen.await.unwrap();
     assert!(seen.ends_with(body), "{seen}");
     let lower = seen.to_ascii_lowercase();
-    for expected in ["mcp-session-id: s1", "last-event-id: e9", "x-request-id: bytes-1", "x-upstream-key: k"] {
+    for expected in ["mcp-session-id: s1", "last-event-id: e9", "x-request-id: bytes-1", "x-upstream-key: k"]
+    {
         assert!(lower.contains(expected), "{expected}: {seen}");
     }
     assert!(!lower.contains("authorization:"), "{seen}");
@@ -206,7 +214,10 @@ async fn a_server_that_is_down_or_talks_nonsense_is_a_clear_error_with_an_outcom
 #[tokio::test]
 async fn a_slow_server_is_given_up_in_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let toml = format!("[servers.demo]\nurl = \"http://{}/mcp\"\ntimeout_ms = 200\n", listener.local_addr().unwrap());
+    let toml = format!(
+        "[servers.demo]\nurl = \"http://{}/mcp\"\ntimeout_ms = 200\n",
+        listener.local_addr().unwrap()
+    );
     let docket = Docket::with(&toml, POLICY).await;
     let error: Value = docket.rpc(&call("echo", &json!({})), &[]).await.json().await.unwrap();
     assert!(error["error"]["message"].as_str().unwrap().contains("did not answer within 200 ms"), "{error}");
@@ -228,7 +239,10 @@ async fn a_clients_disconnect_reaches_the_server_and_is_an_outcome() {
     let sleep = call("sleep", &json!({"ms": 60_000}));
     let request = docket.rpc(&sleep, &[]);
     assert!(tokio::time::timeout(Duration::from_millis(500), request).await.is_err());
-    tokio::time::timeout(Duration::from_secs(5), hung_up).await.expect("the server never learnt of it").unwrap();
+    tokio::time::timeout(Duration::from_secs(5), hung_up)
+        .await
+        .expect("the server never learnt of it")
+        .unwrap();
     docket.wait_for(|entry| entry["kind"] == "decision" && entry["outcome"] == "disconnected").await;
     docket.stop().await;
 }
@@ -277,18 +291,27 @@ async fn plumbing_passes_without_an_entry() {
     assert_eq!(ping.status(), 200);
     drop(ping);
     let url = format!("{}/mcp/demo", docket.data);
-    let request = docket.client.get(&url).header("accept", "text/event-stream").header("mcp-session-id", &session);
+    let request =
+        docket.client.get(&url).header("accept", "text/event-stream").header("mcp-session-id", &session);
     let stream = request.send().await.unwrap();
     assert_eq!(stream.status(), 200);
     drop(stream);
     let ended = docket.client.delete(&url).header("mcp-session-id", &session).send().await.unwrap();
     assert!(ended.status().is_success());
     let after = docket.rpc(&json!({"jsonrpc": "2.0", "id": 3, "method": "tools/list"}), &headers).await;
-    assert!([400, 404].contains(&after.status().as_u16()), "session errors are passed through: {}", after.status());
+    assert!(
+        [400, 404].contains(&after.status().as_u16()),
+        "session errors are passed through: {}",
+        after.status()
+    );
     docket.wait_for(|entry| entry["event_type"] == "tools.list" && entry["outcome"] == "error").await;
     let answer: Value = docket.admin_get("/v1/audit?kind=decision").await.json().await.unwrap();
-    let mut events: Vec<&str> =
-        answer["entries"].as_array().unwrap().iter().map(|entry| entry["event_type"].as_str().unwrap()).collect();
+    let mut events: Vec<&str> = answer["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["event_type"].as_str().unwrap())
+        .collect();
     events.sort_unstable();
     assert_eq!(events, ["initialize", "tools.list"]);
     docket.stop().await;
@@ -302,7 +325,8 @@ async fn monitored_calls_go_on_and_are_marked() {
     let transport = StreamableHttpClientTransport::from_uri(format!("{}/mcp/demo", docket.data));
     let client = ().serve(transport).await.unwrap();
     let arguments = json!({"path": "/x"}).as_object().cloned().unwrap();
-    let deleted = client.call_tool(CallToolRequestParams::new("delete_file").with_arguments(arguments)).await.unwrap();
+    let deleted =
+        client.call_tool(CallToolRequestParams::new("delete_file").with_arguments(arguments)).await.unwrap();
     assert_eq!(deleted.content[0].as_text().unwrap().text, "/x is gone");
     client.cancel().await.unwrap();
     let entry = docket.wait_for(|entry| entry["decision"] == "deny" && entry["outcome"] == "success").await;
