@@ -617,6 +617,19 @@ pub(super) fn range(expr: &Expr) -> (u32, u32) {
             key.iter().chain([value, collection]).for_each(|part| include(part));
         }
         Expr::UnaryExpr { expr, .. } => include(expr),
+        // The span of an object begins at its last member.
+        Expr::Object { fields, .. } => {
+            if let Some((_, key, _)) = fields.first() {
+                let first = usize::try_from(self::range(key).0).unwrap_or(0);
+                let before = span.source.get_contents().get(..first).unwrap_or_default();
+                range.0 = before.rfind('{').and_then(|at| u32::try_from(at).ok()).unwrap_or(range.0);
+            }
+        }
+        // The span of `set()` ends with the token after it.
+        Expr::Set { items, .. } if items.is_empty() => {
+            let length = span.text().find(')').and_then(|at| u32::try_from(at + 1).ok());
+            range.1 = length.map_or(range.1, |length| range.0 + length);
+        }
         // Everything else begins with a name or bracket and ends with one.
         _ => {}
     }
