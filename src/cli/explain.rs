@@ -8,8 +8,10 @@ use serde_json::Value;
 
 use super::client::{Client, encode, runtime};
 use super::{EXIT_NOT_FOUND, Remote, render};
-use crate::api::audit;
+use crate::api::explain;
 use crate::ledger::Reader;
+use crate::policy::Limits;
+use crate::replay::Replayer;
 
 /// Arguments of `docket explain`.
 #[derive(Debug, Args)]
@@ -19,6 +21,9 @@ pub struct Explain {
     /// Print the explanation as JSON.
     #[arg(long)]
     json: bool,
+    /// Show every condition of every rule of every policy the call was a target of.
+    #[arg(long)]
+    trace: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -32,11 +37,18 @@ impl Explain {
         let explanation = match &self.remote.ledger {
             Some(file) => {
                 let reader = Reader::new(file.as_path().into());
-                audit::explanation(&reader, &self.request_id)?.map(serde_json::to_value).transpose()?
+                let replayer = Replayer::new(reader, Limits::default());
+                explain::explanation(&replayer, &self.request_id, self.trace)?
+                    .map(serde_json::to_value)
+                    .transpose()?
             }
             None => {
                 let client = Client::new(&self.remote)?;
-                runtime()?.block_on(client.get(&format!("/v1/explain/{}", encode(&self.request_id))))?
+                runtime()?.block_on(client.get(&format!(
+                    "/v1/explain/{}{}",
+                    encode(&self.request_id),
+                    if self.trace { "?trace=true" } else { "" }
+                )))?
             }
         };
         let Some(explanation) = explanation else {
@@ -63,15 +75,25 @@ fn text(explanation: &Value) -> String {
         value.get(member).and_then(Value::as_array).cloned().unwrap_or_default()
     };
     let (entries, why) = (list(explanation, "entries"), list(explanation, "why"));
+    let (why_not, trace) = (list(explanation, "why_not"), list(explanation, "trace"));
     let mut blocks = Vec::new();
     for entry in &entries {
         let kind = render::field(entry, "kind");
         if kind == "decision" {
-            let reason = why.iter().find(|why| why.get("call_id") == entry.get("call_id"));
-            blocks.push(render::decision(entry, reason, &paint));
+            let same = |item: &&Value| item.get("call_id") == entry.get("call_id");
+            let reason = why.iter().find(same);
+            let missing: Vec<&Value> = why_not.iter().filter(same).collect();
+            let traced: Vec<&Value> = trace.iter().filter(same).collect();
+            blocks.push(render::explained(entry, reason, &missing, &traced, &paint));
         } else if kind != "outcome" {
             blocks.push(render::other(entry));
         }
     }
-    blocks.join("\n")
+    let mut text = blocks.join("\n");
+    for (member, name) in [("approximate", "redacted, and read by a policy"), ("notes", "note")] {
+        for item in list(explanation, member) {
+            text.push_str(&format!("{name}: {}\n", render::plain(&item)));
+        }
+    }
+    text
 }

@@ -5,6 +5,7 @@
 //! every question here; this module only chooses what to ask. Where the engine gives no answer, the explanation says that
 //! it cannot tell. Nothing here knows where the call came from or who asks.
 
+mod inputs;
 mod probe;
 mod rules;
 mod syntax;
@@ -168,6 +169,27 @@ impl PolicySet {
     #[must_use]
     pub fn trace(&self, call: &Call, moment: &Moment) -> Explanation {
         self.explained(call, moment, true)
+    }
+
+    /// Those of some places in a call (RFC 6901 pointers from its root) that a policy for this call reads. Generous: where
+    /// it cannot be told which part of something is read, all of it is.
+    #[must_use]
+    pub fn read_among(&self, call: &Call, pointers: Vec<String>) -> Vec<String> {
+        if pointers.is_empty() {
+            return pointers;
+        }
+        let Some(sources) = self.sources.0.get_or_init(|| self.parse()).clone() else { return pointers };
+        let targeted: Vec<&Policy> =
+            self.policies.iter().filter(|policy| policy.targets.include(call)).collect();
+        let in_closure =
+            |file: &str| targeted.iter().any(|policy| policy.files.iter().any(|path| path == file));
+        let paths = inputs::paths(&sources.library, in_closure);
+        let is_read = |pointer: &String| {
+            let unescaped = |part: &str| part.replace("~1", "/").replace("~0", "~");
+            let segments: Vec<String> = pointer.split('/').skip(1).map(unescaped).collect();
+            paths.iter().any(|path| path.iter().zip(&segments).all(|(one, other)| one == other))
+        };
+        pointers.into_iter().filter(is_read).collect()
     }
 
     fn explained(&self, call: &Call, moment: &Moment, trace: bool) -> Explanation {
