@@ -153,11 +153,9 @@ pub fn call_of(entry: &Stored) -> Result<(Call, Moment), Unreplayable> {
         policy_id: Option<String>,
         rule: Option<String>,
     }
-    let effect = entry.decision.as_deref();
-    let known = [Effect::Allow, Effect::Deny, Effect::RequireApproval].map(Effect::as_str);
-    if entry.kind != "decision" || !effect.is_some_and(|effect| known.contains(&effect)) {
-        return Err(Unreplayable::NoCall);
-    }
+    // Refusals that nobody waited for have no call id.
+    let call_id =
+        entry.call_id.as_deref().filter(|_| entry.kind == "decision").ok_or(Unreplayable::NoCall)?;
     let said: Vec<Said> = part(entry.diagnostics.as_deref()).unwrap_or_default();
     let by_docket = |said: &Said| said.policy_id.is_none() && said.rule.as_deref() != Some("default_deny");
     if said.iter().any(by_docket) {
@@ -171,8 +169,7 @@ pub fn call_of(entry: &Stored) -> Result<(Call, Moment), Unreplayable> {
         Some(_) => return Err(Unreplayable::Incomplete("context")),
         None => Object::new(),
     };
-    let call_id = entry.call_id.as_deref().and_then(|id| Ulid::from_string(id).ok());
-    let call_id = call_id.ok_or(Unreplayable::Incomplete("call_id"))?;
+    let call_id = Ulid::from_string(call_id).map_err(|_| Unreplayable::Incomplete("call_id"))?;
     let time: Timestamp = entry.occurred_at.parse().map_err(|_| Unreplayable::Incomplete("occurred_at"))?;
     let moment = Moment { call_id, time_ns: time.as_millisecond().saturating_mul(1_000_000) };
     Ok((Call { subject, action, resource, context }, moment))

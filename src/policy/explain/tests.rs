@@ -1,9 +1,13 @@
 //! Explanations, construct by construct.
 
+mod generated;
+
 use serde_json::{Value as Json, json};
 use ulid::Ulid;
 
 use super::super::{Limits, Source};
+mod generated;
+
 use super::*;
 
 fn set(files: &[(&str, &str)]) -> PolicySet {
