@@ -163,7 +163,7 @@ impl AdminPlane {
                 return method_not_allowed("POST", visit);
             }
             return match web::receive(request.into_body(), &self.limits).await {
-                Ok(body) => simulate::answer(&self.gate, &self.replayer, body, visit).await,
+                Ok(body) => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
                 Err(error) => Problem::new(
                     error.status(),
                     "invalid-request",

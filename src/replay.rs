@@ -247,11 +247,11 @@ pub fn put(call: Call, pointer: &str, value: Value) -> Result<Call, String> {
 
 /// When a simulated call happens: at its own `context.time` if it has one, else now.
 #[must_use]
-pub fn moment_of(call: &Call, now: Moment) -> Moment {
+pub fn moment_of(call: &Call, now: &Moment) -> Moment {
     let own =
         call.context.get("time").and_then(Value::as_str).and_then(|time| time.parse::<Timestamp>().ok());
     let time_ns = own.and_then(|time| i64::try_from(time.as_nanosecond()).ok());
-    Moment { time_ns: time_ns.unwrap_or(now.time_ns), ..now }
+    Moment { time_ns: time_ns.unwrap_or(now.time_ns), call_id: now.call_id }
 }
 
 /// The places of the call that redaction edited.

@@ -51,10 +51,10 @@ enum Refused {
 pub async fn answer(
     gate: &Arc<Gate>,
     replayer: &Arc<Replayer>,
-    body: Bytes,
+    body: &Bytes,
     visit: &Visit,
 ) -> Response<Body> {
-    let wanted: Wanted = match json::parse_as(&body) {
+    let wanted: Wanted = match json::parse_as(body) {
         Ok(wanted) => wanted,
         Err(error) => {
             return invalid(
@@ -70,7 +70,7 @@ pub async fn answer(
         return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
     };
     let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
-    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, now));
+    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, &now));
     match task.await {
         Ok(Ok(answer)) => web::json_response(StatusCode::OK, &answer),
         Ok(Err(Refused::Invalid(detail))) => invalid(detail, visit),
@@ -83,7 +83,7 @@ fn answered(
     wanted: Wanted,
     in_force: &PolicySet,
     replayer: &Replayer,
-    now: Moment,
+    now: &Moment,
 ) -> Result<Value, Refused> {
     let (mut call, moment) = match (wanted.input, wanted.from) {
         (Some(call), None) => (call, None),

@@ -1,5 +1,6 @@
 //! `docket explain REQUEST_ID`: effect and reason first, then the detail.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -92,7 +93,7 @@ fn text(explanation: &Value) -> String {
     let mut text = blocks.join("\n");
     for (member, name) in [("approximate", "redacted, and read by a policy"), ("notes", "note")] {
         for item in list(explanation, member) {
-            text.push_str(&format!("{name}: {}\n", render::plain(&item)));
+            let _ = writeln!(text, "{name}: {}", render::plain(&item));
         }
     }
     text

@@ -128,7 +128,7 @@ impl Simulate {
         };
         let clock = system_clock();
         let now = || Moment { call_id: clock.ulid(), time_ns: (clock.now_ms)().saturating_mul(1_000_000) };
-        let moment = recorded.map_or_else(|| moment_of(&call, now()), |(moment, _)| moment);
+        let moment = recorded.map_or_else(|| moment_of(&call, &now()), |(moment, _)| moment);
         Ok(Some(serde_json::to_value(simulate(&set, &call, &moment, self.trace))?))
     }
 

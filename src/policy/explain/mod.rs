@@ -220,56 +220,62 @@ impl PolicySet {
         Some(Arc::new(Parsed { library, rules }))
     }
 
-    fn fill(&self, explanation: &mut Explanation, call: &Call, sources: &Parsed, deadline: Instant) {
-        let Parsed { library, rules } = sources;
-        let decision = &explanation.decision;
+    fn fill(&self, explanation: &mut Explanation, call: &Call, parsed: &Parsed, deadline: Instant) {
+        let mut lacking = Vec::new();
+        for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
+            let probe = Probe::new(policy, value::from_call(call), deadline);
+            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe };
+            for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
+                explanation.add(&mut walker, policy, effect, &mut lacking);
+            }
+        }
+        // Of those with as many conditions false, the one with the most that hold says more.
+        let nearness =
+            |m: &Missing| (m.conditions_false.max(1), Reverse(m.conditions_true), m.uncertain.is_some());
+        lacking.sort_by_key(nearness);
+        lacking.truncate(MAX_RULES);
+        explanation.why_not = lacking;
+    }
+}
+
+impl Explanation {
+    /// Adds what the rules of one policy for one effect have to say.
+    fn add(&mut self, walker: &mut Walker<'_>, policy: &Policy, effect: Effect, lacking: &mut Vec<Missing>) {
+        let decision = &self.decision;
+        let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
+        let is_why = determines && effect == decision.effect;
         let by_default =
             decision.effect == Effect::Deny && decision.diagnostics.iter().all(|d| d.policy_id.is_none());
-        let wants_missing = by_default || decision.effect == Effect::RequireApproval;
-        let mut missing: Vec<((usize, Reverse<usize>, bool), Missing)> = Vec::new();
-        for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
-            let determines = decision.determining.iter().any(|d| d.policy_id == policy.id);
-            let mut walker =
-                Walker { library, rules, probe: Probe::new(policy, value::from_call(call), deadline) };
-            for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
-                let is_why = determines && effect == decision.effect;
-                let is_missing = wants_missing && effect == Effect::Allow;
-                if !is_why && !is_missing && explanation.trace.is_none() {
-                    continue;
-                }
-                for place in definitions(library, rules, policy, effect) {
-                    let Some(definition) = Definition::of(library, place).filter(|d| !d.is_default()) else {
-                        continue;
-                    };
-                    for body in bodies(definition.rule) {
-                        let walked = walker.definition(&definition, body, &[]);
-                        let rule = rule_name(library, &definition, effect);
-                        if is_why || explanation.trace.is_some() {
-                            let fired = walker.fired(&definition, body, &walked);
-                            let mut found = trace_of(policy, effect, &rule, &definition);
-                            found.conditions = walker.conditions(&walked);
-                            found.applies = fired.as_ref().ok().copied();
-                            found.uncertain = fired.err();
-                            if is_why && found.applies != Some(false) && explanation.why.len() < MAX_RULES {
-                                explanation.why.push(found.clone());
-                            }
-                            if let Some(trace) =
-                                explanation.trace.as_mut().filter(|trace| trace.len() < MAX_RULES)
-                            {
-                                trace.push(found);
-                            }
-                        }
-                        if is_missing && let Some(lacked) = walker.missing(&definition, body, &walked, &rule)
-                        {
-                            let key = (walked.fails().max(1), Reverse(walked.holds()), lacked.is_err());
-                            missing.push((key, missing_of(policy, rule, &definition, &walked, lacked)));
-                        }
+        let is_missing =
+            effect == Effect::Allow && (by_default || decision.effect == Effect::RequireApproval);
+        if !is_why && !is_missing && self.trace.is_none() {
+            return;
+        }
+        for place in definitions(walker.library, walker.rules, policy, effect) {
+            let Some(definition) = Definition::of(walker.library, place).filter(|d| !d.is_default()) else {
+                continue;
+            };
+            let rule = rule_name(walker.library, &definition, effect);
+            for body in bodies(definition.rule) {
+                let tested = walker.definition(&definition, body, &[]);
+                if is_why || self.trace.is_some() {
+                    let fired = walker.fired(&definition, body, &tested);
+                    let mut found = trace_of(policy, effect, &rule, &definition);
+                    found.conditions = walker.conditions(&tested);
+                    found.applies = fired.as_ref().ok().copied();
+                    found.uncertain = fired.err();
+                    if is_why && found.applies != Some(false) && self.why.len() < MAX_RULES {
+                        self.why.push(found.clone());
                     }
+                    if let Some(trace) = self.trace.as_mut().filter(|trace| trace.len() < MAX_RULES) {
+                        trace.push(found);
+                    }
+                }
+                if is_missing && let Some(lacked) = walker.missing(&definition, body, &tested, &rule) {
+                    lacking.push(missing_of(policy, rule.clone(), &definition, &tested, lacked));
                 }
             }
         }
-        missing.sort_by_key(|(key, _)| *key);
-        explanation.why_not = missing.into_iter().take(MAX_RULES).map(|(_, missing)| missing).collect();
     }
 }
 
@@ -323,12 +329,12 @@ fn missing_of(
     policy: &Policy,
     rule: String,
     definition: &Definition<'_>,
-    walked: &walk::Walked<'_>,
+    tested: &walk::Walked<'_>,
     lacked: Result<walk::Leaf, String>,
 ) -> Missing {
     let (leaf, uncertain) = match lacked {
         // What comes before the first that fails, and cannot be told, may have been what was missing.
-        Ok(leaf) => (leaf, walked.unknown_before_first().map(str::to_owned)),
+        Ok(leaf) => (leaf, tested.unknown_before_first().map(str::to_owned)),
         Err(why) => (walk::whole(definition), Some(why)),
     };
     Missing {
@@ -337,8 +343,8 @@ fn missing_of(
         condition: leaf.condition,
         via: leaf.via,
         alternatives: leaf.alternatives,
-        conditions_false: walked.fails(),
-        conditions_true: walked.holds(),
+        conditions_false: tested.fails(),
+        conditions_true: tested.holds(),
         uncertain,
     }
 }

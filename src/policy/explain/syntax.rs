@@ -226,7 +226,7 @@ impl<'l> Reader<'l> {
         }
     }
 
-    fn statement<'a>(mut self, stmt: &'a LiteralStmt) -> Statement<'a> {
+    fn statement(mut self, stmt: &LiteralStmt) -> Statement<'_> {
         for with in &stmt.with_mods {
             self.with_target(&with.refr);
             self.expr(&with.r#as);
@@ -572,7 +572,9 @@ impl Mentioned {
             }
             Expr::Call { params, .. } => params.iter().for_each(|param| self.expr(param)),
             Expr::Array { items, .. } | Expr::Set { items, .. } => {
-                items.iter().for_each(|item| self.expr(item))
+                for item in items {
+                    self.expr(item);
+                }
             }
             Expr::Object { fields, .. } => {
                 for (_, key, value) in fields {

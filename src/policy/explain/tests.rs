@@ -6,7 +6,6 @@ use serde_json::{Value as Json, json};
 use ulid::Ulid;
 
 use super::super::{Limits, Source};
-mod generated;
 
 use super::*;
 
@@ -242,49 +241,79 @@ fn held_calls_have_both() {
     assert_eq!((found.why[0].rule.as_str(), found.why_not.len()), ("ask", 1));
 }
 
-/// The policy and calls of the side-by-side benchmark, or `None` where its folder is absent.
-fn bench() -> Option<PolicySet> {
-    let load = std::path::Path::new("/work/shared/peers/load/policies");
-    if !load.exists() {
-        eprintln!("skipped: {} is absent", load.display());
-        return None;
+/// Every benchmark call has an explanation without gaps: the rules that decided, or what each other rule lacked.
+#[test]
+fn the_benchmark_calls_are_explained() {
+    let Some((set, calls)) = super::super::tests::bench() else { return };
+    for call in &calls {
+        let found = set.explain(call, &moment());
+        let by_rule = !found.decision.determining.is_empty();
+        assert_eq!(found.why.is_empty(), !by_rule, "{call:?}");
+        assert_eq!(found.why_not.is_empty(), by_rule, "{call:?}");
+        assert!(found.why.iter().all(|rule| rule.applies == Some(true)), "{:?}", found.why);
+        let fired: BTreeSet<&str> = found.why.iter().map(|rule| rule.rule.as_str()).collect();
+        if by_rule {
+            let said = found.decision.diagnostics.iter().filter_map(|said| said.rule.as_deref());
+            assert_eq!(fired, said.collect());
+        }
+        for missing in &found.why_not {
+            assert_eq!((&missing.uncertain, missing.condition.holds), (&None, Some(false)), "{missing:?}");
+            assert!(
+                !missing.condition.values.is_empty() || !missing.condition.undefined.is_empty(),
+                "{missing:?}"
+            );
+        }
     }
-    PolicySet::compile(Source::read(load).unwrap(), Limits::default()).ok()
+}
+
+/// The same for the starter policies, whose helpers lie in libraries.
+#[test]
+fn calls_under_the_starter_policies_are_explained() {
+    let source = Source::read(std::path::Path::new("policies")).unwrap();
+    let set = PolicySet::compile(source, Limits::default()).unwrap();
+    let mut seen = BTreeSet::new();
+    for (tool, server, arguments) in [
+        ("read_file", "filesystem", json!({"path": "/etc/passwd"})),
+        ("read_file", "filesystem", json!({"path": "relative"})),
+        ("write_file", "filesystem", json!({"path": "/workspace/a", "content": "x"})),
+        ("unknown_tool", "other", json!({"x": 1})),
+        ("fetch", "web", json!({"url": "https://example.com/x"})),
+        ("bash", "shell", json!({"command": "rm -rf /"})),
+        ("pay", "bank", json!({"amount": 5})),
+        ("delete_file", "filesystem", json!({"path": "/workspace/a"})),
+    ] {
+        let mut call = call(&arguments);
+        call.resource.id = tool.into();
+        call.resource.properties.insert("server".into(), server.into());
+        let found = set.trace(&call, &moment());
+        seen.insert(found.decision.effect.as_str());
+        let by_rule = !found.decision.determining.is_empty();
+        assert_eq!(found.why.is_empty(), !by_rule, "{tool} {arguments}");
+        for rule in found.trace.iter().flatten() {
+            assert_eq!(rule.uncertain, None, "{tool} {arguments}: {rule:#?}");
+        }
+        for missing in &found.why_not {
+            assert_eq!(missing.uncertain, None, "{tool} {arguments}: {missing:#?}");
+        }
+    }
+    assert!(seen.len() > 1, "{seen:?}");
 }
 
 /// `cargo test --profile ci --lib -- --ignored time_per_explanation --nocapture`
 #[test]
 #[ignore = "a measurement, not a check"]
 fn time_per_explanation() {
-    let starter =
-        PolicySet::compile(Source::read(std::path::Path::new("policies")).unwrap(), Limits::default())
-            .unwrap();
-    let filler = "x".repeat(800);
-    for (name, set) in bench().map(|set| ("bench", set)).into_iter().chain([("starter", starter)]) {
-        let mut call = call(&json!({"path": "/etc/passwd", "note": filler}));
-        call.resource.properties.insert("verb".into(), "write".into());
-        call.resource.id = "write_file".into();
-        let started = std::time::Instant::now();
-        let first = set.explain(&call, &moment());
-        let cold = started.elapsed();
-        let started = std::time::Instant::now();
-        for _ in 0..20 {
+    let Some((set, calls)) = super::super::tests::bench() else { return };
+    let mut times: Vec<std::time::Duration> = calls
+        .into_iter()
+        .map(|mut call| {
+            call.context.insert("note".into(), "x".repeat(600).into());
+            let started = std::time::Instant::now();
             std::hint::black_box(set.explain(&call, &moment()));
-        }
-        eprintln!(
-            "{name}: first {cold:?}, then {:?} each; {} why_not",
-            started.elapsed() / 20,
-            first.why_not.len()
-        );
-        for missing in &first.why_not {
-            eprintln!(
-                "{} {} {} {:?} {:?}",
-                missing.conditions_false,
-                missing.rule,
-                short(&missing.condition),
-                missing.condition.values,
-                missing.via
-            );
-        }
-    }
+            started.elapsed()
+        })
+        .collect();
+    eprintln!("first, with parsing: {:?}", times[0]);
+    times.sort();
+    eprintln!("p50 {:?}, p99 {:?}, max {:?}", times[128], times[253], times[255]);
 }

@@ -69,6 +69,15 @@ pub(super) struct Leaf {
     pub alternatives: Vec<Step>,
 }
 
+/// What a reading came to.
+#[derive(Clone)]
+enum Seen {
+    /// It needs a local that has no value here.
+    NotAsked,
+    Undefined,
+    Value(Value),
+}
+
 /// Whether a body's rule got a value.
 enum Head<'a> {
     /// It did: for a set an element, else a value that is not `false`.
@@ -386,17 +395,16 @@ impl<'a> Walker<'a> {
         &mut self,
         frame: &Frame,
         statement: &Statement<'a>,
-        values: &[Option<Option<Value>>],
+        values: &[Seen],
         whole: Option<(u32, u32)>,
         depth: usize,
     ) -> Option<Leaf> {
         for (read, value) in statement.reads.iter().zip(values) {
-            let Some(value) = value else { continue };
             let nothing = match value {
-                None => true,
-                Some(Value::Bool(false)) => whole == Some(read.range),
-                Some(Value::Set(items)) => items.is_empty(),
-                Some(_) => false,
+                Seen::Undefined => true,
+                Seen::Value(Value::Bool(false)) => whole == Some(read.range),
+                Seen::Value(Value::Set(items)) => items.is_empty(),
+                Seen::Value(_) | Seen::NotAsked => false,
             };
             if nothing
                 && !read.nested
@@ -561,14 +569,8 @@ impl<'a> Walker<'a> {
         }
     }
 
-    /// Fills in the values a condition reads; answers them in the order of its reads: `None` where it was not asked,
-    /// `Some(None)` where it is undefined.
-    fn fill(
-        &mut self,
-        condition: &mut Condition,
-        frame: &Frame,
-        statement: &Statement<'a>,
-    ) -> Vec<Option<Option<Value>>> {
+    /// Fills in the values a condition reads; answers them in the order of its reads.
+    fn fill(&mut self, condition: &mut Condition, frame: &Frame, statement: &Statement<'a>) -> Vec<Seen> {
         let known: Vec<bool> = statement
             .reads
             .iter()
@@ -576,7 +578,7 @@ impl<'a> Walker<'a> {
             .collect();
         let asked: Vec<&Read> =
             statement.reads.iter().zip(&known).filter(|(_, known)| **known).map(|(r, _)| r).collect();
-        let mut values = vec![None; statement.reads.len()];
+        let mut values = vec![Seen::NotAsked; statement.reads.len()];
         if asked.is_empty() {
             return values;
         }
@@ -601,14 +603,16 @@ impl<'a> Walker<'a> {
             if value == Value::Undefined {
                 continue;
             }
-            let value = items(&value).into_iter().next();
-            match &value {
+            *slot = match items(&value).into_iter().next() {
                 Some(value) => {
-                    condition.values.insert(read.key.clone(), shown(value));
+                    condition.values.insert(read.key.clone(), shown(&value));
+                    Seen::Value(value)
                 }
-                None => condition.undefined.push(read.key.clone()),
-            }
-            *slot = Some(value);
+                None => {
+                    condition.undefined.push(read.key.clone());
+                    Seen::Undefined
+                }
+            };
         }
         values
     }
