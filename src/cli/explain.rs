@@ -35,22 +35,14 @@ impl Explain {
     /// # Errors
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let explanation = match &self.remote.ledger {
-            Some(file) => {
-                let reader = Reader::new(file.as_path().into());
-                let replayer = Replayer::new(reader, Limits::default());
-                explain::explanation(&replayer, &self.request_id, self.trace)?
-                    .map(serde_json::to_value)
-                    .transpose()?
-            }
-            None => {
-                let client = Client::new(&self.remote)?;
-                runtime()?.block_on(client.get(&format!(
-                    "/v1/explain/{}{}",
-                    encode(&self.request_id),
-                    if self.trace { "?trace=true" } else { "" }
-                )))?
-            }
+        let explanation = if let Some(file) = &self.remote.ledger {
+            let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
+            let found = explain::explanation(&replayer, &self.request_id, self.trace)?;
+            found.map(serde_json::to_value).transpose()?
+        } else {
+            let trace = if self.trace { "?trace=true" } else { "" };
+            let path = format!("/v1/explain/{}{trace}", encode(&self.request_id));
+            runtime()?.block_on(Client::new(&self.remote)?.get(&path))?
         };
         let Some(explanation) = explanation else {
             eprintln!(

@@ -27,7 +27,7 @@ const MAX_INPUT_BYTES: u64 = 8 * 1024 * 1024;
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("call").required(true).args(["input", "from"])))]
 pub struct Simulate {
-    /// The call: an AuthZEN evaluation request as JSON, or `-` for standard input.
+    /// The call as JSON (subject, action, resource, context), or `-` for standard input.
     #[arg(long, value_name = "FILE")]
     input: Option<PathBuf>,
     /// Start from the newest recorded decision with this request id.

@@ -30,6 +30,7 @@ fn moment() -> Moment {
     Moment { call_id: Ulid::from(7u128), time_ns: 1_000 }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "`json!` at the call is shorter than `&json!`")]
 /// Explains a call under one policy `p` whose rules follow.
 fn explain(rules: &str, arguments: Json) -> Explanation {
     set(&[("p.rego", &format!("package p\n\nargs := input.context.arguments\n\n{rules}"))])
@@ -232,6 +233,24 @@ fn why_a_rule_applied() {
     assert!(why.conditions.iter().all(|condition| condition.holds == Some(true)));
     assert_eq!(Json::Object(why.conditions[3].values.clone()), json!({"path": "/usr/x", "bad": "/usr"}));
     assert!(found.why_not.is_empty());
+}
+
+#[test]
+fn an_explanation_comes_to_an_end() {
+    let slow =
+        "x in [a | a := 1]; some y in numbers.range(1, 2000); some z in numbers.range(1, 2000); y * z == -1";
+    let text = format!("package p\n\nallow if {{ some {slow} }}\n\nallow if {{ some {slow} }}\n");
+    let file = SourceFile { path: "p.rego".into(), bytes: text.into_bytes() };
+    let source = Source { id: "set".into(), revision: None, files: vec![file] };
+    let limits = Limits { timeout: std::time::Duration::from_millis(50) };
+    let set = PolicySet::compile(source, limits).unwrap();
+    let started = std::time::Instant::now();
+    let found = set.trace(&call(&json!({})), &moment());
+    assert!(started.elapsed().as_millis() < 2_000, "{:?}", started.elapsed());
+    assert_eq!(found.decision.status, crate::decision::EvaluationStatus::Timeout);
+    let rule = &found.trace.as_ref().unwrap()[0];
+    assert_eq!((rule.applies, rule.conditions.last().unwrap().holds), (None, None), "{rule:?}");
+    assert!(rule.uncertain.as_ref().unwrap().contains("time"), "{rule:?}");
 }
 
 #[test]

@@ -603,15 +603,12 @@ impl<'a> Walker<'a> {
             if value == Value::Undefined {
                 continue;
             }
-            *slot = match items(&value).into_iter().next() {
-                Some(value) => {
-                    condition.values.insert(read.key.clone(), shown(&value));
-                    Seen::Value(value)
-                }
-                None => {
-                    condition.undefined.push(read.key.clone());
-                    Seen::Undefined
-                }
+            *slot = if let Some(value) = items(&value).into_iter().next() {
+                condition.values.insert(read.key.clone(), shown(&value));
+                Seen::Value(value)
+            } else {
+                condition.undefined.push(read.key.clone());
+                Seen::Undefined
             };
         }
         values
