@@ -300,8 +300,11 @@ impl Raw {
         if file.is_some() && !path.is_file() {
             return Err(ConfigError(vec![format!("configuration file `{}` does not exist", path.display())]));
         }
-        let figment = Figment::from(Serialized::defaults(Self::default()))
-            .merge(Toml::file_exact(path))
+        let mut figment = Figment::from(Serialized::defaults(Self::default()));
+        if path.is_file() {
+            figment = figment.merge(Toml::file_exact(path));
+        }
+        figment = figment
             .merge(Env::prefixed(ENVIRONMENT_PREFIX).split("__"))
             .merge(Serialized::defaults(flags.overlay()));
         figment

@@ -26,7 +26,7 @@
 //! | --- | --- | --- |
 //! | 0 | `json`, `digest`, `clock`, `call`, `decision`, `flood` | words: pure, no I/O |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
-//! | 2 | `gate` | the spine: the straight line of one call |
+//! | 2 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
 //! | 3 | `config` | settings, validated once |
 //! | 4 | `web` | what both planes share |
 //! | 5 | `proxy`, `api` | faces |
@@ -55,5 +55,6 @@ pub mod planes;
 pub mod policy;
 pub mod proxy;
 pub mod redact;
+pub mod replay;
 pub mod upstream;
 pub mod web;

@@ -1,7 +1,7 @@
 //! The two planes: which path leads to which face, and who may take it.
 //!
-//! The *data plane* is the agents': the proxy and the decision API. The *admin plane* is people's: the audit API and the
-//! metrics. They have listeners of their own, so that an agent can never reach the ledger.
+//! The *data plane* is the agents': the proxy and the decision API. The *admin plane* is people's: the audit API, explanations,
+//! simulation and the metrics. They have listeners of their own, so that an agent can never reach the ledger.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,12 +12,13 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen};
-use crate::config::Plane;
+use crate::api::{audit, authzen, explain, simulate};
+use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
 use crate::ledger::{Kind, Reader};
 use crate::proxy::Proxy;
+use crate::replay::Replayer;
 use crate::web::{self, Body, Face, Problem, Visit};
 
 /// The agents' side.
@@ -38,6 +39,10 @@ pub struct AdminPlane {
     pub gate: Arc<Gate>,
     /// Reads the ledger.
     pub reader: Reader,
+    /// Evaluates recorded and imagined calls.
+    pub replayer: Arc<Replayer>,
+    /// Bounds on what strangers may send.
+    pub limits: Limits,
     /// Who may look.
     pub token: AdminToken,
     /// Where it listens and what it answers to.
@@ -134,7 +139,7 @@ impl Face for AdminPlane {
         let response = match request.uri().path() {
             path @ ("/healthz" | "/readyz") => health(path, &self.gate, &self.stopping),
             _ => match self.admit(request.headers(), &visit) {
-                Ok(()) => self.route(&request, &visit).await,
+                Ok(()) => self.route(request, &visit).await,
                 Err(refused) => *refused,
             },
         };
@@ -152,13 +157,29 @@ impl AdminPlane {
         self.token.admit(headers).map_err(|rejection| unauthorized(&self.gate, visit, rejection))
     }
 
-    async fn route(&self, request: &Request<Incoming>, visit: &Visit) -> Response<Body> {
+    async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
+        if request.uri().path() == "/v1/simulate" {
+            if request.method() != Method::POST {
+                return method_not_allowed("POST", visit);
+            }
+            return match web::receive(request.into_body(), &self.limits).await {
+                Ok(body) => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
+                Err(error) => Problem::new(
+                    error.status(),
+                    "invalid-request",
+                    "Body not received",
+                    error.to_string(),
+                    visit,
+                )
+                .response(),
+            };
+        }
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         if request.method() != Method::GET {
             return method_not_allowed("GET", visit);
         }
         if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
-            return audit::explain(&self.gate, &self.reader, request_id, visit).await;
+            return explain::answer(&self.gate, &self.replayer, request_id, query, visit).await;
         }
         match path {
             "/metrics" => {
@@ -177,7 +198,7 @@ impl AdminPlane {
             }
             _ => Problem::not_found(
                 format!(
-                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID` and `/metrics`"
+                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate` and `/metrics`"
                 ),
                 visit,
             )

@@ -1,4 +1,4 @@
-//! The audit API: `GET /v1/audit`, `/v1/audit/stream` and `/v1/explain/{request_id}` on the admin plane.
+//! The audit API: `GET /v1/audit` and `/v1/audit/stream` on the admin plane.
 //!
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
 //! ledger cannot append: an incident is no time to lock its investigators out.
@@ -14,12 +14,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame};
 use jiff::{Span, Timestamp};
-use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::gate::Gate;
-use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader, Stored};
+use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader};
 use crate::web::{self, Body, BodyError, Problem, Visit};
 
 /// Entries a page has unless it says otherwise.
@@ -37,47 +36,6 @@ const HEARTBEAT_MS: u64 = 15_000;
 /// Parameters `/v1/audit` takes, for its error messages.
 const PARAMETERS: &str =
     "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `order`, `after`";
-
-/// What an explanation shows.
-#[derive(Debug, Serialize)]
-pub struct Explanation {
-    /// The request that was asked about.
-    pub request_id: String,
-    /// Every entry of that request, oldest first.
-    pub entries: Vec<Stored>,
-    /// For each decision, the policies that determined it and what they said.
-    pub why: Vec<Why>,
-}
-
-/// Why one decision came out as it did.
-#[derive(Debug, Serialize)]
-pub struct Why {
-    /// Joins it to the entries of its call.
-    pub call_id: Option<String>,
-    /// `allow`, `deny` or `require_approval`.
-    pub decision: String,
-    /// In words.
-    pub reason: String,
-    /// One for each diagnostic of a determining policy, or of docket itself.
-    pub because: Vec<Because>,
-}
-
-/// One reason.
-#[derive(Debug, Serialize)]
-pub struct Because {
-    /// The policy; `null` when it was docket.
-    pub policy_id: Option<String>,
-    /// Its exact version.
-    pub policy_version: Option<String>,
-    /// Its title.
-    pub title: Option<String>,
-    /// The rule that spoke.
-    pub rule: Option<String>,
-    /// What it said.
-    pub message: Option<String>,
-    /// What it attached.
-    pub data: Option<Value>,
-}
 
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
@@ -107,38 +65,6 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
         }
         Err(error) => unreadable(&error, visit),
     }
-}
-
-/// Answers `GET /v1/explain/{request_id}`.
-pub async fn explain(gate: &Arc<Gate>, reader: &Reader, request_id: &str, visit: &Visit) -> Response<Body> {
-    record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
-    let id = request_id.to_owned();
-    match blocking(reader, move |reader| explanation(reader, &id)).await {
-        Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
-        Ok(None) => {
-            let shown = request_id.get(..request_id.floor_char_boundary(128)).unwrap_or_default();
-            let detail = format!("no entry has request id `{shown}`; `docket tail` lists the newest ones");
-            Problem::not_found(detail, visit).response()
-        }
-        Err(error) => unreadable(&error, visit),
-    }
-}
-
-/// Everything recorded under a request id and why it was decided so; `None` where nothing was.
-///
-/// # Errors
-/// The ledger cannot be read.
-pub fn explanation(reader: &Reader, request_id: &str) -> Result<Option<Explanation>, LedgerError> {
-    let filter = Filter {
-        request_id: Some(request_id.to_owned()),
-        order: Order::Oldest,
-        limit: Some(MAX_LIMIT),
-        ..Filter::default()
-    };
-    let entries = reader.entries(&filter)?;
-    // Looking at a request must not make it exist: accesses carry the id of the look, not of what was looked at.
-    let why = entries.iter().filter_map(why).collect();
-    Ok((!entries.is_empty()).then(|| Explanation { request_id: request_id.to_owned(), entries, why }))
 }
 
 /// Answers `GET /v1/audit/stream`: server-sent events, one per entry, `id:` its leaf index.
@@ -346,50 +272,14 @@ fn decode(value: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Why one decision entry came out as it did, from what was recorded with it.
-fn why(entry: &Stored) -> Option<Why> {
-    #[derive(serde::Deserialize)]
-    struct Determining {
-        policy_id: String,
-        policy_version: String,
-        title: Option<String>,
-    }
-    #[derive(serde::Deserialize)]
-    struct Diagnostic {
-        policy_id: Option<String>,
-        rule: Option<String>,
-        message: Option<String>,
-        data: Option<Value>,
-    }
-    let decision = entry.decision.clone()?;
-    let parse = |raw: &Option<Box<serde_json::value::RawValue>>| {
-        raw.as_ref().map_or("[]", |raw| raw.get()).to_owned()
-    };
-    let determining: Vec<Determining> =
-        serde_json::from_str(&parse(&entry.determining_policies)).unwrap_or_default();
-    let diagnostics: Vec<Diagnostic> = serde_json::from_str(&parse(&entry.diagnostics)).unwrap_or_default();
-    let because: Vec<Because> = diagnostics
-        .into_iter()
-        .map(|diagnostic| {
-            let policy =
-                determining.iter().find(|policy| Some(&policy.policy_id) == diagnostic.policy_id.as_ref());
-            Because {
-                policy_version: policy.map(|policy| policy.policy_version.clone()),
-                title: policy.and_then(|policy| policy.title.clone()),
-                policy_id: diagnostic.policy_id,
-                rule: diagnostic.rule,
-                message: diagnostic.message,
-                data: diagnostic.data,
-            }
-        })
-        .collect();
-    let said = because.iter().filter_map(|because| because.message.as_deref().or(because.rule.as_deref()));
-    let reason = said.collect::<Vec<_>>().join("; ");
-    Some(Why { call_id: entry.call_id.clone(), decision, reason, because })
-}
-
 /// Writes down who looked at what, before the first byte of the answer.
-async fn record_access(gate: &Arc<Gate>, event_type: &'static str, path: &str, query: &str, visit: &Visit) {
+pub(super) async fn record_access(
+    gate: &Arc<Gate>,
+    event_type: &'static str,
+    path: &str,
+    query: &str,
+    visit: &Visit,
+) {
     let metadata = json!({
         "principal": "admin", "path": path, "query": query,
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
@@ -413,7 +303,7 @@ async fn record_access(gate: &Arc<Gate>, event_type: &'static str, path: &str, q
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     reader: &Reader,
     query: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
@@ -422,11 +312,11 @@ async fn blocking<T: Send + 'static>(
     task.await.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string())))
 }
 
-fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
+pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail, visit).response()
 }
 
-fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
+pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,

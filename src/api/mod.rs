@@ -2,3 +2,5 @@
 
 pub mod audit;
 pub mod authzen;
+pub mod explain;
+pub mod simulate;

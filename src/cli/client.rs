@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HOST};
 use http::{Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -54,7 +54,10 @@ impl Client {
 
     /// Asks for a path and reads the JSON answer; `None` for 404.
     pub async fn get(&self, path: &str) -> anyhow::Result<Option<Value>> {
-        let response = self.open(path, &[]).await?;
+        Self::read(self.open(path, &[]).await?).await
+    }
+
+    async fn read(response: Response<Incoming>) -> anyhow::Result<Option<Value>> {
         let status = response.status();
         let body = response.into_body().collect();
         let body = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), body)
@@ -70,21 +73,41 @@ impl Client {
         }
     }
 
+    /// Sends a JSON body and reads the JSON answer; `None` for 404.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Option<Value>> {
+        let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
+        let response =
+            self.send(http::Method::POST, path, &[("content-type", "application/json")], body).await?;
+        Self::read(response).await
+    }
+
     /// Opens a response whose body is read as it comes.
     pub async fn open(&self, path: &str, headers: &[(&str, &str)]) -> anyhow::Result<Response<Incoming>> {
+        self.send(http::Method::GET, path, headers, Full::default()).await
+    }
+
+    async fn send(
+        &self,
+        method: http::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Full<Bytes>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let authority = self.base.authority().context("the URL names no host")?;
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         let connect = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(&address));
         let stream = connect.await.map_err(|_| anyhow!("timed out")).and_then(|stream| Ok(stream?)).with_context(|| {
             format!("cannot reach docket at {address}; is `docket serve` running? `--ledger FILE` reads a file offline")
         })?;
-        let (mut sender, connection) = http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
+        let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let prefix = self.base.path().trim_end_matches('/');
-        let mut request = Request::get(format!("{prefix}{path}"))
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{prefix}{path}"))
             .header(HOST, authority.as_str())
             .header(AUTHORIZATION, format!("Bearer {}", self.token))
-            .body(Empty::new())?;
+            .body(body)?;
         for (name, value) in headers {
             request.headers_mut().insert(http::HeaderName::try_from(*name)?, value.parse()?);
         }

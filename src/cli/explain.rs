@@ -1,5 +1,6 @@
 //! `docket explain REQUEST_ID`: effect and reason first, then the detail.
 
+use std::fmt::Write as _;
 use std::io::Write as _;
 use std::process::ExitCode;
 
@@ -8,8 +9,10 @@ use serde_json::Value;
 
 use super::client::{Client, encode, runtime};
 use super::{EXIT_NOT_FOUND, Remote, render};
-use crate::api::audit;
+use crate::api::explain;
 use crate::ledger::Reader;
+use crate::policy::Limits;
+use crate::replay::Replayer;
 
 /// Arguments of `docket explain`.
 #[derive(Debug, Args)]
@@ -19,6 +22,9 @@ pub struct Explain {
     /// Print the explanation as JSON.
     #[arg(long)]
     json: bool,
+    /// Show every condition of every rule of every policy the call was a target of.
+    #[arg(long)]
+    trace: bool,
     #[command(flatten)]
     remote: Remote,
 }
@@ -30,11 +36,13 @@ impl Explain {
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let explanation = if let Some(file) = &self.remote.ledger {
-            let reader = Reader::new(file.as_path().into());
-            audit::explanation(&reader, &self.request_id)?.map(serde_json::to_value).transpose()?
+            let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
+            let found = explain::explanation(&replayer, &self.request_id, self.trace)?;
+            found.map(serde_json::to_value).transpose()?
         } else {
-            let client = Client::new(&self.remote)?;
-            runtime()?.block_on(client.get(&format!("/v1/explain/{}", encode(&self.request_id))))?
+            let trace = if self.trace { "?trace=true" } else { "" };
+            let path = format!("/v1/explain/{}{trace}", encode(&self.request_id));
+            runtime()?.block_on(Client::new(&self.remote)?.get(&path))?
         };
         let Some(explanation) = explanation else {
             eprintln!(
@@ -60,15 +68,25 @@ fn text(explanation: &Value) -> String {
         value.get(member).and_then(Value::as_array).cloned().unwrap_or_default()
     };
     let (entries, why) = (list(explanation, "entries"), list(explanation, "why"));
+    let (why_not, trace) = (list(explanation, "why_not"), list(explanation, "trace"));
     let mut blocks = Vec::new();
     for entry in &entries {
         let kind = render::field(entry, "kind");
         if kind == "decision" {
-            let reason = why.iter().find(|why| why.get("call_id") == entry.get("call_id"));
-            blocks.push(render::decision(entry, reason, &paint));
+            let same = |item: &&Value| item.get("call_id") == entry.get("call_id");
+            let reason = why.iter().find(same);
+            let missing: Vec<&Value> = why_not.iter().filter(same).collect();
+            let traced: Vec<&Value> = trace.iter().filter(same).collect();
+            blocks.push(render::explained(entry, reason, &missing, &traced, &paint));
         } else if kind != "outcome" {
             blocks.push(render::other(entry));
         }
     }
-    blocks.join("\n")
+    let mut text = blocks.join("\n");
+    for (member, name) in [("approximate", "redacted, and read by a policy"), ("notes", "note")] {
+        for item in list(explanation, member) {
+            let _ = writeln!(text, "{name}: {}", render::plain(&item));
+        }
+    }
+    text
 }

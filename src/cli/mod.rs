@@ -9,6 +9,7 @@ mod config;
 mod explain;
 mod render;
 mod serve;
+mod simulate;
 mod starter;
 mod tail;
 mod token;
@@ -45,6 +46,8 @@ enum Command {
     Check(check::Check),
     /// Explain a request: what was decided, by which policy in which version, and why.
     Explain(explain::Explain),
+    /// Decide a call without recording it or calling any tool, and say why.
+    Simulate(simulate::Simulate),
     /// List the newest decisions, and follow new ones.
     Tail(tail::Tail),
     /// Show or check the configuration.
@@ -79,6 +82,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
+        Command::Simulate(simulate) => simulate.run(),
         Command::Tail(tail) => tail.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),

@@ -213,3 +213,193 @@ pub fn other(entry: &Value) -> String {
         field(entry, "seq")
     )
 }
+
+/// A value as text: strings as they are, anything else as JSON.
+pub fn plain(value: &Value) -> String {
+    printable(&value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+}
+
+fn list<'a>(value: &'a Value, member: &str) -> &'a [Value] {
+    value.get(member).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+}
+
+/// A decision with what was missing, or the rules that made it, between its reason and its detail.
+pub fn explained(
+    entry: &Value,
+    why: Option<&Value>,
+    missing: &[&Value],
+    trace: &[&Value],
+    paint: &Paint,
+) -> String {
+    let whole = decision(entry, why, paint);
+    let (head, detail) = whole.split_once('\n').unwrap_or((&whole, ""));
+    let because: Vec<&Value> = why.map(|why| list(why, "because")).unwrap_or_default().iter().collect();
+    format!("{head}\n{}{detail}{}", reasons(&because, missing, paint), traced(trace, paint))
+}
+
+/// What a simulated call comes to.
+pub fn simulated(answer: &Value, paint: &Paint) -> String {
+    let effect = field(answer, "decision");
+    let said = list(answer, "diagnostics").iter().map(|diagnostic| match field(diagnostic, "message") {
+        message if message.is_empty() => field(diagnostic, "rule"),
+        message => message,
+    });
+    let reason = said.collect::<Vec<_>>().join("; ");
+    let (why, missing): (Vec<&Value>, Vec<&Value>) =
+        (list(answer, "why").iter().collect(), list(answer, "why_not").iter().collect());
+    let mut text =
+        format!("{}  {}", paint.decision(&effect.to_uppercase()), paint.bold(&reason)).trim_end().to_owned();
+    text.push('\n');
+    text.push_str(&reasons(&why, &missing, paint));
+    for policy in list(answer, "determining_policies") {
+        let _ = writeln!(text, "  {:<13} {}", "policy", field(policy, "policy_id"));
+        let _ = writeln!(text, "  {:<13} {}", "version", field(policy, "policy_version"));
+    }
+    let _ = writeln!(text, "  {:<13} {}", "evaluation", field(answer, "evaluation_status"));
+    let _ = writeln!(text, "  {:<13} {}", "manifest", field(answer, "manifest_sha"));
+    let trace: Vec<&Value> = list(answer, "trace").iter().collect();
+    text + &traced(&trace, paint)
+}
+
+/// The nearest missing condition, or the rules that applied; each with the source line it is about.
+fn reasons(because: &[&Value], missing: &[&Value], paint: &Paint) -> String {
+    let mut text = String::new();
+    for rule in because.iter().filter(|because| because.get("file").is_some()) {
+        let _ = writeln!(
+            text,
+            "\n  {}:{} {}",
+            field(rule, "file"),
+            field(rule, "line"),
+            paint.bold(&field(rule, "rule"))
+        );
+        let first = rule.get("line").and_then(Value::as_u64).unwrap_or(0);
+        for (number, line) in (first..).zip(field(rule, "excerpt").lines()) {
+            let _ = writeln!(text, "  {number:>5} | {line}");
+        }
+        for condition in list(rule, "conditions") {
+            read_values(&mut text, condition, "        ");
+        }
+    }
+    if let Some((nearest, others)) = missing.split_first() {
+        let _ = writeln!(
+            text,
+            "\n  nearest: rule {} of {} lacks",
+            paint.bold(&field(nearest, "rule")),
+            field(nearest, "policy_id")
+        );
+        lacking(&mut text, nearest);
+        for step in list(nearest, "via").iter().rev() {
+            let _ = writeln!(
+                text,
+                "    reached from {} ({}, in {})",
+                place(step),
+                one_line(&field(step, "condition")),
+                field(step, "rule")
+            );
+        }
+        for other in list(nearest, "alternatives") {
+            let _ =
+                writeln!(text, "    or {} {} would do", place(other), one_line(&field(other, "condition")));
+        }
+        for other in others {
+            let _ = writeln!(
+                text,
+                "  {} of {} lacks {} `{}`{}",
+                field(other, "rule"),
+                field(other, "policy_id"),
+                place(other),
+                one_line(&field(other, "condition")),
+                inline_values(other)
+            );
+        }
+    }
+    if !text.is_empty() {
+        text.push('\n');
+    }
+    text
+}
+
+/// One missing condition with its line, a caret, and the values it read.
+fn lacking(text: &mut String, missing: &Value) {
+    let condition = field(missing, "condition");
+    let _ = writeln!(text, "  {} `{}`", place(missing), one_line(&condition));
+    let number = field(missing, "line");
+    let _ = writeln!(text, "  {number:>5} | {}", condition.lines().next().unwrap_or_default());
+    let width = condition.lines().next().unwrap_or_default().chars().count().max(1);
+    let _ = writeln!(text, "        | {}", "^".repeat(width));
+    read_values(text, missing, "        ");
+    for member in ["note", "uncertain"] {
+        let note = field(missing, member);
+        if !note.is_empty() {
+            let _ =
+                writeln!(text, "        {}{note}", if member == "uncertain" { "cannot tell: " } else { "" });
+        }
+    }
+}
+
+fn read_values(text: &mut String, condition: &Value, indent: &str) {
+    let values = condition.get("values").and_then(Value::as_object);
+    for (path, value) in values.into_iter().flatten() {
+        let line = format!("{indent}{} = {}\n", printable(path), printable(&value.to_string()));
+        if !text.ends_with(&line) {
+            text.push_str(&line);
+        }
+    }
+    for path in list(condition, "undefined") {
+        let _ = writeln!(text, "{indent}{} is not there", plain(path));
+    }
+}
+
+fn inline_values(condition: &Value) -> String {
+    let values = condition.get("values").and_then(Value::as_object);
+    let mut shown: Vec<String> = values
+        .into_iter()
+        .flatten()
+        .map(|(path, value)| {
+            format!("{} = {}", printable(path), shortened(&printable(&value.to_string()), 60))
+        })
+        .collect();
+    shown.extend(list(condition, "undefined").iter().map(|path| format!("{} is not there", plain(path))));
+    if shown.is_empty() { String::new() } else { format!(": {}", shown.join(", ")) }
+}
+
+/// Every condition of every rule, ticked or crossed.
+fn traced(rules: &[&Value], paint: &Paint) -> String {
+    let mark = |value: Option<&Value>| match value.and_then(Value::as_bool) {
+        Some(true) => paint.code("32", "✓"),
+        Some(false) => paint.code("31", "✗"),
+        None => "?".to_owned(),
+    };
+    let mut text = String::new();
+    for rule in rules {
+        let _ = writeln!(
+            text,
+            "\n{} {} {} of {} ({}:{})",
+            mark(rule.get("applies")),
+            field(rule, "effect"),
+            paint.bold(&field(rule, "rule")),
+            field(rule, "policy_id"),
+            field(rule, "file"),
+            field(rule, "line")
+        );
+        for condition in list(rule, "conditions") {
+            let shown = one_line(&field(condition, "condition"));
+            let _ = writeln!(
+                text,
+                "    {} {} {shown}{}",
+                mark(condition.get("holds")),
+                field(condition, "line"),
+                inline_values(condition)
+            );
+        }
+    }
+    text
+}
+
+fn place(item: &Value) -> String {
+    format!("{}:{}:{}", field(item, "file"), field(item, "line"), field(item, "column"))
+}
+
+fn one_line(text: &str) -> String {
+    shortened(&text.split_whitespace().collect::<Vec<_>>().join(" "), 160)
+}

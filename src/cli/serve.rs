@@ -29,6 +29,7 @@ use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::{Limits, PolicySet, Source};
 use crate::proxy::Proxy;
 use crate::redact::Redactor;
+use crate::replay::Replayer;
 use crate::upstream::Upstream;
 use crate::web;
 
@@ -168,6 +169,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: gate.ledger.reader(),
+        replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits_of(&config.policy))),
+        limits: config.limits,
         token,
         plane: config.admin,
         stopping: stopping.clone(),
@@ -313,15 +316,14 @@ async fn record_gap(gate: &Arc<Gate>, recorded: u64) -> u64 {
 }
 
 /// The configured policy set, or the built-in one where the default folder is absent; and a description of it.
-fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
+pub(super) fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
     let built_in = config.path == Path::new("policies") && !config.path.exists();
     let (source, described) = if built_in {
         (starter::source(), "the built-in starter set (there is no `policies` folder here)".to_owned())
     } else {
         (Source::read(&config.path)?, config.path.display().to_string())
     };
-    let limits = Limits { timeout: Duration::from_millis(config.timeout_ms) };
-    let policies = PolicySet::compile(source, limits).map_err(|findings| {
+    let policies = PolicySet::compile(source, limits_of(config)).map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
         anyhow!("the policies in {described} do not compile\n{}", listed.join("\n"))
     })?;
@@ -329,6 +331,11 @@ fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
         tracing::warn!("{warning}");
     }
     Ok((policies, described))
+}
+
+/// The configured bounds on evaluating one call.
+pub(super) fn limits_of(config: &RawPolicy) -> Limits {
+    Limits { timeout: Duration::from_millis(config.timeout_ms) }
 }
 
 /// Logs go to stderr: pretty on a terminal, JSON otherwise.

@@ -121,6 +121,9 @@ pub struct Stored {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// What redaction took away.
     pub redactions: Box<RawValue>,
+    /// The whole action as policies saw it, for replay; `action` is its name.
+    #[serde(skip)]
+    pub action_part: Option<Box<RawValue>>,
 }
 
 /// Names the policy set of an entry.
@@ -137,7 +140,7 @@ pub struct StoredPolicySet {
 const SELECT: &str = "SELECT l.seq, l.id, l.call_id, l.kind, l.event_type, l.occurred_at, l.request_id, l.mode, l.zone, \
      l.decision, l.evaluation_status, l.evaluation_us, l.outcome, l.duration_us, l.manifest_sha, \
      p.subject, p.agent, p.user, p.team, p.server, p.action_name, p.resource, p.determining_policies, p.diagnostics, \
-     p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes \
+     p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes, p.action \
      FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \
      LEFT JOIN leaves o ON l.kind = 'decision' AND l.forwarded AND o.call_id = l.call_id AND o.kind = 'outcome' \
      LEFT JOIN digests m ON m.digest = l.manifest_sha";
@@ -297,6 +300,7 @@ impl Stored {
                 Some(redactions) => redactions,
                 None => RawValue::from_string("[]".into()).map_err(damaged)?,
             },
+            action_part: raw(31)?,
         })
     }
 }

@@ -19,7 +19,7 @@ use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatu
 use crate::json::Object;
 
 /// Steps between two looks at the clock: costs about 2 %.
-const CLOCK_EVERY: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64) {
+pub(super) const CLOCK_EVERY: std::num::NonZeroU32 = match std::num::NonZeroU32::new(64) {
     Some(steps) => steps,
     None => std::num::NonZeroU32::MIN,
 };

@@ -190,7 +190,7 @@ impl Graph {
     }
 
     /// A name that is no local: a rule of the package, else an import. Without `data`; `None` for locals and `input`.
-    fn resolve_name(&self, module: usize, path: &[String]) -> Option<Vec<String>> {
+    pub fn resolve_name(&self, module: usize, path: &[String]) -> Option<Vec<String>> {
         let (name, rest) = path.split_first()?;
         let mut own = self.packages.get(module)?.clone();
         own.push(name.clone());
@@ -204,7 +204,7 @@ impl Graph {
     }
 
     /// The full path (without `data`) of the function a call names, in regorus' order: import, `data.…`, own package.
-    fn function_path(&self, module: usize, path: &[String]) -> Option<Vec<String>> {
+    pub fn function_path(&self, module: usize, path: &[String]) -> Option<Vec<String>> {
         let (name, rest) = path.split_first()?;
         if name == "data" {
             return Some(rest.to_vec());
@@ -219,6 +219,12 @@ impl Graph {
         }
         let own: Vec<String> = self.packages.get(module)?.iter().chain(path).cloned().collect();
         if self.index.contains_key(&own) { Some(own) } else { imported }
+    }
+
+    /// What a name stands for where an import makes it part of `input`: the full path.
+    pub fn input_import(&self, module: usize, name: &str) -> Option<Vec<String>> {
+        let path = self.imports.get(module)?.get(name)?;
+        path.first().is_some_and(|root| root == "input").then(|| path.clone())
     }
 
     fn callee(&self, module: usize, path: &[String]) -> Callee {

@@ -16,6 +16,7 @@ pub mod bundle;
 mod data;
 mod deep;
 pub mod evaluate;
+pub mod explain;
 pub mod finding;
 mod graph;
 mod library;
@@ -31,6 +32,7 @@ pub mod targets;
 mod value;
 
 pub use bundle::{LoadError, Source, SourceFile};
+pub use explain::Explanation;
 pub use finding::{Finding, Severity};
 pub use rego_tests::{TestOutcome, TestResult, run_tests};
 pub use set::{Limits, Policy, PolicySet, RuleInfo, StoredError};

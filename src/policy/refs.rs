@@ -119,7 +119,7 @@ fn args_of(args: &[Ref<Expr>]) -> BTreeSet<String> {
 }
 
 /// The names a pattern binds: variables, also within arrays and the values of objects.
-fn bound(pattern: &Expr, locals: &mut BTreeSet<String>) {
+pub(super) fn bound(pattern: &Expr, locals: &mut BTreeSet<String>) {
     match pattern {
         Expr::Var { span, .. } => {
             locals.insert(span.text().to_owned());
@@ -131,7 +131,7 @@ fn bound(pattern: &Expr, locals: &mut BTreeSet<String>) {
 }
 
 /// The names a query declares for itself and what follows it; nested queries declare their own.
-fn declared(query: &Query, locals: &mut BTreeSet<String>) {
+pub(super) fn declared(query: &Query, locals: &mut BTreeSet<String>) {
     for stmt in &query.stmts {
         match &stmt.literal {
             Literal::SomeVars { vars, .. } => locals.extend(vars.iter().map(|var| var.text().to_owned())),

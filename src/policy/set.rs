@@ -8,6 +8,7 @@ use regorus::Engine;
 
 use super::bundle::{Source, SourceFile, is_data, is_policy, is_test};
 use super::deep;
+use super::explain::Sources;
 use super::finding::Finding;
 use super::library::Library;
 use super::manifest::{EntryPoint, File, Manifest, sha256, sha256_hex};
@@ -35,6 +36,8 @@ pub struct PolicySet {
     manifest: Vec<u8>,
     files: Vec<StoredFile>,
     warnings: Vec<Finding>,
+    /// For explanations.
+    pub(super) sources: Sources,
 }
 
 struct StoredFile {
@@ -250,5 +253,13 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     let stored =
         |file: SourceFile| StoredFile { digest: sha256(&file.bytes), path: file.path, bytes: file.bytes };
     let files = files.into_iter().map(stored).collect();
-    Ok(PolicySet { policies: built, limits, reference, manifest, files, warnings })
+    Ok(PolicySet {
+        policies: built,
+        limits,
+        reference,
+        manifest,
+        files,
+        warnings,
+        sources: Sources::default(),
+    })
 }

@@ -216,7 +216,7 @@ fn endless_work_times_out() {
                 .unwrap();
         let started = Instant::now();
         let decision = decide(&set, json!({}));
-        assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_mins(1), "{:?}", started.elapsed());
         assert_eq!((decision.effect, decision.status), (Effect::Deny, EvaluationStatus::Timeout));
         assert_eq!(decision.diagnostics[0].rule.as_deref(), Some("timeout"));
         assert!(decision.reason().contains("60 ms"));
@@ -554,7 +554,7 @@ fn rego_tests_run() {
 }
 
 /// The calls of the side-by-side benchmark, or `None` where its folder is absent.
-fn bench() -> Option<(PolicySet, Vec<Call>)> {
+pub(super) fn bench() -> Option<(PolicySet, Vec<Call>)> {
     let load = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/peers/load");
     let load = if load.exists() { load } else { "/work/shared/peers/load".into() };
     if !load.join("gen.py").exists() {

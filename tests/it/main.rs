@@ -12,7 +12,9 @@ mod command_line;
 mod crash;
 mod decision_api;
 mod disk;
+mod explain;
 mod harness;
 mod mcp;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
+mod simulate;

@@ -1,0 +1,293 @@
+//! `GET /v1/explain/{request_id}`: every entry of a request, why each decision came out as it did, and what was missing.
+//!
+//! What was recorded comes first and is never replaced: the entries, and the diagnostics of their determining policies.
+//! Beside it stands what evaluating the recorded call again on the recorded policies shows, and whether that is the same.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::audit::{blocking, record_access, unreadable};
+use crate::gate::Gate;
+use crate::ledger::{Filter, LedgerError, MAX_LIMIT, Order, Stored};
+use crate::policy::explain::{Condition, Missing, RuleTrace};
+use crate::replay::{Replayed, Replayer};
+use crate::web::{self, Body, Problem, Visit};
+
+/// Decisions of one request id that are evaluated again; callers may repeat ids, and each takes milliseconds.
+const MAX_REPLAYED: usize = 20;
+
+/// What an explanation shows.
+#[derive(Debug, Serialize)]
+pub struct Explanation {
+    /// The request that was asked about.
+    pub request_id: String,
+    /// Every entry of that request, oldest first.
+    pub entries: Vec<Stored>,
+    /// For each decision, the rules that determined it and what they said.
+    pub why: Vec<Why>,
+    /// For each decision that was denied by default or held, what each `allow` rule lacked, the nearest first.
+    pub why_not: Vec<WhyNot>,
+    /// Whether every decision comes out again with the recorded effect; `false` too where it could not be tried.
+    pub reproduced: bool,
+    /// Redacted places of the calls which a policy reads: what is said about them is said without their content.
+    pub approximate: Vec<String>,
+    /// What could not be told, in words.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// Every condition of every rule, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace: Option<Vec<Traced>>,
+}
+
+/// Why one decision came out as it did.
+#[derive(Debug, Serialize)]
+pub struct Why {
+    /// Joins it to the entries of its call.
+    pub call_id: Option<String>,
+    /// `allow`, `deny` or `require_approval`.
+    pub decision: String,
+    /// In words.
+    pub reason: String,
+    /// One for each diagnostic of a determining policy, or of docket itself, and for each determining rule that has none.
+    pub because: Vec<Because>,
+}
+
+/// One reason: as recorded, and the rule it came from as the evaluation shows it.
+#[derive(Debug, Serialize)]
+pub struct Because {
+    /// The policy; `null` when it was docket.
+    pub policy_id: Option<String>,
+    /// Its exact version.
+    pub policy_version: Option<String>,
+    /// Its title.
+    pub title: Option<String>,
+    /// The rule that spoke.
+    pub rule: Option<String>,
+    /// What it said.
+    pub message: Option<String>,
+    /// What it attached.
+    pub data: Option<Value>,
+    /// Where the rule stands.
+    #[serde(flatten)]
+    pub source: Option<Source>,
+}
+
+/// A rule in its source, condition by condition.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source {
+    /// Its file in the policy set.
+    pub file: String,
+    /// First line.
+    pub line: u32,
+    /// Last line.
+    pub end_line: u32,
+    /// The lines themselves.
+    pub excerpt: String,
+    /// Its conditions in the order of their evaluation.
+    pub conditions: Vec<Condition>,
+}
+
+/// What an `allow` rule lacked for one decision.
+#[derive(Debug, Serialize)]
+pub struct WhyNot {
+    /// Joins it to the entries of its call.
+    pub call_id: Option<String>,
+    /// What was missing.
+    #[serde(flatten)]
+    pub missing: Missing,
+}
+
+/// One rule of a trace.
+#[derive(Debug, Serialize)]
+pub struct Traced {
+    /// Joins it to the entries of its call.
+    pub call_id: Option<String>,
+    /// The rule.
+    #[serde(flatten)]
+    pub rule: RuleTrace,
+}
+
+/// Answers `GET /v1/explain/{request_id}`; with `?trace=true`, every condition of every rule besides.
+pub async fn answer(
+    gate: &Arc<Gate>,
+    replayer: &Arc<Replayer>,
+    request_id: &str,
+    query: &str,
+    visit: &Visit,
+) -> Response<Body> {
+    let trace = match query {
+        "" | "trace=false" => false,
+        "trace=true" => true,
+        _ => return super::audit::bad_parameter("only `trace=true` is accepted here".into(), visit),
+    };
+    record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
+    // A worker of its own: however many ask, the data plane loses no more than that.
+    let Ok(_worker) = replayer.workers.acquire().await else {
+        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
+    };
+    let (id, explainer) = (request_id.to_owned(), replayer.clone());
+    match blocking(replayer.reader(), move |_| explanation(&explainer, &id, trace)).await {
+        Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
+        Ok(None) => {
+            let shown = request_id.get(..request_id.floor_char_boundary(128)).unwrap_or_default();
+            let detail = format!("no entry has request id `{shown}`; `docket tail` lists the newest ones");
+            Problem::not_found(detail, visit).response()
+        }
+        Err(error) => unreadable(&error, visit),
+    }
+}
+
+/// Everything recorded under a request id and why it was decided so; `None` where nothing was. Blocks.
+///
+/// # Errors
+/// The ledger cannot be read.
+pub fn explanation(
+    replayer: &Replayer,
+    request_id: &str,
+    trace: bool,
+) -> Result<Option<Explanation>, LedgerError> {
+    let filter = Filter {
+        request_id: Some(request_id.to_owned()),
+        order: Order::Oldest,
+        limit: Some(MAX_LIMIT),
+        ..Filter::default()
+    };
+    // Looking at a request must not make it exist: accesses carry the id of the look, not of what was looked at.
+    let entries = replayer.reader().entries(&filter)?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let mut explanation = Explanation {
+        request_id: request_id.to_owned(),
+        entries: Vec::new(),
+        why: Vec::new(),
+        why_not: Vec::new(),
+        reproduced: true,
+        approximate: Vec::new(),
+        notes: Vec::new(),
+        trace: trace.then(Vec::new),
+    };
+    for (number, entry) in entries.iter().filter(|entry| entry.decision.is_some()).enumerate() {
+        if number < MAX_REPLAYED {
+            explanation.add(entry, replayer.replay(entry, trace).map_err(|error| error.to_string()));
+        } else {
+            explanation
+                .add(entry, Err(format!("only the first {MAX_REPLAYED} decisions are evaluated again")));
+        }
+    }
+    explanation.approximate.sort();
+    explanation.approximate.dedup();
+    explanation.notes.dedup();
+    explanation.entries = entries;
+    Ok(Some(explanation))
+}
+
+impl Explanation {
+    fn add(&mut self, entry: &Stored, replayed: Result<Replayed, String>) {
+        let mut rules = Vec::new();
+        match replayed {
+            Ok(replayed) => {
+                let call_id = || entry.call_id.clone();
+                if replayed.reproduced {
+                    rules = replayed.explanation.why;
+                } else {
+                    let now = replayed.explanation.decision.effect.as_str();
+                    let why = if replayed.approximate.is_empty() {
+                        ""
+                    } else {
+                        "; what was redacted is missing from the call"
+                    };
+                    self.notes.push(format!("evaluated again, the recorded call comes out as `{now}`{why}"));
+                }
+                self.reproduced &= replayed.reproduced;
+                self.approximate.extend(replayed.approximate);
+                let missing = replayed.explanation.why_not.into_iter();
+                self.why_not.extend(missing.map(|missing| WhyNot { call_id: call_id(), missing }));
+                let trace = replayed.explanation.trace.into_iter().flatten();
+                self.trace
+                    .get_or_insert_default()
+                    .extend(trace.map(|rule| Traced { call_id: call_id(), rule }));
+                if self.trace.as_ref().is_some_and(Vec::is_empty) {
+                    self.trace = None;
+                }
+            }
+            Err(note) => {
+                self.reproduced = false;
+                self.notes.push(note);
+            }
+        }
+        self.why.extend(why(entry, rules));
+    }
+}
+
+/// Why one decision entry came out as it did: what was recorded with it, each part beside the rule it came from.
+fn why(entry: &Stored, mut rules: Vec<RuleTrace>) -> Option<Why> {
+    #[derive(Deserialize)]
+    struct Determining {
+        policy_id: String,
+        policy_version: String,
+        title: Option<String>,
+    }
+    #[derive(Deserialize)]
+    struct Diagnostic {
+        policy_id: Option<String>,
+        rule: Option<String>,
+        message: Option<String>,
+        data: Option<Value>,
+    }
+    let decision = entry.decision.clone()?;
+    let parse = |raw: &Option<Box<serde_json::value::RawValue>>| {
+        raw.as_ref().map_or("[]", |raw| raw.get()).to_owned()
+    };
+    let determining: Vec<Determining> =
+        serde_json::from_str(&parse(&entry.determining_policies)).unwrap_or_default();
+    let diagnostics: Vec<Diagnostic> = serde_json::from_str(&parse(&entry.diagnostics)).unwrap_or_default();
+    let mut because = Vec::new();
+    let mut shown = Vec::new();
+    for diagnostic in diagnostics {
+        let policy =
+            determining.iter().find(|policy| Some(&policy.policy_id) == diagnostic.policy_id.as_ref());
+        let own = |rule: &RuleTrace| Some(&rule.policy_id) == diagnostic.policy_id.as_ref();
+        let same = |rule: &RuleTrace| own(rule) && Some(&rule.rule) == diagnostic.rule.as_ref();
+        // A rule may say several things; one that does not name itself is found by its policy.
+        let found = rules.iter().position(same).or_else(|| {
+            let mut unnamed = rules.iter().enumerate().filter(|(_, rule)| own(rule));
+            unnamed.next().filter(|_| unnamed.next().is_none()).map(|(at, _)| at)
+        });
+        shown.extend(found);
+        because.push(Because {
+            policy_version: policy.map(|policy| policy.policy_version.clone()),
+            title: policy.and_then(|policy| policy.title.clone()),
+            policy_id: diagnostic.policy_id.clone(),
+            rule: diagnostic.rule.clone(),
+            message: diagnostic.message,
+            data: diagnostic.data,
+            source: found.and_then(|at| rules.get(at)).map(|rule| source_of(rule.clone())),
+        });
+    }
+    let said = because.iter().filter_map(|because| because.message.as_deref().or(because.rule.as_deref()));
+    let reason = said.collect::<Vec<_>>().join("; ");
+    let mut at = 0;
+    rules.retain(|_| {
+        at += 1;
+        !shown.contains(&(at - 1))
+    });
+    because.extend(rules.into_iter().map(|rule| Because {
+        policy_id: Some(rule.policy_id.clone()),
+        policy_version: Some(rule.policy_version.clone()),
+        title: rule.title.clone(),
+        rule: Some(rule.rule.clone()),
+        message: None,
+        data: None,
+        source: Some(source_of(rule)),
+    }));
+    Some(Why { call_id: entry.call_id.clone(), decision, reason, because })
+}
+
+fn source_of(rule: RuleTrace) -> Source {
+    let RuleTrace { file, line, end_line, excerpt, conditions, .. } = rule;
+    Source { file, line, end_line, excerpt, conditions }
+}

@@ -1,0 +1,136 @@
+//! `POST /v1/simulate`: what would be decided, and why. Nothing is recorded as a decision, and no tool is called.
+//!
+//! The body is `{"input": CALL}` or `{"from": REQUEST_ID}`, with `"set": {POINTER: VALUE}` edits, `"policies": {PATH: TEXT}`
+//! in place of the set in force, and `"trace": true` for every condition of every rule. Starting from a recorded call reads
+//! the ledger, so that is an access entry like any other read.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::audit::{record_access, unreadable};
+use crate::call::{Call, Moment};
+use crate::gate::Gate;
+use crate::json;
+use crate::ledger::LedgerError;
+use crate::policy::{Limits, PolicySet, Source, SourceFile};
+use crate::replay::{Replayer, moment_of, put, simulate};
+use crate::web::{self, Body, Problem, Visit};
+
+/// Inline policy files.
+const MAX_FILES: usize = 200;
+/// Text of all inline policy files together.
+const MAX_POLICY_BYTES: usize = 2 * 1024 * 1024;
+/// Edits of one call.
+const MAX_EDITS: usize = 100;
+
+/// The body.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    input: Option<Call>,
+    from: Option<String>,
+    #[serde(default)]
+    set: BTreeMap<String, Value>,
+    policies: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    trace: bool,
+}
+
+/// Why there is no answer.
+enum Refused {
+    Invalid(String),
+    Unknown(String),
+}
+
+/// Answers `POST /v1/simulate`.
+pub async fn answer(
+    gate: &Arc<Gate>,
+    replayer: &Arc<Replayer>,
+    body: &Bytes,
+    visit: &Visit,
+) -> Response<Body> {
+    let wanted: Wanted = match json::parse_as(body) {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            return invalid(
+                format!("body is not `{{\"input\": CALL}}` or `{{\"from\": REQUEST_ID}}`: {error}"),
+                visit,
+            );
+        }
+    };
+    if let Some(request_id) = &wanted.from {
+        record_access(gate, "ledger.simulated", "/v1/simulate", request_id, visit).await;
+    }
+    let Ok(_worker) = replayer.workers.acquire().await else {
+        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
+    };
+    let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
+    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, &now));
+    match task.await {
+        Ok(Ok(answer)) => web::json_response(StatusCode::OK, &answer),
+        Ok(Err(Refused::Invalid(detail))) => invalid(detail, visit),
+        Ok(Err(Refused::Unknown(detail))) => Problem::not_found(detail, visit).response(),
+        Err(error) => unreadable(&LedgerError::Unreadable(error.to_string()), visit),
+    }
+}
+
+fn answered(
+    wanted: Wanted,
+    in_force: &PolicySet,
+    replayer: &Replayer,
+    now: &Moment,
+) -> Result<Value, Refused> {
+    let (mut call, moment) = match (wanted.input, wanted.from) {
+        (Some(call), None) => (call, None),
+        (None, Some(id)) => {
+            let recorded = replayer.recorded(&id).map_err(Refused::Invalid)?;
+            let unknown = || {
+                Refused::Unknown(format!(
+                    "no decision has request id `{id}`; `docket tail` lists the newest ones"
+                ))
+            };
+            let (call, moment, _) = recorded.ok_or_else(unknown)?;
+            (call, Some(moment))
+        }
+        _ => return Err(Refused::Invalid("body must have either `input` or `from`".into())),
+    };
+    if wanted.set.len() > MAX_EDITS {
+        return Err(Refused::Invalid(format!(
+            "`set` has {} edits; at most {MAX_EDITS} are accepted",
+            wanted.set.len()
+        )));
+    }
+    for (pointer, value) in wanted.set {
+        call = put(call, &pointer, value).map_err(Refused::Invalid)?;
+    }
+    let moment = moment.unwrap_or_else(|| moment_of(&call, now));
+    let inline = wanted.policies.map(compile).transpose()?;
+    let simulated = simulate(inline.as_ref().unwrap_or(in_force), &call, &moment, wanted.trace);
+    serde_json::to_value(simulated).map_err(|error| Refused::Invalid(error.to_string()))
+}
+
+fn compile(files: BTreeMap<String, String>) -> Result<PolicySet, Refused> {
+    let bytes: usize = files.values().map(String::len).sum();
+    if files.len() > MAX_FILES || bytes > MAX_POLICY_BYTES {
+        let detail = format!(
+            "`policies` has {} files of {bytes} bytes; at most {MAX_FILES} files of {MAX_POLICY_BYTES} bytes are accepted",
+            files.len()
+        );
+        return Err(Refused::Invalid(detail));
+    }
+    let files = files.into_iter().map(|(path, text)| SourceFile { path, bytes: text.into_bytes() }).collect();
+    let source = Source { id: "inline".into(), revision: None, files };
+    PolicySet::compile(source, Limits::default()).map_err(|findings| {
+        let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        Refused::Invalid(format!("`policies` do not compile\n{}", listed.join("\n")))
+    })
+}
+
+fn invalid(detail: String, visit: &Visit) -> Response<Body> {
+    Problem::new(StatusCode::BAD_REQUEST, "invalid-request", "Invalid request", detail, visit).response()
+}

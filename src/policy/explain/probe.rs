@@ -1,0 +1,99 @@
+//! Asking the engine: every question an explanation has is a query of its own, answered by the interpreter that decided.
+//!
+//! Whether a condition holds is whether a comprehension over it and the conditions before it has a member. Nothing is
+//! inserted into the policy, so that neither the engine's reordering of statements nor its caches can make an answer
+//! wrong. Values of locals (a function's arguments, an element of `every`) come in through an extension, not as text:
+//! their text could be too deep for the parser.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+use super::super::evaluate::CLOCK_EVERY;
+use super::super::finding::Located;
+use super::super::set::Policy;
+
+/// The extension that hands over locals.
+const LOCAL: &str = "docket_explain_local";
+/// Text of one query. Longer ones are not asked.
+const MAX_QUERY_BYTES: usize = 256 * 1024;
+
+thread_local! {
+    /// The locals of the explanation under way on this thread.
+    static LOCALS: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One policy's engine, with the call as its input.
+pub(super) struct Probe<'a> {
+    policy: &'a Policy,
+    input: Value,
+    engine: Option<Engine>,
+    deadline: Instant,
+}
+
+impl<'a> Probe<'a> {
+    pub fn new(policy: &'a Policy, input: Value, deadline: Instant) -> Self {
+        LOCALS.with_borrow_mut(Vec::clear);
+        Self { policy, input, engine: None, deadline }
+    }
+
+    /// Keeps a value, and answers the expression that gives it back.
+    pub fn local(value: Value) -> String {
+        LOCALS.with_borrow_mut(|locals| {
+            locals.push(value);
+            format!("{LOCAL}({})", locals.len() - 1)
+        })
+    }
+
+    /// The value of one expression. The error says why there is none, for people.
+    pub fn ask(&mut self, query: String) -> Result<Value, String> {
+        if query.len() > MAX_QUERY_BYTES {
+            return Err("the conditions are too long to be tested".into());
+        }
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err("the time for explaining is up".into());
+        }
+        let answered = catch_unwind(AssertUnwindSafe(|| {
+            let engine = self.engine()?;
+            engine.set_execution_timer_config(ExecutionTimerConfig {
+                limit: left,
+                check_interval: CLOCK_EVERY,
+            });
+            engine.eval_query(query, false)
+        }));
+        match answered {
+            Ok(Ok(results)) => {
+                let value =
+                    results.result.into_iter().next().and_then(|row| row.expressions.into_iter().next());
+                value.map(|expression| expression.value).ok_or_else(|| "the engine gave no answer".to_owned())
+            }
+            Ok(Err(error)) => Err(Located::read(&error.to_string()).message),
+            Err(_) => {
+                // What the panic left behind is not to be asked again.
+                self.engine = None;
+                Err("the policy engine panicked".into())
+            }
+        }
+    }
+
+    fn engine(&mut self) -> anyhow::Result<&mut Engine> {
+        if self.engine.is_none() {
+            let mut engine = self.policy.engine.clone();
+            engine.set_input(self.input.clone());
+            engine.add_extension(LOCAL.to_owned(), 1, Box::new(|args: Vec<Value>| give(&args)))?;
+            self.engine = Some(engine);
+        }
+        self.engine.as_mut().ok_or_else(|| anyhow::anyhow!("no engine"))
+    }
+}
+
+fn give(args: &[Value]) -> anyhow::Result<Value> {
+    let index =
+        args.first().and_then(|index| index.as_u64().ok()).and_then(|index| usize::try_from(index).ok());
+    let value = LOCALS.with_borrow(|locals| index.and_then(|index| locals.get(index).cloned()));
+    value.ok_or_else(|| anyhow::anyhow!("no such local"))
+}
