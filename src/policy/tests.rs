@@ -280,6 +280,26 @@ fn hostile_policies_are_refused_at_load() {
 }
 
 #[test]
+fn a_name_means_one_kind_of_thing() {
+    for text in [
+        "allow if input.x\nallow contains \"y\" if input.y",
+        "allow contains 1\ndefault allow := false",
+        "x if input.x\nx[k] := 1 if some k in [1]\nallow if x",
+        "x contains 1\nx[k] := 1 if some k in [1]\nallow if x",
+        "x := 1\nx(y) := y\nallow if x",
+        "x(y) := y\nx(y, z) := z\nallow if x(1)",
+        "default x := 1\ndefault x := 2\nallow if x",
+    ] {
+        let findings = refused(text);
+        assert_eq!((findings[0].code, findings[0].line), ("conflict", 3), "{text}: {findings:?}");
+    }
+    assert!(refused("allow if true\nallow contains 1")[0].message.contains("is a set (`… contains …`) here"));
+    let legal = "x.a := 1\nx.b contains 1\nx.c[k] := 1 if some k in [1]\nf(1) := 1\nf(x) := 2 if x > 1\ndefault f(_) := 0\n\
+                 default allow := false\nallow if count(x) == 3\nallow if f(2) == 2";
+    assert_eq!(decide(&set(&[("p.rego", &format!("package p\n{legal}"))]), json!({})).effect, Effect::Allow);
+}
+
+#[test]
 fn every_error_is_found() {
     let findings = PolicySet::compile(
         source(&[
