@@ -10,10 +10,10 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 use serde_json::{Value as Json, json};
 
+use super::builtins::{self, bounds};
 use super::finding::{Finding, Located};
 use super::set::{Entry, Policy, PolicySet};
 use super::value;
-use super::{bounds, builtins};
 use crate::call::{Action, Call, Caller, Entity, Moment};
 use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;

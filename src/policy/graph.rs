@@ -133,6 +133,18 @@ impl Graph {
         names
     }
 
+    /// Where a module names the result of one of docket's own functions as an argument more: the bytes at which those
+    /// calls begin.
+    pub fn outputs(&self, module: usize) -> Vec<usize> {
+        let definitions = self.definitions.iter().filter(|definition| definition.module == module);
+        let calls = definitions.flat_map(|definition| &definition.uses).filter(|used| {
+            let Used::Call { path, args, statement: true } = &used.what else { return false };
+            !BUILTINS.contains_key(path.join(".").as_str())
+                && matches!(self.callee(module, path), Callee::Builtin(arity) if *args == usize::from(arity) + 1)
+        });
+        calls.filter_map(|used| usize::try_from(used.span.start).ok()).collect()
+    }
+
     /// Paths of all rules and functions, with where each is first defined.
     pub fn rules(&self) -> impl Iterator<Item = (&[String], &Span)> {
         self.nodes.iter().filter_map(|node| {

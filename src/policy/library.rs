@@ -10,7 +10,8 @@ use super::data::Data;
 use super::finding::{Finding, Located, line_of};
 use super::graph::Graph;
 use super::manifest::sha256;
-use super::module::{Module, written};
+use super::module::{Module, lengths, written};
+use super::outputs::rewritten;
 use super::set::{Entry, Policy, RuleInfo};
 use super::targets::Targets;
 use crate::decision::Effect;
@@ -50,6 +51,12 @@ impl Library {
             return Err(findings);
         }
         let graph = Graph::new(&modules);
+        for (index, module) in modules.iter_mut().enumerate() {
+            let calls = graph.outputs(index);
+            if !calls.is_empty() {
+                module.evaluated = rewritten(&module.text, calls).into();
+            }
+        }
         let paths = (0..modules.len()).map(|module| graph.data_paths(module)).collect();
         let builtins = (0..modules.len()).map(|module| graph.builtins(module)).collect();
         Ok(Self { modules, graph, data, paths, builtins })
@@ -93,7 +100,13 @@ impl Library {
 
     /// An engine with some modules and all data, ready to be cloned and asked.
     pub fn engine(&self, modules: &[usize]) -> Result<Engine, Finding> {
+        self.engine_for(modules, modules)
+    }
+
+    /// As [`Self::engine`], with the functions that `callers` call.
+    pub fn engine_for(&self, modules: &[usize], callers: &[usize]) -> Result<Engine, Finding> {
         let mut engine = Engine::new();
+        engine.set_policy_length_config(lengths());
         let failed = |error: &anyhow::Error| {
             let text = error.to_string();
             let located = Located::read(&text);
@@ -103,12 +116,12 @@ impl Library {
         };
         let chosen = || modules.iter().filter_map(|module| self.modules.get(*module));
         let wanted = |name: &str| {
-            modules.iter().filter_map(|module| self.builtins.get(*module)).any(|names| names.contains(name))
+            callers.iter().filter_map(|module| self.builtins.get(*module)).any(|names| names.contains(name))
         };
         builtins::extend(&mut engine, wanted).map_err(|error| failed(&error))?;
         for module in chosen() {
             engine
-                .add_policy(module.path.to_string(), module.text.to_string())
+                .add_policy(module.path.to_string(), module.evaluated.to_string())
                 .map_err(|error| failed(&error))?;
         }
         engine.add_data(self.data.document.clone()).map_err(|error| failed(&error))?;
