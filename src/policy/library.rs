@@ -93,6 +93,11 @@ impl Library {
         found.into_iter().collect()
     }
 
+    /// Whether one of these modules may refer to any data at all.
+    pub fn reads_everything(&self, modules: &[usize]) -> bool {
+        modules.iter().filter_map(|module| self.paths.get(*module)).flatten().any(Vec::is_empty)
+    }
+
     fn of_package(&self, package: &[String]) -> impl Iterator<Item = usize> {
         let own = self.modules.iter().enumerate().filter(move |(_, module)| module.package == package);
         own.map(|(index, _)| index)
@@ -252,7 +257,12 @@ impl Library {
         (entries, rules)
     }
 
-    pub fn build(&self, draft: Draft, digests: &BTreeMap<&str, String>) -> Result<Policy, Finding> {
+    /// The policy, with the modules of its closure.
+    pub fn build(
+        &self,
+        draft: Draft,
+        digests: &BTreeMap<&str, String>,
+    ) -> Result<(Policy, Vec<usize>), Finding> {
         let package = draft.modules.first().and_then(|at| self.modules.get(*at)).map(|m| m.package.clone());
         let package = package.unwrap_or_default();
         let closure = self.closure(&package);
@@ -266,7 +276,7 @@ impl Library {
         let joined: Vec<&str> =
             files.iter().filter_map(|file| digests.get(file)).map(String::as_str).collect();
         let metadata = || draft.modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
-        Ok(Policy {
+        let policy = Policy {
             id: draft.id.as_str().into(),
             title: metadata().find_map(|block| block.title.as_deref()).map(Into::into),
             description: metadata().find_map(|block| block.description.clone()),
@@ -278,7 +288,9 @@ impl Library {
             rules: draft.rules,
             engine,
             entries: draft.entries,
-        })
+            group: None,
+        };
+        Ok((policy, closure))
     }
 }
 

@@ -17,6 +17,7 @@ mod deep;
 pub mod evaluate;
 pub mod finding;
 mod graph;
+mod groups;
 mod library;
 mod manifest;
 pub mod metadata;

@@ -78,6 +78,48 @@ fn effects_combine_as_documented() {
     assert_eq!(denied.policy_set, *set.reference());
 }
 
+/// Policies that share a library are asked together; what they say is the same.
+#[test]
+fn policies_in_a_group_say_what_they_say_alone() {
+    use std::fmt::Write as _;
+    let mut lib = "package lib\nname := input.context.arguments.do\n".to_owned();
+    for n in 0..20 {
+        writeln!(lib, "helper_{n} if name == \"{n}\"").unwrap();
+    }
+    let one = |package: &str| {
+        format!(
+            "package {package}\nimport data.lib\n\
+             deny contains \"{package}\" if lib.name == \"deny {package}\"\n\
+             deny contains x if {{ lib.name == \"break deny {package}\"; x := to_number(lib.name) }}\n\
+             require_approval if lib.name in {{\"ask {package}\", \"ask all\"}}\n\
+             require_approval := \"odd\" if lib.name == \"odd {package}\"\n\
+             allow if lib.name in {{\"allow {package}\", \"ask all\"}}\n\
+             allow if {{ lib.name in {{\"deny a\", \"break allow {package}\", \"ask a\"}}; to_number(lib.name) }}\n"
+        )
+    };
+    let set = set(&[("lib.rego", &lib), ("a.rego", &one("a")), ("b.rego", &one("b"))]);
+    assert_eq!(set.groups.len(), 1);
+    for (what, effect, determining, status) in [
+        ("deny a", "deny", vec!["a"], EvaluationStatus::Complete),
+        ("deny b", "deny", vec!["b"], EvaluationStatus::Complete),
+        ("break deny b", "deny", vec![], EvaluationStatus::Error),
+        ("ask a", "require_approval", vec!["a"], EvaluationStatus::Complete),
+        ("ask all", "require_approval", vec!["a", "b"], EvaluationStatus::Complete),
+        ("odd b", "deny", vec![], EvaluationStatus::Error),
+        ("allow b", "allow", vec!["b"], EvaluationStatus::Complete),
+        ("break allow a", "deny", vec![], EvaluationStatus::Error),
+        ("nothing", "deny", vec![], EvaluationStatus::Complete),
+    ] {
+        let decision = decide(&set, json!({"do": what}));
+        assert_eq!((decision.effect.as_str(), decision.status), (effect, status), "{what}");
+        assert_eq!(short(&decision).1, determining, "{what}");
+        if status == EvaluationStatus::Error {
+            let id = what.rsplit(' ').next();
+            assert_eq!(decision.diagnostics[0].policy_id.as_deref(), id, "{what}");
+        }
+    }
+}
+
 #[test]
 fn values_of_effects_mean_what_is_pinned() {
     use EvaluationStatus::{Complete, Error};

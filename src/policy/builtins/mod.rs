@@ -157,6 +157,19 @@ pub(super) fn during<T>(moment: &Moment, deadline: Instant, evaluate: impl FnOnc
     evaluate()
 }
 
+/// Runs `evaluate` with an earlier deadline.
+pub(super) fn until<T>(deadline: Instant, evaluate: impl FnOnce() -> T) -> T {
+    /// Restores what was there before, also when `evaluate` panics.
+    struct Restore(Option<Instant>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DEADLINE.set(self.0);
+        }
+    }
+    let _restore = Restore(DEADLINE.replace(Some(deadline)));
+    evaluate()
+}
+
 type Function = fn(&[Value]) -> Result<Value>;
 
 fn find(name: &str) -> Option<(u8, Function)> {
