@@ -6,11 +6,14 @@
 mod check;
 mod client;
 mod config;
+mod eval;
 mod explain;
+mod policy;
 mod render;
 mod serve;
 mod starter;
 mod tail;
+mod test;
 mod token;
 
 use std::path::PathBuf;
@@ -43,6 +46,13 @@ enum Command {
     Serve(serve::Serve),
     /// Check a policy set: errors with file, line and column, and what would be right.
     Check(check::Check),
+    /// Run the Rego tests of a policy set.
+    Test(test::Test),
+    /// Evaluate an expression over a policy set, its data and an input.
+    Eval(eval::Eval),
+    /// Look at policy sets.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Explain a request: what was decided, by which policy in which version, and why.
     Explain(explain::Explain),
     /// List the newest decisions, and follow new ones.
@@ -78,6 +88,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Test(test) => test.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Explain(explain) => explain.run(),
         Command::Tail(tail) => tail.run(),
         Command::Config(config) => config.run(),
