@@ -10,6 +10,7 @@
 //! of built-ins' results, and a barrier for panics. The stack bound assumes that [`PolicySet::decide`] is called with
 //! at least 1 MiB of stack left, which a worker thread of 2 MiB has.
 
+mod archive;
 mod builtins;
 pub mod bundle;
 mod data;
