@@ -51,11 +51,15 @@ impl Eval {
         let answer = match query(&source, &asked) {
             Ok(answer) => answer,
             Err(findings) => {
-                findings.iter().for_each(|finding| eprintln!("{finding}"));
+                for finding in &findings {
+                    eprintln!("{finding}");
+                }
                 return Ok(ExitCode::from(EXIT_FINDINGS));
             }
         };
-        answer.prints.iter().for_each(|print| eprintln!("{print}"));
+        for print in &answer.prints {
+            eprintln!("{print}");
+        }
         if self.json {
             let rows = answer.rows.iter().map(|row| {
                 let expressions = row.expressions.iter();

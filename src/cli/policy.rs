@@ -44,7 +44,9 @@ impl Show {
         let set = match PolicySet::compile(Source::read(&self.path)?, Limits::default()) {
             Ok(set) => set,
             Err(findings) => {
-                findings.iter().for_each(|finding| eprintln!("{finding}"));
+                for finding in &findings {
+                    eprintln!("{finding}");
+                }
                 return Ok(ExitCode::from(EXIT_FINDINGS));
             }
         };

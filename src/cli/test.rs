@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
 
 use super::EXIT_FINDINGS;
 use crate::policy::{Limits, Source, TestOutcome, TestResult, run_tests};
+
+/// For one test, as `opa test` has it: a test may ask for many decisions.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Arguments of `docket test`.
 #[derive(Debug, Args)]
@@ -30,10 +34,12 @@ impl Test {
     /// The path cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let source = Source::read(&self.path)?;
-        let results = match run_tests(&source, Limits::default()) {
+        let results = match run_tests(&source, Limits { timeout: TIMEOUT }) {
             Ok(results) => results,
             Err(findings) => {
-                findings.iter().for_each(|finding| eprintln!("{finding}"));
+                for finding in &findings {
+                    eprintln!("{finding}");
+                }
                 return Ok(ExitCode::from(EXIT_FINDINGS));
             }
         };

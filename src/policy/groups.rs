@@ -87,10 +87,16 @@ pub(super) fn group(library: &Library, policies: &mut [Policy], closures: &[Vec<
     groups
 }
 
+/// A group before it has an engine.
+struct Forming {
+    members: Vec<usize>,
+    /// Modules of the libraries its members use.
+    libraries: BTreeSet<usize>,
+}
+
 /// Which policies stand in a group: with the same targets and, from the second on, a library in common.
 fn together(policies: &[Policy], closures: &[Vec<usize>], library: &Library) -> Vec<Vec<usize>> {
-    let mut by_targets: BTreeMap<[Option<&[String]>; 3], Vec<(Vec<usize>, BTreeSet<usize>)>> =
-        BTreeMap::new();
+    let mut by_targets: BTreeMap<_, Vec<Forming>> = BTreeMap::new();
     for (at, policy) in policies.iter().enumerate() {
         let closure = closures.get(at).map_or(&[][..], Vec::as_slice);
         // Who may read all of `data` would read the module that asks, which asks for it.
@@ -107,18 +113,18 @@ fn together(policies: &[Policy], closures: &[Vec<usize>], library: &Library) -> 
         };
         let libraries: BTreeSet<usize> = closure.iter().copied().filter(foreign).collect();
         let groups = by_targets.entry(policy.targets.written()).or_default();
-        let fits = |(members, shared): &&mut (Vec<usize>, BTreeSet<usize>)| {
-            members.len() < MAX_POLICIES && !shared.is_disjoint(&libraries)
+        let fits = |group: &&mut Forming| {
+            group.members.len() < MAX_POLICIES && !group.libraries.is_disjoint(&libraries)
         };
         match groups.iter_mut().find(fits) {
-            Some((members, shared)) => {
-                members.push(at);
-                shared.extend(libraries);
+            Some(group) => {
+                group.members.push(at);
+                group.libraries.extend(libraries);
             }
-            None => groups.push((vec![at], libraries)),
+            None => groups.push(Forming { members: vec![at], libraries }),
         }
     }
-    by_targets.into_values().flatten().map(|(members, _)| members).collect()
+    by_targets.into_values().flatten().map(|group| group.members).collect()
 }
 
 /// The module that asks: `allow` only where nothing denies or asks for approval, and so on. Anything but `false` and the
