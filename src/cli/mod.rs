@@ -6,12 +6,15 @@
 mod check;
 mod client;
 mod config;
+mod eval;
 mod explain;
+mod policy;
 mod render;
 mod serve;
 mod simulate;
 mod starter;
 mod tail;
+mod test;
 mod token;
 
 use std::path::PathBuf;
@@ -44,6 +47,13 @@ enum Command {
     Serve(serve::Serve),
     /// Check a policy set: errors with file, line and column, and what would be right.
     Check(check::Check),
+    /// Run the Rego tests of a policy set.
+    Test(test::Test),
+    /// Evaluate an expression over a policy set, its data and an input.
+    Eval(eval::Eval),
+    /// Look at policy sets.
+    #[command(subcommand)]
+    Policy(policy::Policy),
     /// Explain a request: what was decided, by which policy in which version, and why.
     Explain(explain::Explain),
     /// Decide a call without recording it or calling any tool, and say why.
@@ -81,6 +91,9 @@ pub fn run(cli: Cli) -> ExitCode {
     let result = match cli.command {
         Command::Serve(serve) => serve.run(),
         Command::Check(check) => check.run(),
+        Command::Test(test) => test.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Policy(policy) => policy.run(),
         Command::Explain(explain) => explain.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Tail(tail) => tail.run(),

@@ -1,15 +1,16 @@
-//! Where a policy set comes from: a directory, or a single file.
+//! Where a policy set comes from: a directory, a single file, or an OPA bundle (`.tar.gz`).
 //!
-//! A source is bytes and names, nothing more; what they mean is [`super::PolicySet::compile`]'s to say. Bundles as
-//! `.tar.gz` will be read here too.
+//! A source is bytes and names, nothing more; what they mean is [`super::PolicySet::compile`]'s to say.
 
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use super::archive;
+
 /// Files one set may have.
-const MAX_FILES: usize = 10_000;
+pub(super) const MAX_FILES: usize = 10_000;
 /// Bytes of all files of a set together.
-const MAX_TOTAL_BYTES: u64 = 256 * 1024 * 1024;
+pub(super) const MAX_TOTAL_BYTES: u64 = 256 * 1024 * 1024;
 /// Directories within directories.
 const MAX_DEPTH: usize = 32;
 
@@ -56,6 +57,14 @@ pub enum LoadError {
         /// What there is too much of.
         what: String,
     },
+    /// A bundle file that is none, or holds what none should.
+    #[error("bundle `{}` {what}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The operating system said no.
     #[error("cannot read `{}`: {source}", path.display())]
     Io {
@@ -67,7 +76,7 @@ pub enum LoadError {
 }
 
 impl Source {
-    /// Reads a directory with everything below it, or one `.rego` file. Names beginning with `.` are passed over, so
+    /// Reads a directory with everything below it, one `.rego` file, or a bundle (`.tar.gz`). In directories, names beginning with `.` are passed over, so
     /// that a mounted Kubernetes volume (`..data`) is read once.
     ///
     /// # Errors
@@ -78,6 +87,20 @@ impl Source {
             io::ErrorKind::NotFound => LoadError::Missing(path.to_owned()),
             _ => io(source),
         })?;
+        let bundle = |name: &str| {
+            name.strip_suffix(".tar.gz").or_else(|| name.strip_suffix(".tgz")).map(str::to_owned)
+        };
+        if let Some(id) = root.file_name().and_then(|name| name.to_str()).and_then(bundle)
+            && root.is_file()
+        {
+            let packed = io::BufReader::new(fs::File::open(&root).map_err(io)?);
+            let read = archive::read(packed);
+            let read = read.map_err(|what| LoadError::Archive { path: path.to_owned(), what })?;
+            if !read.files.iter().any(|file| is_policy(&file.path)) {
+                return Err(LoadError::Empty(path.to_owned()));
+            }
+            return Ok(Self { id, revision: read.revision, files: read.files });
+        }
         let mut files = Vec::new();
         let name = if root.is_dir() {
             let mut walk = Walk { given: path, root: &root, files: &mut files, bytes_left: MAX_TOTAL_BYTES };

@@ -2,6 +2,7 @@
 //!
 //! Nothing here fails. A policy that fails, panics or takes too long is a deny that says so.
 
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +11,11 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, LimitError, Value};
 use serde_json::{Value as Json, json};
 
+use super::builtins::{self, bounds};
 use super::finding::{Finding, Located};
+use super::groups::Group;
 use super::set::{Entry, Policy, PolicySet};
 use super::value;
-use super::{bounds, builtins};
 use crate::call::{Action, Call, Caller, Entity, Moment};
 use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;
@@ -43,13 +45,16 @@ impl PolicySet {
             set: self,
             input: value::from_call(call),
             deadline: started + self.limits.timeout,
-            engines: Vec::with_capacity(self.policies.len()),
+            engines: Vec::new(),
+            groups: BTreeMap::new(),
             determining: Vec::new(),
             diagnostics: Vec::new(),
             status: EvaluationStatus::Complete,
         };
+        let candidates = self.index.candidates(call);
+        let policies = candidates.into_iter().filter_map(|at| self.policies.get(at));
         run.engines
-            .extend(self.policies.iter().filter(|policy| policy.targets.include(call)).map(|p| (p, None)));
+            .extend(policies.filter(|policy| policy.targets.include(call)).map(|policy| (policy, None)));
         let effect = builtins::during(moment, run.deadline, || run.combine()).unwrap_or_else(|| {
             run.diagnostics.push(default_deny(call));
             Effect::Deny
@@ -98,6 +103,8 @@ struct Run<'a> {
     deadline: Instant,
     /// The policies the call is a target of, with their engines once there was something to ask.
     engines: Vec<(&'a Policy, Option<Engine>)>,
+    /// What groups answered; `None` where a group failed and its policies must be asked by themselves.
+    groups: BTreeMap<usize, Option<BTreeMap<usize, Value>>>,
     determining: Vec<Determining>,
     diagnostics: Vec<Diagnostic>,
     status: EvaluationStatus,
@@ -129,7 +136,13 @@ impl Run<'_> {
             let left = self.deadline.saturating_duration_since(Instant::now());
             let said = if left.is_zero() {
                 timed_out(policy, entry, self.set.limits.timeout)
+            } else if let Some(answers) = ask_group(self.set, policy, &mut self.groups, &self.input, left)
+                && let Some((_, position)) = policy.group
+            {
+                let answer = answers.get(&Group::question(position, effect));
+                read(policy, entry, answer.unwrap_or(&Value::Undefined))
             } else {
+                let left = self.deadline.saturating_duration_since(Instant::now());
                 ask(policy, entry, engine, &self.input, left, self.set.limits.timeout)
             };
             match said {
@@ -154,6 +167,30 @@ impl Run<'_> {
             }
         }
     }
+}
+
+/// What a policy's group answers, asked once for a call. A group may use half of what time is left: the other half is for
+/// finding out which of its policies needs so long.
+fn ask_group<'a>(
+    set: &PolicySet,
+    policy: &Policy,
+    asked: &'a mut BTreeMap<usize, Option<BTreeMap<usize, Value>>>,
+    input: &Value,
+    left: Duration,
+) -> Option<&'a BTreeMap<usize, Value>> {
+    let (number, _) = policy.group?;
+    let answers = asked.entry(number).or_insert_with(|| {
+        let group = set.groups.get(number)?;
+        let evaluated = catch_unwind(AssertUnwindSafe(|| {
+            let mut engine = group.engine.clone();
+            engine.set_input(input.clone());
+            let timer = ExecutionTimerConfig { limit: left / 2, check_interval: CLOCK_EVERY };
+            engine.set_execution_timer_config(timer);
+            builtins::until(Instant::now() + left / 2, || engine.eval_rule(Group::PATH.to_owned()))
+        }));
+        Group::answers(&evaluated.ok()?.ok()?)
+    });
+    answers.as_ref()
 }
 
 fn ask(

@@ -5,6 +5,7 @@
 //! and wrong numbers of arguments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::ops::Bound;
 
 use regorus::unstable::{BUILTINS, Span};
@@ -99,6 +100,7 @@ impl Graph {
             findings.extend(self.check_depth());
         }
         findings.extend(self.check_conflicts());
+        findings.extend(self.check_kinds());
         findings
     }
 
@@ -129,6 +131,18 @@ impl Graph {
             }
         }
         names
+    }
+
+    /// Where a module names the result of one of docket's own functions as an argument more: the bytes at which those
+    /// calls begin.
+    pub fn outputs(&self, module: usize) -> Vec<usize> {
+        let definitions = self.definitions.iter().filter(|definition| definition.module == module);
+        let calls = definitions.flat_map(|definition| &definition.uses).filter(|used| {
+            let Used::Call { path, args, statement: true } = &used.what else { return false };
+            !BUILTINS.contains_key(path.join(".").as_str())
+                && matches!(self.callee(module, path), Callee::Builtin(arity) if *args == usize::from(arity) + 1)
+        });
+        calls.filter_map(|used| usize::try_from(used.span.start).ok()).collect()
     }
 
     /// Paths of all rules and functions, with where each is first defined.
@@ -440,6 +454,66 @@ impl Graph {
             }
         }
         findings
+    }
+
+    /// A name that is a value here and a set, an object or a function there. regorus notices only when a call makes both
+    /// produce something, and then the call fails; OPA refuses it when the policy is loaded.
+    fn check_kinds(&self) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        for node in &self.nodes {
+            let mut definitions = node.definitions.iter().filter_map(|number| self.definitions.get(*number));
+            let Some(first) = definitions.next() else { continue };
+            let kind = Kind::of(first);
+            let mut defaults = usize::from(first.is_default);
+            for other in definitions {
+                defaults += usize::from(other.is_default);
+                if Kind::of(other) != kind {
+                    let (name, here, there) = (full(&node.path), Kind::of(other), Place::of(&first.span));
+                    let message = format!(
+                        "`{name}` is {here} here and {kind} at {there}; give one of them another name"
+                    );
+                    findings.push(Finding::at("conflict", &other.span, message));
+                    break;
+                }
+                if defaults > 1 && other.is_default {
+                    let message = format!("`{}` has a second default value; keep one", full(&node.path));
+                    findings.push(Finding::at("conflict", &other.span, message));
+                    break;
+                }
+            }
+        }
+        findings
+    }
+}
+
+/// What a definition makes of its name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Complete,
+    Set,
+    Object,
+    Function(usize),
+}
+
+impl Kind {
+    fn of(definition: &Definition) -> Self {
+        match definition.arity {
+            Some(arity) => Self::Function(arity),
+            None if definition.is_set => Self::Set,
+            None if definition.partial => Self::Object,
+            None => Self::Complete,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Complete => f.write_str("a rule with one value (`… := …` or `… if …`)"),
+            Self::Set => f.write_str("a set (`… contains …`)"),
+            Self::Object => f.write_str("an object (`…[key] := …`)"),
+            Self::Function(arity) => write!(f, "a function of {}", count(*arity, "argument")),
+        }
     }
 }
 

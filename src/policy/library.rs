@@ -10,7 +10,8 @@ use super::data::Data;
 use super::finding::{Finding, Located, line_of};
 use super::graph::Graph;
 use super::manifest::sha256;
-use super::module::{Module, written};
+use super::module::{Module, lengths, written};
+use super::outputs::rewritten;
 use super::set::{Entry, Policy, RuleInfo};
 use super::targets::Targets;
 use crate::decision::Effect;
@@ -50,6 +51,12 @@ impl Library {
             return Err(findings);
         }
         let graph = Graph::new(&modules);
+        for (index, module) in modules.iter_mut().enumerate() {
+            let calls = graph.outputs(index);
+            if !calls.is_empty() {
+                module.evaluated = rewritten(&module.text, calls).into();
+            }
+        }
         let paths = (0..modules.len()).map(|module| graph.data_paths(module)).collect();
         let builtins = (0..modules.len()).map(|module| graph.builtins(module)).collect();
         Ok(Self { modules, graph, data, paths, builtins })
@@ -86,6 +93,11 @@ impl Library {
         found.into_iter().collect()
     }
 
+    /// Whether one of these modules may refer to any data at all.
+    pub fn reads_everything(&self, modules: &[usize]) -> bool {
+        modules.iter().filter_map(|module| self.paths.get(*module)).flatten().any(Vec::is_empty)
+    }
+
     fn of_package(&self, package: &[String]) -> impl Iterator<Item = usize> {
         let own = self.modules.iter().enumerate().filter(move |(_, module)| module.package == package);
         own.map(|(index, _)| index)
@@ -93,7 +105,13 @@ impl Library {
 
     /// An engine with some modules and all data, ready to be cloned and asked.
     pub fn engine(&self, modules: &[usize]) -> Result<Engine, Finding> {
+        self.engine_for(modules, modules)
+    }
+
+    /// As [`Self::engine`], with the functions that `callers` call.
+    pub fn engine_for(&self, modules: &[usize], callers: &[usize]) -> Result<Engine, Finding> {
         let mut engine = Engine::new();
+        engine.set_policy_length_config(lengths());
         let failed = |error: &anyhow::Error| {
             let text = error.to_string();
             let located = Located::read(&text);
@@ -103,12 +121,12 @@ impl Library {
         };
         let chosen = || modules.iter().filter_map(|module| self.modules.get(*module));
         let wanted = |name: &str| {
-            modules.iter().filter_map(|module| self.builtins.get(*module)).any(|names| names.contains(name))
+            callers.iter().filter_map(|module| self.builtins.get(*module)).any(|names| names.contains(name))
         };
         builtins::extend(&mut engine, wanted).map_err(|error| failed(&error))?;
         for module in chosen() {
             engine
-                .add_policy(module.path.to_string(), module.text.to_string())
+                .add_policy(module.path.to_string(), module.evaluated.to_string())
                 .map_err(|error| failed(&error))?;
         }
         engine.add_data(self.data.document.clone()).map_err(|error| failed(&error))?;
@@ -239,7 +257,12 @@ impl Library {
         (entries, rules)
     }
 
-    pub fn build(&self, draft: Draft, digests: &BTreeMap<&str, String>) -> Result<Policy, Finding> {
+    /// The policy, with the modules of its closure.
+    pub fn build(
+        &self,
+        draft: Draft,
+        digests: &BTreeMap<&str, String>,
+    ) -> Result<(Policy, Vec<usize>), Finding> {
         let package = draft.modules.first().and_then(|at| self.modules.get(*at)).map(|m| m.package.clone());
         let package = package.unwrap_or_default();
         let closure = self.closure(&package);
@@ -253,7 +276,7 @@ impl Library {
         let joined: Vec<&str> =
             files.iter().filter_map(|file| digests.get(file)).map(String::as_str).collect();
         let metadata = || draft.modules.iter().filter_map(|at| self.modules.get(*at)?.package_metadata());
-        Ok(Policy {
+        let policy = Policy {
             id: draft.id.as_str().into(),
             title: metadata().find_map(|block| block.title.as_deref()).map(Into::into),
             description: metadata().find_map(|block| block.description.clone()),
@@ -265,7 +288,9 @@ impl Library {
             rules: draft.rules,
             engine,
             entries: draft.entries,
-        })
+            group: None,
+        };
+        Ok((policy, closure))
     }
 }
 

@@ -10,7 +10,7 @@
 //! of built-ins' results, and a barrier for panics. The stack bound assumes that [`PolicySet::decide`] is called with
 //! at least 1 MiB of stack left, which a worker thread of 2 MiB has.
 
-mod bounds;
+mod archive;
 mod builtins;
 pub mod bundle;
 mod data;
@@ -19,11 +19,13 @@ pub mod evaluate;
 pub mod explain;
 pub mod finding;
 mod graph;
+mod groups;
 mod library;
 mod manifest;
 pub mod metadata;
 mod module;
-mod patterns;
+mod outputs;
+pub mod query;
 mod refs;
 pub mod rego_tests;
 mod scan;
@@ -34,6 +36,7 @@ mod value;
 pub use bundle::{LoadError, Source, SourceFile};
 pub use explain::Explanation;
 pub use finding::{Finding, Severity};
+pub use query::{Answer, Query, Row, query};
 pub use rego_tests::{TestOutcome, TestResult, run_tests};
 pub use set::{Limits, Policy, PolicySet, RuleInfo, StoredError};
 pub use targets::Targets;

@@ -1,7 +1,9 @@
 //! One parsed `.rego` file.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use regorus::PolicyLengthConfig;
 use regorus::unstable::{self as ast, Expr, Ref, Rule, RuleHead};
 
 use super::finding::Finding;
@@ -18,12 +20,22 @@ const MAX_NEGATIONS: usize = 1_000;
 const MAX_TREE_DEPTH: usize = 100;
 /// Size of one `.rego` file, as regorus bounds it too.
 const MAX_FILE_BYTES: usize = 1024 * 1024;
+/// Characters of one line: certificates and key sets are written on one.
+const MAX_LINE_CHARS: u32 = 32 * 1024;
+
+/// What regorus may read. Its own bound on lines is too low for a certificate.
+pub(super) fn lengths() -> PolicyLengthConfig {
+    let chars = NonZeroU32::new(MAX_LINE_CHARS).unwrap_or(NonZeroU32::MIN);
+    PolicyLengthConfig { max_col: chars, ..PolicyLengthConfig::default() }
+}
 
 /// A parsed file: its syntax tree, its METADATA and where it stands.
 #[derive(Clone, Debug)]
 pub(super) struct Module {
     pub path: Arc<str>,
     pub text: Arc<str>,
+    /// What regorus is given to evaluate: the text, unless [`super::outputs`] changed it.
+    pub evaluated: Arc<str>,
     /// The package path without `data`.
     pub package: Vec<String>,
     pub syntax: Ref<ast::Module>,
@@ -58,6 +70,7 @@ impl Module {
         }
         let (metadata, findings) = metadata::read(path, text, &scan);
         let mut engine = regorus::Engine::new();
+        engine.set_policy_length_config(lengths());
         if let Err(error) = engine.add_policy(path.to_owned(), text.to_owned()) {
             let mut findings = findings;
             findings.push(Finding::engine("syntax", path, text, &error.to_string()));
@@ -74,7 +87,8 @@ impl Module {
         }
         match package {
             Some(package) if findings.is_empty() => {
-                Ok(Self { path: path.into(), text: text.into(), package, syntax, metadata })
+                let text: Arc<str> = text.into();
+                Ok(Self { path: path.into(), evaluated: Arc::clone(&text), text, package, syntax, metadata })
             }
             _ => Err(findings),
         }

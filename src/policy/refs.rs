@@ -222,11 +222,10 @@ impl Reader {
                 self.expr(value);
                 self.expr(collection);
             }
-            Literal::Expr { expr, .. } => match expr.as_ref() {
+            Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => match expr.as_ref() {
                 Expr::Call { fcn, params, .. } => self.call(fcn, params, true),
                 _ => self.expr(expr),
             },
-            Literal::NotExpr { expr, .. } => self.expr(expr),
             Literal::Every { key, value, domain, query, .. } => {
                 self.expr(domain);
                 let names = key.iter().chain([value]).map(|name| name.text().to_owned()).collect();

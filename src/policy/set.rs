@@ -10,9 +10,10 @@ use super::bundle::{Source, SourceFile, is_data, is_policy, is_test};
 use super::deep;
 use super::explain::Sources;
 use super::finding::Finding;
+use super::groups::{self, Group};
 use super::library::Library;
 use super::manifest::{EntryPoint, File, Manifest, sha256, sha256_hex};
-use super::targets::Targets;
+use super::targets::{Index, Targets};
 use crate::decision::{Effect, PolicySetRef};
 
 /// Bounds on evaluating one call.
@@ -31,6 +32,8 @@ impl Default for Limits {
 /// Every policy in force, ready to decide. Shared by `Arc`; deciding takes no lock.
 pub struct PolicySet {
     pub(super) policies: Vec<Policy>,
+    pub(super) index: Index,
+    pub(super) groups: Vec<Group>,
     pub(super) limits: Limits,
     pub(super) reference: Arc<PolicySetRef>,
     manifest: Vec<u8>,
@@ -70,6 +73,8 @@ pub struct Policy {
     /// Prepared with the closure; cloned for each call.
     pub(super) engine: Engine,
     pub(super) entries: Vec<Entry>,
+    /// The group it is asked with, and its position there.
+    pub(super) group: Option<(usize, usize)>,
 }
 
 /// One definition of an effect rule.
@@ -224,11 +229,14 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     }
     let digests: BTreeMap<&str, String> =
         files.iter().map(|file| (file.path.as_str(), sha256_hex(&file.bytes))).collect();
-    let mut built = Vec::new();
+    let (mut built, mut closures) = (Vec::new(), Vec::new());
     if findings.is_empty() {
         for draft in policies {
             match library.build(draft, &digests) {
-                Ok(policy) => built.push(policy),
+                Ok((policy, closure)) => {
+                    built.push(policy);
+                    closures.push(closure);
+                }
                 Err(finding) => findings.push(finding),
             }
         }
@@ -253,8 +261,12 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     let stored =
         |file: SourceFile| StoredFile { digest: sha256(&file.bytes), path: file.path, bytes: file.bytes };
     let files = files.into_iter().map(stored).collect();
+    let groups = groups::group(&library, &mut built, &closures);
+    let index = Index::new(built.iter().map(|policy| &policy.targets));
     Ok(PolicySet {
         policies: built,
+        index,
+        groups,
         limits,
         reference,
         manifest,

@@ -1,5 +1,7 @@
 //! What a policy is about: METADATA `custom.targets`.
 
+use std::collections::{BTreeSet, HashMap};
+
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde_json::Value as Json;
 
@@ -49,14 +51,11 @@ impl Targets {
     /// no tool, is none of a policy's business that names servers or tools.
     #[must_use]
     pub fn include(&self, call: &Call) -> bool {
-        let server = call.resource.properties.get("server").and_then(Json::as_str);
-        let tool = (call.resource.kind == "tool").then_some(call.resource.id.as_str());
+        let [server, tool, action] = names(call);
         let matches = |globs: &Option<Globs>, name: Option<&str>| {
             globs.as_ref().is_none_or(|globs| name.is_some_and(|name| globs.set.is_match(name)))
         };
-        matches(&self.actions, Some(call.action.name.as_str()))
-            && matches(&self.tools, tool)
-            && matches(&self.servers, server)
+        matches(&self.actions, action) && matches(&self.tools, tool) && matches(&self.servers, server)
     }
 
     /// The globs as written: servers, tools, actions.
@@ -64,6 +63,83 @@ impl Targets {
     pub fn written(&self) -> [Option<&[String]>; 3] {
         [&self.servers, &self.tools, &self.actions]
             .map(|globs| globs.as_ref().map(|globs| globs.written.as_slice()))
+    }
+}
+
+/// The names of a call that targets speak of: server, tool, action.
+fn names(call: &Call) -> [Option<&str>; 3] {
+    let server = call.resource.properties.get("server").and_then(Json::as_str);
+    let tool = (call.resource.kind == "tool").then_some(call.resource.id.as_str());
+    [server, tool, Some(call.action.name.as_str())]
+}
+
+/// Finds the policies a call is a target of without looking at the others.
+///
+/// Each policy stands under one kind of name only, the most telling it has globs for; the rest of its targets is looked at
+/// once that one fits.
+#[derive(Default)]
+pub(super) struct Index {
+    /// Policies about everything.
+    always: Vec<usize>,
+    /// As [`names`] has them: by server, by tool, by action.
+    by: [Names; 3],
+}
+
+#[derive(Default)]
+struct Names {
+    /// Globs that are plain names.
+    exact: HashMap<String, Vec<usize>>,
+    globs: GlobSet,
+    /// The policy of each glob.
+    owners: Vec<usize>,
+}
+
+impl Index {
+    /// Indexes policies in their order.
+    pub fn new<'a>(policies: impl IntoIterator<Item = &'a Targets>) -> Self {
+        let mut index = Self::default();
+        let mut sets = [(); 3].map(|()| GlobSetBuilder::new());
+        for (policy, targets) in policies.into_iter().enumerate() {
+            let written = targets.written();
+            // A tool says more than a server, and a server more than an action.
+            let Some(kind) =
+                [1, 0, 2].into_iter().find(|kind| written.get(*kind).is_some_and(Option::is_some))
+            else {
+                index.always.push(policy);
+                continue;
+            };
+            let globs = written.get(kind).copied().flatten().unwrap_or_default();
+            let (Some(names), Some(set)) = (index.by.get_mut(kind), sets.get_mut(kind)) else { continue };
+            for glob in globs {
+                if !glob.contains(['*', '?', '[', ']', '{', '}', '\\', '!']) {
+                    names.exact.entry(glob.clone()).or_default().push(policy);
+                } else if let Ok(compiled) = GlobBuilder::new(glob).literal_separator(false).build() {
+                    set.add(compiled);
+                    names.owners.push(policy);
+                }
+            }
+        }
+        for (names, set) in index.by.iter_mut().zip(sets) {
+            match set.build() {
+                Ok(globs) => names.globs = globs,
+                // Too much for one automaton: these are looked at each time.
+                Err(_) => index.always.append(&mut names.owners),
+            }
+        }
+        index
+    }
+
+    /// The policies, in order, that may be about a call: all that are, and some that are not.
+    pub fn candidates(&self, call: &Call) -> Vec<usize> {
+        let mut found: BTreeSet<usize> = self.always.iter().copied().collect();
+        for (names, name) in self.by.iter().zip(names(call)) {
+            let Some(name) = name else { continue };
+            found.extend(names.exact.get(name).into_iter().flatten());
+            if !names.owners.is_empty() {
+                found.extend(names.globs.matches(name).into_iter().filter_map(|glob| names.owners.get(glob)));
+            }
+        }
+        found.into_iter().collect()
     }
 }
 
@@ -120,6 +196,29 @@ mod tests {
                 expected,
                 "{targets} {kind} {id} {server:?}"
             );
+        }
+        // The index leaves out none of them, and some of the others.
+        let all: Vec<Targets> = [
+            serde_json::json!({}),
+            serde_json::json!({"servers": ["git*"]}),
+            serde_json::json!({"tools": ["delete_*", "rm"], "servers": ["fs"]}),
+            serde_json::json!({"tools": ["rm"]}),
+            serde_json::json!({"actions": ["tools/call"]}),
+            serde_json::json!({"actions": ["resources/*"]}),
+        ]
+        .into_iter()
+        .map(|targets| read(serde_json::json!({ "targets": targets })).unwrap())
+        .collect();
+        let index = Index::new(&all);
+        for (call, expected) in [
+            (call("tool", "rm", Some("github")), vec![0, 1, 2, 3, 4]),
+            (call("tool", "delete_x", Some("fs")), vec![0, 2, 4]),
+            (call("http", "rm", None), vec![0, 4]),
+        ] {
+            assert_eq!(index.candidates(&call), expected);
+            for (at, targets) in all.iter().enumerate() {
+                assert!(!targets.include(&call) || expected.contains(&at));
+            }
         }
         for bad in [
             serde_json::json!({"targets": []}),

@@ -78,6 +78,48 @@ fn effects_combine_as_documented() {
     assert_eq!(denied.policy_set, *set.reference());
 }
 
+/// Policies that share a library are asked together; what they say is the same.
+#[test]
+fn policies_in_a_group_say_what_they_say_alone() {
+    use std::fmt::Write as _;
+    let mut lib = "package lib\nname := input.context.arguments.do\n".to_owned();
+    for n in 0..20 {
+        writeln!(lib, "helper_{n} if name == \"{n}\"").unwrap();
+    }
+    let one = |package: &str| {
+        format!(
+            "package {package}\nimport data.lib\n\
+             deny contains \"{package}\" if lib.name == \"deny {package}\"\n\
+             deny contains x if {{ lib.name == \"break deny {package}\"; x := to_number(lib.name) }}\n\
+             require_approval if lib.name in {{\"ask {package}\", \"ask all\"}}\n\
+             require_approval := \"odd\" if lib.name == \"odd {package}\"\n\
+             allow if lib.name in {{\"allow {package}\", \"ask all\"}}\n\
+             allow if {{ lib.name in {{\"deny a\", \"break allow {package}\", \"ask a\"}}; to_number(lib.name) }}\n"
+        )
+    };
+    let set = set(&[("lib.rego", &lib), ("a.rego", &one("a")), ("b.rego", &one("b"))]);
+    assert_eq!(set.groups.len(), 1);
+    for (what, effect, determining, status) in [
+        ("deny a", "deny", vec!["a"], EvaluationStatus::Complete),
+        ("deny b", "deny", vec!["b"], EvaluationStatus::Complete),
+        ("break deny b", "deny", vec![], EvaluationStatus::Error),
+        ("ask a", "require_approval", vec!["a"], EvaluationStatus::Complete),
+        ("ask all", "require_approval", vec!["a", "b"], EvaluationStatus::Complete),
+        ("odd b", "deny", vec![], EvaluationStatus::Error),
+        ("allow b", "allow", vec!["b"], EvaluationStatus::Complete),
+        ("break allow a", "deny", vec![], EvaluationStatus::Error),
+        ("nothing", "deny", vec![], EvaluationStatus::Complete),
+    ] {
+        let decision = decide(&set, json!({"do": what}));
+        assert_eq!((decision.effect.as_str(), decision.status), (effect, status), "{what}");
+        assert_eq!(short(&decision).1, determining, "{what}");
+        if status == EvaluationStatus::Error {
+            let id = what.rsplit(' ').next();
+            assert_eq!(decision.diagnostics[0].policy_id.as_deref(), id, "{what}");
+        }
+    }
+}
+
 #[test]
 fn values_of_effects_mean_what_is_pinned() {
     use EvaluationStatus::{Complete, Error};
@@ -276,6 +318,26 @@ fn hostile_policies_are_refused_at_load() {
         assert!(code == "no_policy" || findings[0].line > 0 || text.len() > 500_000, "{findings:?}");
     }
     let legal = "import data.p.helpers\nf(x) := y if { y := x }\nallow if { count([1], n); n == 1; f(f(1)) == 1; print(\"x\", n); y := 1; y in {1}; every a in [1] { a == f(a) } }\nlocal := 1\nother if { local := 2; local == 2 }";
+    assert_eq!(decide(&set(&[("p.rego", &format!("package p\n{legal}"))]), json!({})).effect, Effect::Allow);
+}
+
+#[test]
+fn a_name_means_one_kind_of_thing() {
+    for text in [
+        "allow if input.x\nallow contains \"y\" if input.y",
+        "allow contains 1\ndefault allow := false",
+        "x if input.x\nx[k] := 1 if some k in [1]\nallow if x",
+        "x contains 1\nx[k] := 1 if some k in [1]\nallow if x",
+        "x := 1\nx(y) := y\nallow if x",
+        "x(y) := y\nx(y, z) := z\nallow if x(1)",
+        "default x := 1\ndefault x := 2\nallow if x",
+    ] {
+        let findings = refused(text);
+        assert_eq!((findings[0].code, findings[0].line), ("conflict", 3), "{text}: {findings:?}");
+    }
+    assert!(refused("allow if true\nallow contains 1")[0].message.contains("is a set (`… contains …`) here"));
+    let legal = "x.a := 1\nx.b contains 1\nx.c[k] := 1 if some k in [1]\nf(1) := 1\nf(x) := 2 if x > 1\ndefault f(_) := 0\n\
+                 default allow := false\nallow if count(x) == 3\nallow if f(2) == 2";
     assert_eq!(decide(&set(&[("p.rego", &format!("package p\n{legal}"))]), json!({})).effect, Effect::Allow);
 }
 

@@ -62,6 +62,56 @@ async fn tail_and_explain_online_and_offline() {
 }
 
 #[test]
+fn authors_test_evaluate_and_look() {
+    let folder =
+        folder_with("", "# METADATA\n# title: P\n# custom: {id: pol}\npackage p\n\nallow if input.x == 1\n");
+    let tests = "package p_test\n\nimport data.p\n\ntest_yes if p.allow with input.x as 1\n\ntodo_test_more if false\n";
+    let write = |text: &str| std::fs::write(folder.path().join("policies/p_test.rego"), text).unwrap();
+    write(tests);
+    let run = |arguments: &[&str]| docket(arguments, folder.path());
+    let (code, text, _) = run(&["test", "policies"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(text.ends_with("PASS: 1/2\nSKIPPED: 1/2\n"), "{text}");
+    write(&format!("{tests}\ntest_no if {{\n\tprint(\"seen\")\n\tp.allow with input.x as 2\n}}\n"));
+    let (code, text, _) = run(&["test", "policies"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("p_test.rego:9: data.p_test.test_no: FAIL (") && text.contains("seen"), "{text}");
+    let (code, text, _) = run(&["test", "policies", "--json"]);
+    let results: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, results[2]["outcome"].as_str(), results[2]["line"].as_u64()),
+        (1, Some("fail"), Some(9))
+    );
+    assert_eq!(run(&["test", "nowhere"]).0, 2);
+
+    std::fs::write(folder.path().join("input.json"), "{\"x\": 1}").unwrap();
+    let query = ["eval", "data.p.allow", "--policy", "policies"];
+    let (code, text, _) = run(&[&query[..], &["--input", "input.json"]].concat());
+    assert_eq!((code, text.as_str()), (0, "true\n"));
+    assert_eq!(run(&query).1, "undefined\n");
+    assert_eq!(run(&["eval", "x := 1 + 1; x > 1", "--json"]).0, 0);
+    let (code, _, error) = run(&["eval", "cuont([1])"]);
+    assert_eq!(code, 1);
+    assert!(
+        error.starts_with("query:1:1: error: there is no function `cuont`; did you mean `count`?"),
+        "{error}"
+    );
+
+    let (code, text, _) = run(&["policy", "show", "policies", "--json"]);
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(
+        (code, shown["id"].as_str(), shown["policies"][0]["id"].as_str()),
+        (0, Some("policies"), Some("pol"))
+    );
+    assert_eq!(shown["policies"][0]["files"], json!(["policy.rego"]));
+    let (_, text, _) = run(&["policy", "show", "policies"]);
+    assert!(
+        text.contains(shown["manifest_sha"].as_str().unwrap()) && text.contains("effects  allow"),
+        "{text}"
+    );
+}
+
+#[test]
 fn check_says_where_and_what() {
     let folder = folder_with("", "package p\n\nallow if {\n\tinput.x ==\n}\n");
     let (code, out, _) = docket(&["check", "policies"], folder.path());

@@ -6,12 +6,12 @@ use anyhow::{Result, anyhow, bail};
 use regorus::Value;
 use regorus::unstable::{BUILTINS, Expr, Ref, Span};
 
-use super::builtins::{integer, take, text};
+use super::{integer, take, text};
 
 /// Bytes of text a built-in may produce.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
 /// Items of an array a built-in may produce.
-const MAX_ITEMS: usize = 1_000_000;
+pub(super) const MAX_ITEMS: usize = 1_000_000;
 /// Numbers `product` may multiply: its result grows with each.
 const MAX_FACTORS: usize = 10_000;
 /// Bits `bits.lsh` may shift by.
@@ -32,6 +32,11 @@ pub(super) fn numbers_range(args: &[Value]) -> Result<Value> {
 
 pub(super) fn numbers_range_step(args: &[Value]) -> Result<Value> {
     let [from, to, step] = take("numbers.range_step", args)?;
+    if step > &Value::from(i64::MAX) && matches!(step, Value::Number(number) if number.is_integer()) {
+        // The first step is one too many.
+        integer("numbers.range_step", to)?;
+        return Ok(Value::from(vec![Value::from(integer("numbers.range_step", from)?)]));
+    }
     let step = integer("numbers.range_step", step)?;
     if step <= 0 {
         bail!("`numbers.range_step` expects a positive step. Got `{step}` instead");
@@ -118,6 +123,9 @@ pub(super) fn replace(args: &[Value]) -> Result<Value> {
 }
 
 pub(super) fn yaml(name: &str, args: &[Value]) -> Result<Value> {
+    if name == "yaml.is_valid" && !matches!(args, [Value::String(_)]) {
+        return Ok(Value::from(false));
+    }
     if args.first().is_some_and(|value| text_bytes(value) > MAX_YAML_BYTES) {
         bail!("`{name}` reads at most {MAX_YAML_BYTES} bytes; JSON may be larger");
     }
@@ -163,7 +171,7 @@ pub(super) fn printed(name: &str, args: &[Value]) -> Result<Value> {
 }
 
 /// Takes what a value costs when written out from the budget; `false` once it is used up.
-pub(super) fn spend(value: &Value, budget: &mut usize) -> bool {
+pub(in crate::policy) fn spend(value: &Value, budget: &mut usize) -> bool {
     let cost = match value {
         Value::String(text) => text.len() + 2,
         _ => 8,
@@ -224,14 +232,14 @@ thread_local! {
 }
 
 /// regorus' own function of that name, once the arguments are known to be harmless.
-fn stock(name: &str, args: &[Value]) -> Result<Value> {
+pub(super) fn stock(name: &str, args: &[Value]) -> Result<Value> {
     let (function, _) = BUILTINS.get(name).ok_or_else(|| anyhow!("there is no function `{name}`"))?;
     NOWHERE.with(|nowhere| {
         let (span, params) = nowhere.as_ref().ok_or_else(|| anyhow!("`{name}` cannot be called"))?;
         let params = params.get(..args.len()).ok_or_else(|| anyhow!("`{name}` has too many arguments"))?;
         // The place in its message is `NOWHERE`; the caller adds the true one.
         function(span, params, args, true)
-            .map_err(|e| anyhow!(super::finding::Located::read(&e.to_string()).message))
+            .map_err(|e| anyhow!(crate::policy::finding::Located::read(&e.to_string()).message))
     })
 }
 

@@ -1,33 +1,67 @@
 //! Built-in functions of docket's own, which stand before regorus' of the same name.
 //!
-//! Three reasons to replace one: its answer must come from the recorded call, so that replay is exact (`time.now_ns`,
+//! Four reasons to have one: regorus has none (`io.jwt.*`, `crypto.*`, `net.cidr_merge`); its answer must come from the recorded call, so that replay is exact (`time.now_ns`,
 //! `rand.intn`, `uuid.rfc4122`); it is slow or wrong (`regex.match`, `glob.match`, `strings.count`,
 //! `numbers.range_step`); or a few bytes of arguments can make it run or allocate without bound, and the time limit
 //! cannot interrupt a built-in. All others cost time and memory linear in what they are given, which the file and body
 //! limits bound. What stays unbounded are operators on numbers and values that a policy grows step by step (`x * x` in
 //! a long chain, `==` on values that share their parts): these take an author's intent, and no call can cause them.
 
+mod addresses;
+pub(super) mod bounds;
+mod digests;
+mod patterns;
+mod tokens;
+
 use std::cell::Cell;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail};
 use regorus::Value;
+use ring::{digest, hmac};
 use sha2::{Digest, Sha256};
 
+use self::tokens::Algorithm;
 use super::value::type_name;
-use super::{bounds, patterns};
 use crate::call::Moment;
 
 /// The functions defined here.
-pub(super) const NAMES: [&str; 27] = [
+pub(super) const NAMES: [&str; 54] = [
     "array.concat",
+    "array.flatten",
     "bits.lsh",
     "concat",
+    "crypto.hmac.equal",
+    "crypto.hmac.md5",
+    "crypto.hmac.sha1",
+    "crypto.hmac.sha256",
+    "crypto.hmac.sha512",
+    "crypto.md5",
+    "crypto.sha1",
+    "crypto.sha256",
     "glob.match",
     "graph.reachable_paths",
+    "io.jwt.decode",
+    "io.jwt.decode_verify",
+    "io.jwt.verify_eddsa",
+    "io.jwt.verify_es256",
+    "io.jwt.verify_es384",
+    "io.jwt.verify_hs256",
+    "io.jwt.verify_hs384",
+    "io.jwt.verify_hs512",
+    "io.jwt.verify_ps256",
+    "io.jwt.verify_ps384",
+    "io.jwt.verify_ps512",
+    "io.jwt.verify_rs256",
+    "io.jwt.verify_rs384",
+    "io.jwt.verify_rs512",
+    "json.is_valid",
     "json.marshal",
     "json.marshal_with_options",
+    "net.cidr_contains_matches",
     "net.cidr_expand",
+    "net.cidr_intersects",
+    "net.cidr_merge",
     "numbers.range",
     "numbers.range_step",
     "product",
@@ -71,13 +105,35 @@ pub(super) fn arity(name: &str) -> Option<u8> {
 pub(super) fn extend(engine: &mut regorus::Engine, wanted: impl Fn(&str) -> bool) -> Result<()> {
     for name in NAMES.into_iter().filter(|name| wanted(name)) {
         if let Some((arity, function)) = find(name) {
-            engine.add_extension(name.to_owned(), arity, Box::new(move |args| function(&args)))?;
+            engine.add_extension(name.to_owned(), arity, Box::new(move |args| answer(function(&args))))?;
         }
     }
     Ok(())
 }
 
+/// An error is undefined where the evaluation is lenient; regorus does so for its own functions only.
+fn answer(answer: Result<Value>) -> Result<Value> {
+    match answer {
+        Err(error) if LENIENT.get() && error.to_string() != TIME_IS_UP => Ok(Value::Undefined),
+        answer => answer,
+    }
+}
+
+/// Runs `evaluate` with failing functions undefined, as OPA has it by default.
+pub(super) fn leniently<T>(evaluate: impl FnOnce() -> T) -> T {
+    /// Restores what was there before, also when `evaluate` panics.
+    struct Restore(bool);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            LENIENT.set(self.0);
+        }
+    }
+    let _restore = Restore(LENIENT.replace(true));
+    evaluate()
+}
+
 thread_local! {
+    static LENIENT: Cell<bool> = const { Cell::new(false) };
     /// What the evaluation running on this thread may know of its circumstances.
     static MOMENT: Cell<Option<([u8; 16], i64)>> = const { Cell::new(None) };
     static DEADLINE: Cell<Option<Instant>> = const { Cell::new(None) };
@@ -101,18 +157,60 @@ pub(super) fn during<T>(moment: &Moment, deadline: Instant, evaluate: impl FnOnc
     evaluate()
 }
 
+/// Runs `evaluate` with an earlier deadline.
+pub(super) fn until<T>(deadline: Instant, evaluate: impl FnOnce() -> T) -> T {
+    /// Restores what was there before, also when `evaluate` panics.
+    struct Restore(Option<Instant>);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            DEADLINE.set(self.0);
+        }
+    }
+    let _restore = Restore(DEADLINE.replace(Some(deadline)));
+    evaluate()
+}
+
 type Function = fn(&[Value]) -> Result<Value>;
 
 fn find(name: &str) -> Option<(u8, Function)> {
     Some(match name {
         "array.concat" => (2, bounds::array_concat),
+        "array.flatten" => (1, array_flatten),
         "bits.lsh" => (2, bounds::bits_lsh),
         "concat" => (2, bounds::concat),
+        "crypto.hmac.equal" => (2, digests::hmac_equal),
+        "crypto.hmac.md5" => (2, digests::hmac_md5),
+        "crypto.hmac.sha1" => {
+            (2, |args| digests::hmac("crypto.hmac.sha1", hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, args))
+        }
+        "crypto.hmac.sha256" => (2, |args| digests::hmac("crypto.hmac.sha256", hmac::HMAC_SHA256, args)),
+        "crypto.hmac.sha512" => (2, |args| digests::hmac("crypto.hmac.sha512", hmac::HMAC_SHA512, args)),
+        "crypto.md5" => (1, digests::md5),
+        "crypto.sha1" => (1, |args| digests::digest("crypto.sha1", &digest::SHA1_FOR_LEGACY_USE_ONLY, args)),
+        "crypto.sha256" => (1, |args| digests::digest("crypto.sha256", &digest::SHA256, args)),
         "glob.match" => (3, glob_match),
         "graph.reachable_paths" => (2, bounds::reachable_paths),
+        "io.jwt.decode" => (1, tokens::decode),
+        "io.jwt.decode_verify" => (2, tokens::decode_verify),
+        "io.jwt.verify_eddsa" => (2, |args| tokens::verify("io.jwt.verify_eddsa", Algorithm::EdDsa, args)),
+        "io.jwt.verify_es256" => (2, |args| tokens::verify("io.jwt.verify_es256", Algorithm::Es256, args)),
+        "io.jwt.verify_es384" => (2, |args| tokens::verify("io.jwt.verify_es384", Algorithm::Es384, args)),
+        "io.jwt.verify_hs256" => (2, |args| tokens::verify("io.jwt.verify_hs256", Algorithm::Hs256, args)),
+        "io.jwt.verify_hs384" => (2, |args| tokens::verify("io.jwt.verify_hs384", Algorithm::Hs384, args)),
+        "io.jwt.verify_hs512" => (2, |args| tokens::verify("io.jwt.verify_hs512", Algorithm::Hs512, args)),
+        "io.jwt.verify_ps256" => (2, |args| tokens::verify("io.jwt.verify_ps256", Algorithm::Ps256, args)),
+        "io.jwt.verify_ps384" => (2, |args| tokens::verify("io.jwt.verify_ps384", Algorithm::Ps384, args)),
+        "io.jwt.verify_ps512" => (2, |args| tokens::verify("io.jwt.verify_ps512", Algorithm::Ps512, args)),
+        "io.jwt.verify_rs256" => (2, |args| tokens::verify("io.jwt.verify_rs256", Algorithm::Rs256, args)),
+        "io.jwt.verify_rs384" => (2, |args| tokens::verify("io.jwt.verify_rs384", Algorithm::Rs384, args)),
+        "io.jwt.verify_rs512" => (2, |args| tokens::verify("io.jwt.verify_rs512", Algorithm::Rs512, args)),
+        "json.is_valid" => (1, json_is_valid),
         "json.marshal" => (1, |args| bounds::printed("json.marshal", args)),
         "json.marshal_with_options" => (2, |args| bounds::printed("json.marshal_with_options", args)),
+        "net.cidr_contains_matches" => (2, addresses::contains_matches),
         "net.cidr_expand" => (1, bounds::cidr_expand),
+        "net.cidr_intersects" => (2, addresses::intersects),
+        "net.cidr_merge" => (1, addresses::merge),
         "numbers.range" => (2, bounds::numbers_range),
         "numbers.range_step" => (3, bounds::numbers_range_step),
         "product" => (1, bounds::product),
@@ -194,6 +292,32 @@ fn glob_match(args: &[Value]) -> Result<Value> {
         other => bail!("`{name}` expects an array of strings or null. Got {} instead", type_name(other)),
     };
     matches.map(Value::from).map_err(|error| anyhow!(error))
+}
+
+/// One level: items of arrays within the array take their place.
+fn array_flatten(args: &[Value]) -> Result<Value> {
+    let name = "array.flatten";
+    let [items] = take(name, args)?;
+    let Value::Array(items) = items else {
+        bail!("`{name}` expects an array. Got {} instead", type_name(items))
+    };
+    let mut flat = Vec::with_capacity(items.len());
+    for item in items.iter() {
+        match item {
+            Value::Array(inner) => flat.extend(inner.iter().cloned()),
+            other => flat.push(other.clone()),
+        }
+        bounds::bounded(name, flat.len(), bounds::MAX_ITEMS, "items")?;
+    }
+    Ok(Value::from(flat))
+}
+
+/// What is no text is no JSON text either.
+fn json_is_valid(args: &[Value]) -> Result<Value> {
+    match take("json.is_valid", args)? {
+        [Value::String(_)] => bounds::stock("json.is_valid", args),
+        [_] => Ok(Value::from(false)),
+    }
 }
 
 /// As Go's `strings.Count`: an empty needle is found once before each character and once at the end.
@@ -292,14 +416,15 @@ mod tests {
         let moment = Moment { call_id: ulid::Ulid::from(call_id), time_ns: 42 };
         let deadline = Instant::now() + std::time::Duration::from_millis(100);
         let results = during(&moment, deadline, || engine.eval_query(query.to_owned(), false))?;
-        Ok(super::super::value::to_json(&results.result[0].expressions[0].value).to_string())
+        Ok(crate::policy::value::to_json(&results.result[0].expressions[0].value).to_string())
     }
 
     #[test]
-    fn every_name_has_its_function_and_regorus_arity() {
+    fn every_name_has_its_function_and_regorus_arity_where_there_is_one() {
         for name in NAMES {
             let (arity, _) = find(name).unwrap();
-            assert_eq!(BUILTINS.get(name).map(|(_, arity)| *arity), Some(arity), "{name}");
+            let stock = BUILTINS.get(name).map_or(arity, |(_, arity)| *arity);
+            assert_eq!(stock, arity, "{name}");
         }
     }
 
@@ -337,6 +462,41 @@ mod tests {
         ] {
             assert_eq!(eval(1, query).unwrap(), expected, "{query}");
         }
+    }
+
+    #[test]
+    fn tokens_are_verified_with_the_calls_time() {
+        use base64::Engine as _;
+        let encode = |bytes: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes);
+        let token = |claims: &str| {
+            let signed = format!("{}.{}", encode(b"{\"alg\":\"HS256\"}"), encode(claims.as_bytes()));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, b"secret");
+            format!("{signed}.{}", encode(hmac::sign(&key, signed.as_bytes()).as_ref()))
+        };
+        let verified = |claims: &str, constraints: &str| {
+            let query = format!("io.jwt.decode_verify(\"{}\", {constraints})[0]", token(claims));
+            eval(1, &query).map_err(|error| error.to_string())
+        };
+        // The call's time is 42 ns after the epoch.
+        for (claims, constraints, expected) in [
+            ("{}", "{\"secret\": \"secret\"}", "true"),
+            ("{}", "{\"secret\": \"wrong\"}", "false"),
+            ("{}", "{\"secret\": \"secret\", \"alg\": \"HS512\"}", "false"),
+            ("{\"exp\": 1, \"nbf\": 0}", "{\"secret\": \"secret\"}", "true"),
+            ("{\"exp\": 0}", "{\"secret\": \"secret\"}", "false"),
+            ("{\"nbf\": 1}", "{\"secret\": \"secret\"}", "false"),
+            ("{\"nbf\": 1}", "{\"secret\": \"secret\", \"time\": 2000000000}", "true"),
+            ("{\"aud\": [\"a\", \"b\"]}", "{\"secret\": \"secret\", \"aud\": \"b\"}", "true"),
+            ("{\"aud\": \"a\"}", "{\"secret\": \"secret\"}", "false"),
+            ("{}", "{\"secret\": \"secret\", \"iss\": \"i\"}", "false"),
+        ] {
+            assert_eq!(verified(claims, constraints).unwrap(), expected, "{claims} {constraints}");
+        }
+        assert!(verified("{\"exp\": \"soon\"}", "{\"secret\": \"secret\"}").unwrap_err().contains("`exp`"));
+        assert!(verified("{}", "{}").unwrap_err().contains("`cert` or `secret`"));
+        assert!(
+            verified("{}", "{\"secret\": \"x\", \"audience\": \"y\"}").unwrap_err().contains("`audience`")
+        );
     }
 
     #[test]
