@@ -24,7 +24,7 @@
 //!
 //! | level | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | `json`, `digest`, `clock`, `call`, `decision`, `flood` | words: pure, no I/O |
+//! | 0 | `json`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `gate` | the spine: the straight line of one call |
 //! | 3 | `config` | settings, validated once |
@@ -55,5 +55,6 @@ pub mod planes;
 pub mod policy;
 pub mod proxy;
 pub mod redact;
+pub mod tlog;
 pub mod upstream;
 pub mod web;
