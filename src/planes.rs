@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen};
+use crate::api::{audit, authzen, proof};
 use crate::config::Plane;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
@@ -148,7 +148,14 @@ impl AdminPlane {
         if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
             return audit::explain(&self.gate, &self.reader, request_id, visit).await;
         }
+        if let Some(id) = path.strip_prefix("/v1/entries/").and_then(|rest| rest.strip_suffix("/proof")) {
+            return proof::entry(&self.gate, &self.reader, id, visit).await;
+        }
         match path {
+            "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
+            "/v1/ledger/key" => proof::key(&self.gate),
+            "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
+            "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {
                 let mut response =
                     web::text_response(StatusCode::OK, self.gate.metrics.render(self.gate.ledger.queue_length()));

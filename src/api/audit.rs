@@ -302,7 +302,7 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
     })
 }
 
-fn decode(value: &str) -> Option<String> {
+pub(super) fn decode(value: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(value.len());
     let mut rest = value.bytes();
     while let Some(byte) = rest.next() {
@@ -357,7 +357,7 @@ fn why(entry: &Stored) -> Option<Why> {
 }
 
 /// Writes down who looked at what, before the first byte of the answer.
-async fn record_access(gate: &Arc<Gate>, event_type: &'static str, path: &str, query: &str, visit: &Visit) {
+pub(super) async fn record_access(gate: &Arc<Gate>, event_type: &'static str, path: &str, query: &str, visit: &Visit) {
     let metadata = json!({
         "principal": "admin", "path": path, "query": query,
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
@@ -381,7 +381,7 @@ async fn record_access(gate: &Arc<Gate>, event_type: &'static str, path: &str, q
     }
 }
 
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     reader: &Reader,
     query: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
@@ -390,11 +390,11 @@ async fn blocking<T: Send + 'static>(
     task.await.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string())))
 }
 
-fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
+pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail, visit).response()
 }
 
-fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
+pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "ledger-unreadable", "Ledger unreadable", error.to_string(), visit)
         .response()

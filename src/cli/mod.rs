@@ -4,6 +4,7 @@
 //! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
 
 mod check;
+mod checkpoint;
 mod client;
 mod config;
 mod explain;
@@ -12,6 +13,7 @@ mod serve;
 mod starter;
 mod tail;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -47,6 +49,13 @@ enum Command {
     Explain(explain::Explain),
     /// List the newest decisions, and follow new ones.
     Tail(tail::Tail),
+    /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
+    Verify(verify::Verify),
+    /// Print the newest checkpoint: the signed head of the ledger's tree. Whoever keeps it can later show what was changed.
+    Checkpoint(checkpoint::Print),
+    /// Work with the ledger.
+    #[command(subcommand)]
+    Ledger(checkpoint::Ledger),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -80,6 +89,9 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Check(check) => check.run(),
         Command::Explain(explain) => explain.run(),
         Command::Tail(tail) => tail.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Checkpoint(print) => print.run(),
+        Command::Ledger(ledger) => ledger.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
     };

@@ -15,5 +15,7 @@ mod decision_api;
 mod disk;
 mod harness;
 mod mcp;
+mod tamper;
+mod tlog;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
