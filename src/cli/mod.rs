@@ -8,6 +8,7 @@ mod checkpoint;
 mod client;
 mod config;
 mod explain;
+mod prove;
 mod render;
 mod serve;
 mod starter;
@@ -51,6 +52,8 @@ enum Command {
     Tail(tail::Tail),
     /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
     Verify(verify::Verify),
+    /// Write an evidence bundle: entries, policies and proofs for somebody who has only the ledger's public key.
+    Prove(prove::Prove),
     /// Print the newest checkpoint: the signed head of the ledger's tree. Whoever keeps it can later show what was changed.
     Checkpoint(checkpoint::Print),
     /// Work with the ledger.
@@ -90,6 +93,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Tail(tail) => tail.run(),
         Command::Verify(verify) => verify.run(),
+        Command::Prove(prove) => prove.run(),
         Command::Checkpoint(print) => print.run(),
         Command::Ledger(ledger) => ledger.run(),
         Command::Config(config) => config.run(),

@@ -7,9 +7,10 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{EXIT_FINDINGS, checkpoint, system_clock};
+use super::{EXIT_FINDINGS, checkpoint, prove, system_clock};
 use crate::api::audit;
 use crate::config::{Flags, Raw};
+use crate::ledger::bundle;
 use crate::ledger::verify::{self, Report};
 use crate::tlog::VerifierKey;
 
@@ -28,6 +29,9 @@ pub struct Verify {
     /// Only entries from this time on: RFC 3339, a date, or how long ago (`15m`, `24h`, `7d`).
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
+    /// Verify an evidence bundle of `docket prove` instead; no ledger is needed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ledger", "checkpoint", "since", "config"])]
+    bundle: Option<PathBuf>,
     /// Print the report as JSON.
     #[arg(long)]
     json: bool,
@@ -49,6 +53,10 @@ impl Verify {
 
     fn report(&self) -> anyhow::Result<Report> {
         let read_key = |key: &String| VerifierKey::parse(key).with_context(|| format!("`{key}`"));
+        if let Some(file) = &self.bundle {
+            let key = self.key.as_ref().map(read_key).transpose()?;
+            return Ok(bundle::verify(&prove::read(file)?, key.as_ref()));
+        }
         let (ledger, key_file) = match &self.ledger {
             Some(ledger) => (ledger.clone(), None),
             None => {

@@ -448,4 +448,18 @@ mod tests {
         assert_eq!(leaf["commitments"]["arguments"], commitment(&[1; 32], br#"{"n":1}"#));
         assert_eq!(leaf["commitments"]["context"], commitment(&[1; 32], br#"{"peer":"127.0.0.1:1"}"#));
     }
+
+    #[test]
+    fn the_documented_vectors_hold() {
+        let page = include_str!("../../docs/ledger.md");
+        let leaf = page.lines().find(|line| line.starts_with("{\"call_id\"")).unwrap();
+        assert_eq!(leaf, serde_json_canonicalizer::to_string(&serde_json::from_str::<Value>(leaf).unwrap()).unwrap());
+        let hash = crate::tlog::leaf_hash(leaf.as_bytes());
+        assert!(page.contains(&format!("`{}`", hex::encode(hash))));
+        assert!(page.contains(&format!("`{}`", hex::encode(crate::tlog::node_hash(&hash, &hash)))));
+        for part in [r#"{"n":1}"#, r#"{"id":"bot","type":"identity"}"#] {
+            let expected = commitment(&[1; 32], part.as_bytes());
+            assert!(page.contains(&format!("`{expected}`")) && leaf.contains(&expected), "{part}");
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //!
 //! It knows SQLite and nothing of HTTP, MCP or Rego.
 
+pub mod bundle;
 mod entry;
 pub mod key;
 mod reader;

@@ -385,6 +385,10 @@ impl<'a> Pass<'a> {
         if let Some(seq) = below.filter(|seq| *seq < 0) {
             self.findings.fail("sequence", format!("entry {seq}"), "entries are numbered from 0");
         }
+        let below = self.connection.query_row("SELECT min(size) FROM checkpoints", [], |row| row.get::<_, Option<i64>>(0))?;
+        if let Some(size) = below.filter(|size| *size < 0) {
+            self.findings.fail("checkpoints", format!("checkpoint {size}"), "no tree has this size");
+        }
         if let Some(old) = self.old.take() {
             let detail = format!("it covers {} entries and the ledger has {end}: entries were removed", old.size);
             self.findings.fail("old_checkpoint", format!("checkpoint {}", old.size), detail);
