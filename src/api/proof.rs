@@ -49,10 +49,12 @@ pub fn entry_proof(reader: &Reader, id: &str, note: String) -> Result<Option<Ent
     let Some(stored) = reader.leaf(id)? else { return Ok(None) };
     let head = Checkpoint::unverified(&note).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
     if stored.seq >= head.size {
-        let detail = format!("entry {} is newer than the newest checkpoint, of {} entries", stored.seq, head.size);
+        let detail =
+            format!("entry {} is newer than the newest checkpoint, of {} entries", stored.seq, head.size);
         return Err(LedgerError::Unreadable(detail));
     }
-    let proof = Proof { index: stored.seq, hashes: reader.inclusion(stored.seq, head.size)?, checkpoint: note };
+    let proof =
+        Proof { index: stored.seq, hashes: reader.inclusion(stored.seq, head.size)?, checkpoint: note };
     Ok(Some(EntryProof {
         id: id.to_owned(),
         index: stored.seq,
@@ -143,12 +145,15 @@ async fn prove(
     number: u64,
     size: Option<u64>,
     name: &'static str,
-    what: impl FnOnce(&Reader, u64, u64) -> Result<Result<serde_json::Value, String>, LedgerError> + Send + 'static,
+    what: impl FnOnce(&Reader, u64, u64) -> Result<Result<serde_json::Value, String>, LedgerError>
+    + Send
+    + 'static,
 ) -> Response<Body> {
     let size = match size {
         Some(size) => Ok(size),
         None => newest(gate, reader).await.and_then(|note| {
-            let head = Checkpoint::unverified(&note).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
+            let head =
+                Checkpoint::unverified(&note).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
             Ok(head.size)
         }),
     };
@@ -157,7 +162,9 @@ async fn prove(
             blocking(reader, move |reader| {
                 let there = reader.tree_size()?;
                 if size > there {
-                    return Ok(Err(format!("the tree has {there} leaves; {size} are beyond it (with `{name}` {number})")));
+                    return Ok(Err(format!(
+                        "the tree has {there} leaves; {size} are beyond it (with `{name}` {number})"
+                    )));
                 }
                 what(reader, number, size)
             })
@@ -178,7 +185,7 @@ async fn newest(gate: &Arc<Gate>, reader: &Reader) -> Result<String, LedgerError
         Ok(note) => return Ok(note),
         Err(error) => error,
     };
-    blocking(reader, |reader| reader.checkpoint()).await?.ok_or(error)
+    blocking(reader, Reader::checkpoint).await?.ok_or(error)
 }
 
 fn encoded(hashes: &[Hash]) -> Vec<String> {
@@ -197,7 +204,8 @@ fn numbers(query: &str, names: [&str; 2]) -> Result<[Option<u64>; 2], String> {
             return Err(format!("parameter `{name}` is not known; accepted are `{first}` and `{second}`"));
         };
         let number = value.parse().ok().filter(|number| i64::try_from(*number).is_ok());
-        *slot = Some(number.ok_or_else(|| format!("`{name}` must be a number of leaves, and `{value}` is not"))?);
+        *slot =
+            Some(number.ok_or_else(|| format!("`{name}` must be a number of leaves, and `{value}` is not"))?);
     }
     Ok(found)
 }

@@ -26,14 +26,13 @@ impl Print {
     /// # Errors
     /// docket cannot be reached, the ledger cannot be read, or it has no checkpoint yet.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let note = match &self.remote.ledger {
-            Some(file) => Reader::new(file.as_path().into()).checkpoint()?.with_context(|| {
+        let note = if let Some(file) = &self.remote.ledger {
+            Reader::new(file.as_path().into()).checkpoint()?.with_context(|| {
                 format!("ledger `{}` has no checkpoint yet; `docket serve` signs the first", file.display())
-            })?,
-            None => {
-                let client = Client::new(&self.remote)?;
-                runtime()?.block_on(client.text("/v1/checkpoint"))?
-            }
+            })?
+        } else {
+            let client = Client::new(&self.remote)?;
+            runtime()?.block_on(client.text("/v1/checkpoint"))?
         };
         std::io::stdout().lock().write_all(note.as_bytes())?;
         Ok(ExitCode::SUCCESS)
@@ -82,9 +81,15 @@ pub fn of_file(ledger: &Path, key_file: Option<&Path>) -> anyhow::Result<Verifie
     let default = key::default_file(ledger);
     let key_file = key_file.unwrap_or(&default);
     if !key_file.exists() {
-        bail!("there is no key file `{}`; pass the verifier key (`docket ledger key` prints it)", key_file.display());
+        bail!(
+            "there is no key file `{}`; pass the verifier key (`docket ledger key` prints it)",
+            key_file.display()
+        );
     }
     let note = Reader::new(ledger.into()).checkpoint()?;
-    let origin = note.as_deref().and_then(|note| Checkpoint::unverified(note).ok()).map(|checkpoint| checkpoint.origin);
+    let origin = note
+        .as_deref()
+        .and_then(|note| Checkpoint::unverified(note).ok())
+        .map(|checkpoint| checkpoint.origin);
     key::verifier(key_file, origin.as_deref()).with_context(|| format!("key file `{}`", key_file.display()))
 }

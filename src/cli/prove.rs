@@ -13,8 +13,8 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::{EXIT_NOT_FOUND, checkpoint, system_clock};
 use crate::api::audit;
 use crate::config::{Flags, Raw};
-use crate::ledger::bundle::{self, Files, Selection};
 use crate::ledger::Reader;
+use crate::ledger::bundle::{self, Files, Selection};
 
 /// Bytes of one file of a bundle that are read at most: a stranger may have made it.
 const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
@@ -52,27 +52,31 @@ impl Prove {
     /// The ledger cannot be read, a part does not exist, or the bundle cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         bundle::parts(&self.disclose).map_err(anyhow::Error::msg)?;
-        let (ledger, key_file) = match self.ledger {
-            Some(ledger) => (ledger, None),
-            None => {
-                let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
-                (configured.path, configured.key_file)
-            }
+        let (ledger, key_file) = if let Some(ledger) = self.ledger {
+            (ledger, None)
+        } else {
+            let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
+            (configured.path, configured.key_file)
         };
         let selection = match (self.request_id, self.since) {
             (Some(id), _) => Selection::Request(id),
-            (None, Some(since)) => {
-                Selection::Since(audit::parse_time(&since, (system_clock().now_ms)()).map_err(anyhow::Error::msg)?)
-            }
+            (None, Some(since)) => Selection::Since(
+                audit::parse_time(&since, (system_clock().now_ms)()).map_err(anyhow::Error::msg)?,
+            ),
             (None, None) => bail!("name a request id, or --since"),
         };
         let key = checkpoint::of_file(&ledger, key_file.as_deref())?;
-        let Some(files) = Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)? else {
+        let Some(files) = Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
+        else {
             eprintln!("docket: no entry matches; `docket tail` lists the newest ones");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         };
-        write(&self.out, &files).with_context(|| format!("bundle `{}` cannot be written", self.out.display()))?;
-        eprintln!("docket: wrote `{}`; check it with `docket verify --bundle` and the key {key}", self.out.display());
+        write(&self.out, &files)
+            .with_context(|| format!("bundle `{}` cannot be written", self.out.display()))?;
+        eprintln!(
+            "docket: wrote `{}`; check it with `docket verify --bundle` and the key {key}",
+            self.out.display()
+        );
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -57,12 +57,11 @@ impl Verify {
             let key = self.key.as_ref().map(read_key).transpose()?;
             return Ok(bundle::verify(&prove::read(file)?, key.as_ref()));
         }
-        let (ledger, key_file) = match &self.ledger {
-            Some(ledger) => (ledger.clone(), None),
-            None => {
-                let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
-                (configured.path, configured.key_file)
-            }
+        let (ledger, key_file) = if let Some(ledger) = &self.ledger {
+            (ledger.clone(), None)
+        } else {
+            let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
+            (configured.path, configured.key_file)
         };
         let key = match &self.key {
             Some(key) => read_key(key)?,

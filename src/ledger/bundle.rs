@@ -108,12 +108,17 @@ impl Reader {
         disclose: &[String],
         key: &VerifierKey,
     ) -> Result<Option<Files>, LedgerError> {
-        let note = self.checkpoint()?.ok_or_else(|| LedgerError::Unreadable("it has no checkpoint yet".into()))?;
-        let head = Checkpoint::open(&note, key).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
-        let Some((first, end)) = self.with(|connection| range_of(connection, selection))? else { return Ok(None) };
+        let note =
+            self.checkpoint()?.ok_or_else(|| LedgerError::Unreadable("it has no checkpoint yet".into()))?;
+        let head =
+            Checkpoint::open(&note, key).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
+        let Some((first, end)) = self.with(|connection| range_of(connection, selection))? else {
+            return Ok(None);
+        };
         let end = if matches!(selection, Selection::Since(_)) { end.min(head.size) } else { end };
         if end > head.size || first >= end {
-            let detail = format!("entry {} is newer than the newest checkpoint; wait a second", end.max(first) - 1);
+            let detail =
+                format!("entry {} is newer than the newest checkpoint; wait a second", end.max(first) - 1);
             return Err(LedgerError::Unreadable(detail));
         }
         if end - first > MAX_ENTRIES {
@@ -130,7 +135,8 @@ impl Reader {
             disclosed(connection, first, end, selection, disclose, &mut files)?;
             policies(connection, first, end, &mut files)?;
             if let Selection::Request(id) = selection {
-                let mut select = connection.prepare("SELECT seq FROM leaves WHERE request_id = ? ORDER BY seq")?;
+                let mut select =
+                    connection.prepare("SELECT seq FROM leaves WHERE request_id = ? ORDER BY seq")?;
                 for seq in select.query_map([id], |row| row.get::<_, i64>(0))? {
                     let index = seq?.cast_unsigned();
                     let hashes = tree::inclusion(index, head.size, stored::lookup(connection))?;
@@ -214,8 +220,9 @@ fn disclosed(
 }
 
 fn policies(connection: &Connection, first: u64, end: u64, files: &mut Files) -> rusqlite::Result<()> {
-    let mut select = connection
-        .prepare("SELECT DISTINCT manifest_sha FROM leaves WHERE seq >= ? AND seq < ? AND manifest_sha IS NOT NULL")?;
+    let mut select = connection.prepare(
+        "SELECT DISTINCT manifest_sha FROM leaves WHERE seq >= ? AND seq < ? AND manifest_sha IS NOT NULL",
+    )?;
     let mut wanted: Vec<String> = select
         .query_map([first.cast_signed(), end.cast_signed()], |row| row.get(0))?
         .collect::<rusqlite::Result<_>>()?;
@@ -225,7 +232,9 @@ fn policies(connection: &Connection, first: u64, end: u64, files: &mut Files) ->
         if files.contains_key(&name) {
             continue;
         }
-        let Some(bytes) = kept.query_row([&digest], |row| row.get::<_, Vec<u8>>(0)).optional()? else { continue };
+        let Some(bytes) = kept.query_row([&digest], |row| row.get::<_, Vec<u8>>(0)).optional()? else {
+            continue;
+        };
         // Only a manifest lists files; a policy file that looks like one lists nothing that is kept.
         if let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) {
             wanted.extend(manifest.files.into_iter().map(|file| format!("sha256:{}", file.sha256)));
@@ -280,12 +289,18 @@ pub fn verify(files: &Files, key: Option<&VerifierKey>) -> Report {
     for (seq, line) in (index.first..).zip(&lines) {
         match crate::json::parse_as::<Leaf>(line.as_bytes()) {
             Ok(leaf) if leaf.seq == seq && leaf.v == super::LEAF_VERSION => drop(leaves.insert(seq, leaf)),
-            Ok(leaf) => findings.fail("leaves", format!("entry {seq}"), format!("here is entry {}", leaf.seq)),
+            Ok(leaf) => {
+                findings.fail("leaves", format!("entry {seq}"), format!("here is entry {}", leaf.seq));
+            }
             Err(error) => findings.fail("leaves", format!("entry {seq}"), error.to_string()),
         }
     }
     if index.first.checked_add(lines.len() as u64) != Some(index.end) {
-        findings.fail("leaves", "leaves.jsonl", format!("entries {}..{} are promised", index.first, index.end));
+        findings.fail(
+            "leaves",
+            "leaves.jsonl",
+            format!("entries {}..{} are promised", index.first, index.end),
+        );
     }
     let hashes: Vec<Hash> = lines.iter().map(|line| leaf_hash(line.as_bytes())).collect();
     let proof = index.hashes.iter().map(|hash| STANDARD.decode(hash).ok()?.try_into().ok());
@@ -309,7 +324,11 @@ fn check_disclosed(lines: &str, leaves: &BTreeMap<u64, Leaf>, findings: &mut Fin
             let committed = leaves.get(&seq).and_then(|leaf| leaf.commitments.get(&name));
             let salt = URL_SAFE_NO_PAD.decode(salt).unwrap_or_default();
             if salt.len() != SALT_BYTES || committed != Some(&commitment(&salt, text.as_bytes())) {
-                findings.fail("payload", format!("entry {seq}"), format!("part `{name}` is not what the leaf commits to"));
+                findings.fail(
+                    "payload",
+                    format!("entry {seq}"),
+                    format!("part `{name}` is not what the leaf commits to"),
+                );
             }
         }
     }
@@ -324,15 +343,22 @@ fn check_policies(files: &Files, leaves: &BTreeMap<u64, Leaf>, findings: &mut Fi
         }
     }
     let kept = |digest: &str| files.get(&format!("policies/{}", digest.trim_start_matches("sha256:")));
-    let manifests: BTreeSet<&String> = leaves.values().filter_map(|leaf| leaf.manifest_sha.as_ref()).collect();
+    let manifests: BTreeSet<&String> =
+        leaves.values().filter_map(|leaf| leaf.manifest_sha.as_ref()).collect();
     for manifest in manifests {
         match kept(manifest).map(|bytes| serde_json::from_slice::<Manifest>(bytes)) {
             Some(Ok(read)) => {
                 for file in read.files.iter().filter(|file| kept(&file.sha256).is_none()) {
-                    findings.fail("policies", format!("manifest {manifest}"), format!("file {} is missing", file.sha256));
+                    findings.fail(
+                        "policies",
+                        format!("manifest {manifest}"),
+                        format!("file {} is missing", file.sha256),
+                    );
                 }
             }
-            _ => findings.fail("policies", format!("manifest {manifest}"), "it is missing, or not a manifest"),
+            _ => {
+                findings.fail("policies", format!("manifest {manifest}"), "it is missing, or not a manifest");
+            }
         }
     }
 }

@@ -234,7 +234,7 @@ impl Sealed {
         };
         let mut parts = [None; PARTS.len()];
         for (part, text) in parts.iter_mut().zip(&self.parts) {
-            *part = text.as_ref().map(|text| text.as_bytes());
+            *part = text.as_ref().map(String::as_bytes);
         }
         let (mut head, mut tail) = (Vec::new(), Vec::new());
         members.write_head(&Commitments { parts: &parts, salts: &self.salts }, &mut head);

@@ -42,19 +42,28 @@ pub fn default_origin(public: &[u8; 32]) -> String {
 }
 
 /// Reads the key, or makes one where there is none and `may_make` says so.
-pub(super) fn load(file: &Path, origin: Option<&str>, may_make: Option<&Clock>) -> Result<SigningKey, String> {
+pub(super) fn load(
+    file: &Path,
+    origin: Option<&str>,
+    may_make: Option<&Clock>,
+) -> Result<SigningKey, String> {
     let name = |public: &[u8; 32]| origin.map_or_else(|| default_origin(public), str::to_owned);
     let text = match (std::fs::read_to_string(file), may_make) {
         (Ok(text), _) => text,
-        (Err(error), Some(clock)) if error.kind() == ErrorKind::NotFound => {
-            make(file, clock).map_err(|error| format!("its signing key `{}` cannot be made: {error}", file.display()))?
-        }
+        (Err(error), Some(clock)) if error.kind() == ErrorKind::NotFound => make(file, clock)
+            .map_err(|error| format!("its signing key `{}` cannot be made: {error}", file.display()))?,
         (Err(error), None) if error.kind() == ErrorKind::NotFound => {
-            return Err(format!("its checkpoints are signed and its key `{}` is gone; restore it", file.display()));
+            return Err(format!(
+                "its checkpoints are signed and its key `{}` is gone; restore it",
+                file.display()
+            ));
         }
-        (Err(error), _) => return Err(format!("its signing key `{}` cannot be read: {error}", file.display())),
+        (Err(error), _) => {
+            return Err(format!("its signing key `{}` cannot be read: {error}", file.display()));
+        }
     };
-    SigningKey::from_pem(&text, name).map_err(|error| format!("its signing key `{}`: {error}", file.display()))
+    SigningKey::from_pem(&text, name)
+        .map_err(|error| format!("its signing key `{}`: {error}", file.display()))
 }
 
 /// The public half of the key in a file.

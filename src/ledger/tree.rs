@@ -13,7 +13,8 @@ const CATCH_UP_BATCH: u64 = 20_000;
 /// Looks a stored hash up.
 pub(super) fn lookup(connection: &Connection) -> impl FnMut(Node) -> rusqlite::Result<Hash> {
     move |node| {
-        let mut statement = connection.prepare_cached("SELECT substr(hashes, ?, 32) FROM nodes WHERE seq = ?")?;
+        let mut statement =
+            connection.prepare_cached("SELECT substr(hashes, ?, 32) FROM nodes WHERE seq = ?")?;
         let offset = u64::from(node.level) * HASH_BYTES as u64 + 1;
         // A sequence number beyond SQLite's is beyond every row.
         let seq = i64::try_from(node.completed_by()).unwrap_or(-1);
@@ -23,7 +24,9 @@ pub(super) fn lookup(connection: &Connection) -> impl FnMut(Node) -> rusqlite::R
 
 /// Stores the hashes that the leaf `seq` completes.
 pub(super) fn append(connection: &Connection, seq: i64, hashes: &[u8]) -> rusqlite::Result<()> {
-    connection.prepare_cached("INSERT INTO nodes (seq, hashes) VALUES (?,?)")?.execute(params![seq, hashes])?;
+    connection
+        .prepare_cached("INSERT INTO nodes (seq, hashes) VALUES (?,?)")?
+        .execute(params![seq, hashes])?;
     Ok(())
 }
 
@@ -74,7 +77,9 @@ pub(super) fn agrees(connection: &Connection, edge: &Edge, key: &VerifierKey) ->
     let note = newest_checkpoint(connection).map_err(|error| schema::explain(&error))?;
     let Some(note) = note else { return Ok(None) };
     let checkpoint = Checkpoint::open(&note, key).map_err(|error| {
-        format!("its newest checkpoint is not of this docket's key ({error}); restore the ledger's own key file")
+        format!(
+            "its newest checkpoint is not of this docket's key ({error}); restore the ledger's own key file"
+        )
     })?;
     let entries = rows(connection, "leaves").map_err(|error| schema::explain(&error))?;
     let removed = "entries were removed or changed; `docket verify` says which";
@@ -123,7 +128,9 @@ impl Reader {
         self.with(|connection| {
             connection
                 .prepare_cached("SELECT seq, leaf FROM leaves WHERE id = ?")?
-                .query_row([id], |row| Ok(StoredLeaf { seq: row.get::<_, i64>(0)?.cast_unsigned(), leaf: row.get(1)? }))
+                .query_row([id], |row| {
+                    Ok(StoredLeaf { seq: row.get::<_, i64>(0)?.cast_unsigned(), leaf: row.get(1)? })
+                })
                 .optional()
         })
     }

@@ -68,8 +68,10 @@ pub fn check(fields: &Fields<'_, '_>, parts: &[Option<&[u8]>; PARTS.len()]) -> R
     let mut read: Option<(&str, Repeated<'_>)> = None;
     for (offset, (column, part, member)) in COLUMNS.into_iter().enumerate() {
         if read.as_ref().is_none_or(|(name, _)| *name != part) {
-            let bytes = PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
-            let repeated = Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
+            let bytes =
+                PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
+            let repeated =
+                Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
             read = Some((part, repeated));
         }
         let expected = read.as_ref().and_then(|(_, repeated)| repeated.member(member));
@@ -156,7 +158,11 @@ mod tests {
             let repeated = Repeated::of(Some(part.as_bytes())).unwrap();
             let value: Value = serde_json::from_str(part).unwrap();
             for (_, _, member) in COLUMNS {
-                assert_eq!(repeated.member(member).map(str::to_owned), value.get(member).and_then(Value::as_str).map(str::to_owned), "{member} of {part}");
+                assert_eq!(
+                    repeated.member(member).map(str::to_owned),
+                    value.get(member).and_then(Value::as_str).map(str::to_owned),
+                    "{member} of {part}"
+                );
             }
         }
         assert!(Repeated::of(Some(b"{")).is_err());

@@ -21,7 +21,11 @@ struct File {
 }
 
 /// Checks what is kept by digest, and that what the entries need is kept.
-pub fn check(connection: &Connection, manifests: &HashSet<String>, findings: &mut Findings) -> rusqlite::Result<()> {
+pub fn check(
+    connection: &Connection,
+    manifests: &HashSet<String>,
+    findings: &mut Findings,
+) -> rusqlite::Result<()> {
     let mut statement = connection.prepare("SELECT digest, bytes FROM digests ORDER BY digest")?;
     let mut rows = statement.query([])?;
     let mut kept = HashSet::new();

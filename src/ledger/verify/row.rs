@@ -137,16 +137,20 @@ fn write_number(number: i64, out: &mut Vec<u8>) {
 
 /// Which member of two leaves differs, in words.
 fn difference(expected: &[u8], stored: &[u8]) -> String {
-    let Ok(stored) = serde_json::from_slice::<Object>(stored) else { return "its leaf is not a JSON object".into() };
+    let Ok(stored) = serde_json::from_slice::<Object>(stored) else {
+        return "its leaf is not a JSON object".into();
+    };
     let expected: Object = serde_json::from_slice(expected).unwrap_or_default();
     let names = expected.keys().chain(stored.keys());
     let Some(name) = names.into_iter().find(|name| expected.get(*name) != stored.get(*name)) else {
         return "its leaf is not in canonical form (RFC 8785)".into();
     };
     if name == "commitments" {
-        let object = |leaf: &Object| leaf.get(name).and_then(|value| value.as_object()).cloned().unwrap_or_default();
+        let object =
+            |leaf: &Object| leaf.get(name).and_then(|value| value.as_object()).cloned().unwrap_or_default();
         let (expected, stored) = (object(&expected), object(&stored));
-        let part = PARTS.into_iter().find(|part| expected.get(*part) != stored.get(*part)).unwrap_or("unknown");
+        let part =
+            PARTS.into_iter().find(|part| expected.get(*part) != stored.get(*part)).unwrap_or("unknown");
         return format!("part `{part}` or its salt is not what the leaf commits to");
     }
     format!("column `{name}` is not what the leaf says")
