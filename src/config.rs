@@ -94,6 +94,16 @@ pub struct RawLedger {
     pub max_queue_entries: usize,
     /// How long a call waits for a place in the queue before it is refused.
     pub enqueue_timeout_ms: u64,
+    /// The key that signs checkpoints, PKCS#8 PEM; by default the ledger's path with `.key` after it. Made if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// The name of the log, first line of its checkpoints, as `docket.acme.example/billing`; it cannot change later. By
+    /// default `docket.local/` and 16 hex digits of the key's SHA-256.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<String>,
+    /// Where the newest checkpoint is also written, by rename, for a tool that takes it out of this machine's reach.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_file: Option<PathBuf>,
 }
 
 /// `[policy]`
@@ -219,7 +229,14 @@ impl Default for RawAdmin {
 
 impl Default for RawLedger {
     fn default() -> Self {
-        Self { path: "docket.db".into(), max_queue_entries: 1_024, enqueue_timeout_ms: 2_000 }
+        Self {
+            path: "docket.db".into(),
+            max_queue_entries: 1_024,
+            enqueue_timeout_ms: 2_000,
+            key_file: None,
+            origin: None,
+            checkpoint_file: None,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, simulate};
+use crate::api::{audit, authzen, explain, proof, simulate};
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
@@ -181,7 +181,14 @@ impl AdminPlane {
         if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
             return explain::answer(&self.gate, &self.replayer, request_id, query, visit).await;
         }
+        if let Some(id) = path.strip_prefix("/v1/entries/").and_then(|rest| rest.strip_suffix("/proof")) {
+            return proof::entry(&self.gate, &self.reader, id, visit).await;
+        }
         match path {
+            "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
+            "/v1/ledger/key" => proof::key(&self.gate),
+            "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
+            "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {
                 let mut response = web::text_response(
                     StatusCode::OK,

@@ -3,4 +3,5 @@
 pub mod audit;
 pub mod authzen;
 pub mod explain;
+pub mod proof;
 pub mod simulate;

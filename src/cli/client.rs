@@ -57,20 +57,32 @@ impl Client {
         Self::read(self.open(path, &[]).await?).await
     }
 
+    /// Asks for a path and reads the answer as text.
+    pub async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let (status, body) = Self::collect(self.open(path, &[]).await?).await?;
+        if status != StatusCode::OK {
+            bail!("{}", refusal(&serde_json::from_slice(&body).unwrap_or_default()));
+        }
+        String::from_utf8(body.into()).context("docket's answer is not text")
+    }
+
     async fn read(response: Response<Incoming>) -> anyhow::Result<Option<Value>> {
+        let (status, body) = Self::collect(response).await?;
+        let value: Value = serde_json::from_slice(&body).context("docket's answer is not JSON")?;
+        match status {
+            StatusCode::OK => Ok(Some(value)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => bail!("{}", refusal(&value)),
+        }
+    }
+
+    async fn collect(response: Response<Incoming>) -> anyhow::Result<(StatusCode, Bytes)> {
         let status = response.status();
         let body = response.into_body().collect();
         let body = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), body)
             .await
             .context("docket took too long")??;
-        let value: Value = serde_json::from_slice(&body.to_bytes()).context("docket's answer is not JSON")?;
-        match status {
-            StatusCode::OK => Ok(Some(value)),
-            StatusCode::NOT_FOUND => Ok(None),
-            _ => {
-                bail!("{}", value.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer"))
-            }
-        }
+        Ok((status, body.to_bytes()))
     }
 
     /// Sends a JSON body and reads the JSON answer; `None` for 404.
@@ -114,6 +126,10 @@ impl Client {
         let response = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), sender.send_request(request));
         response.await.context("docket took too long")?.context("docket did not answer")
     }
+}
+
+fn refusal(problem: &Value) -> &str {
+    problem.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer")
 }
 
 /// Percent-encodes one path segment or query value.

@@ -4,11 +4,13 @@
 //! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
 
 mod check;
+mod checkpoint;
 mod client;
 mod config;
 mod eval;
 mod explain;
 mod policy;
+mod prove;
 mod render;
 mod serve;
 mod simulate;
@@ -16,6 +18,7 @@ mod starter;
 mod tail;
 mod test;
 mod token;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -60,6 +63,15 @@ enum Command {
     Simulate(simulate::Simulate),
     /// List the newest decisions, and follow new ones.
     Tail(tail::Tail),
+    /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
+    Verify(verify::Verify),
+    /// Write an evidence bundle: entries, policies and proofs for somebody who has only the ledger's public key.
+    Prove(prove::Prove),
+    /// Print the newest checkpoint: the signed head of the ledger's tree. Whoever keeps it can later show what was changed.
+    Checkpoint(checkpoint::Print),
+    /// Work with the ledger.
+    #[command(subcommand)]
+    Ledger(checkpoint::Ledger),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -97,6 +109,10 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Explain(explain) => explain.run(),
         Command::Simulate(simulate) => simulate.run(),
         Command::Tail(tail) => tail.run(),
+        Command::Verify(verify) => verify.run(),
+        Command::Prove(prove) => prove.run(),
+        Command::Checkpoint(print) => print.run(),
+        Command::Ledger(ledger) => ledger.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
     };

@@ -23,7 +23,7 @@ use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
-use crate::ledger::{Entry, Kind, Ledger, Queue};
+use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::{Limits, PolicySet, Source};
@@ -137,7 +137,12 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         max_entries: config.ledger.max_queue_entries,
         enqueue_timeout_ms: config.ledger.enqueue_timeout_ms,
     };
-    let ledger = Ledger::open(&config.ledger.path, queue, clock)?;
+    let signing = Signing {
+        key_file: config.ledger.key_file,
+        origin: config.ledger.origin,
+        checkpoint_file: config.ledger.checkpoint_file,
+    };
+    let ledger = Ledger::open(&config.ledger.path, queue, signing, clock)?;
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
@@ -267,7 +272,9 @@ async fn record_start(gate: &Arc<Gate>) -> anyhow::Result<()> {
 }
 
 fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
-    let metadata = json!({"version": env!("CARGO_PKG_VERSION")});
+    // The key stands in the ledger too: a copy of the file alone says which key it claims.
+    let metadata =
+        json!({"version": env!("CARGO_PKG_VERSION"), "signed_by": gate.ledger.verifier().to_string()});
     Entry {
         kind,
         event_type: event_type.into(),
@@ -284,16 +291,24 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
     }
 }
 
+/// New leaves are under a checkpoint after this long at most, and a little less so as not to promise in vain.
+const CHECKPOINT_MS: u64 = 900;
+
 /// What has to happen now and then, until docket stops.
 async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
     let mut recorded = 0;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            () = tokio::time::sleep(Duration::from_millis(CHECKPOINT_MS)) => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
         gate.turn_flood();
         recorded = record_gap(&gate, recorded).await;
+        if gate.ledger.is_checkpoint_due()
+            && let Err(error) = gate.ledger.checkpoint().await
+        {
+            tracing::warn!(error = %error, "no checkpoint could be signed");
+        }
     }
 }
 

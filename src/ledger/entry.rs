@@ -19,6 +19,8 @@ use crate::call::RequestId;
 use crate::clock::{Clock, rfc3339};
 use crate::decision::{Effect, EvaluationStatus, Outcome};
 use crate::redact::{Record, Redacted};
+use crate::tlog::Hash;
+use crate::tlog::tree::LeafHasher;
 
 /// The leaf format this docket writes, member `v` of every leaf.
 pub const LEAF_VERSION: u32 = 1;
@@ -151,8 +153,8 @@ pub(super) struct Sealed {
     pub parts: [Option<String>; PARTS.len()],
     pub salts: Vec<u8>,
     pub columns: PartColumns,
-    /// The leaf up to its sequence number, and from there on.
-    leaf: (String, String),
+    /// The leaf up to its sequence number, the hash of that much, and the leaf from there on.
+    leaf: (String, LeafHasher, String),
 }
 
 impl Entry {
@@ -179,6 +181,7 @@ impl Entry {
         let mut salts = vec![0; SALT_BYTES * parts.iter().flatten().count()];
         (clock.random)(&mut salts);
         let mut sealed = Sealed {
+            leaf: (String::new(), LeafHasher::new(&[]), String::new()),
             entry_id: clock.ulid_at(self.time_ms).to_string(),
             kind: self.kind,
             event_type: self.event_type,
@@ -194,7 +197,6 @@ impl Entry {
             parts,
             salts,
             columns,
-            leaf: Default::default(),
         };
         sealed.leaf = sealed.lay_out();
         sealed
@@ -202,55 +204,22 @@ impl Entry {
 }
 
 impl Sealed {
-    /// The leaf's bytes under the given sequence number.
-    pub fn leaf(&self, seq: i64) -> String {
-        let (head, tail) = &self.leaf;
+    /// The leaf's bytes under the given sequence number, and their leaf hash. Only what the number changes is hashed here:
+    /// this is the writer's thread, and it serves everybody.
+    pub fn leaf(&self, seq: i64) -> (String, Hash) {
+        let (head, hasher, tail) = &self.leaf;
         let mut leaf = String::with_capacity(head.len() + tail.len() + 20);
         leaf.push_str(head);
         // Writing to a string cannot fail.
         let _ = write!(leaf, "{seq}");
         leaf.push_str(tail);
-        leaf
+        let hash = hasher.finish(leaf.get(head.len()..).unwrap_or_default().as_bytes());
+        (leaf, hash)
     }
 
-    /// RFC 8785 wants members in order of their names; a struct whose fields stand in that order, holding strings,
-    /// booleans and small integers only, is canonical as `serde_json` writes it. `seq` sits between two such halves.
-    fn lay_out(&self) -> (String, String) {
-        #[derive(Serialize)]
-        struct Head<'a> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            call_id: Option<&'a str>,
-            commitments: Commitments<'a>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            decision: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            duration_us: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            evaluation_status: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            evaluation_us: Option<u64>,
-            event_type: &'a str,
-            forwarded: bool,
-            id: &'a str,
-            kind: &'static str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            manifest_sha: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            mode: Option<&'static str>,
-            occurred_at: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            outcome: Option<&'static str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<&'a str>,
-        }
-        #[derive(Serialize)]
-        struct Tail<'a> {
-            v: u32,
-            zone: &'a str,
-        }
-        let head = Head {
+    fn lay_out(&self) -> (String, LeafHasher, String) {
+        let members = Members {
             call_id: self.call_id.as_deref(),
-            commitments: Commitments { parts: &self.parts, salts: &self.salts },
             decision: self.decision.map(|(effect, ..)| effect.as_str()),
             duration_us: self.outcome.map(|(_, duration_us)| duration_us),
             evaluation_status: self.decision.map(|(_, status, _)| status.as_str()),
@@ -264,36 +233,154 @@ impl Sealed {
             occurred_at: &self.occurred_at,
             outcome: self.outcome.map(|(outcome, _)| outcome.as_str()),
             request_id: self.request_id.as_deref(),
+            zone: &self.zone,
         };
-        let tail = Tail { v: LEAF_VERSION, zone: &self.zone };
-        // Neither can fail: both are plain structs of strings and integers.
-        let mut head = serde_json::to_string(&head).unwrap_or_default();
-        let tail = serde_json::to_string(&tail).unwrap_or_default();
-        head.pop();
-        head.push_str(",\"seq\":");
-        (head, format!(",{}", tail.strip_prefix('{').unwrap_or_default()))
+        let mut parts = [None; PARTS.len()];
+        for (part, text) in parts.iter_mut().zip(&self.parts) {
+            *part = text.as_ref().map(String::as_bytes);
+        }
+        let (mut head, mut tail) = (Vec::new(), Vec::new());
+        members.write_head(&Commitments { parts: &parts, salts: &self.salts }, &mut head);
+        members.write_tail(&mut tail);
+        let hasher = LeafHasher::new(&head);
+        // JSON is UTF-8.
+        let text = |bytes| String::from_utf8(bytes).unwrap_or_default();
+        (text(head), hasher, text(tail))
+    }
+}
+
+/// What a leaf says, apart from its number and its commitments. Writing an entry and verifying one lay a leaf out from this
+/// one type, so that they cannot disagree.
+///
+/// RFC 8785 wants members in order of their names; a struct whose fields stand in that order, holding strings, booleans and
+/// small integers only, is canonical as `serde_json` writes it. `seq` sits between two such halves.
+pub(super) struct Members<'a> {
+    pub call_id: Option<&'a str>,
+    pub decision: Option<&'a str>,
+    pub duration_us: Option<u64>,
+    pub evaluation_status: Option<&'a str>,
+    pub evaluation_us: Option<u64>,
+    pub event_type: &'a str,
+    pub forwarded: bool,
+    pub id: &'a str,
+    pub kind: &'a str,
+    pub manifest_sha: Option<&'a str>,
+    pub mode: Option<&'a str>,
+    pub occurred_at: &'a str,
+    pub outcome: Option<&'a str>,
+    pub request_id: Option<&'a str>,
+    pub zone: &'a str,
+}
+
+impl Members<'_> {
+    /// The leaf up to where its number stands.
+    pub fn write_head(&self, commitments: &impl Serialize, out: &mut Vec<u8>) {
+        #[derive(Serialize)]
+        struct Head<'a, C> {
+            #[serde(skip_serializing_if = "Option::is_none")]
+            call_id: Option<&'a str>,
+            commitments: &'a C,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            decision: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            duration_us: Option<u64>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            evaluation_status: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            evaluation_us: Option<u64>,
+            event_type: &'a str,
+            forwarded: bool,
+            id: &'a str,
+            kind: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            manifest_sha: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            mode: Option<&'a str>,
+            occurred_at: &'a str,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            outcome: Option<&'a str>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            request_id: Option<&'a str>,
+        }
+        let head = Head {
+            call_id: self.call_id,
+            commitments,
+            decision: self.decision,
+            duration_us: self.duration_us,
+            evaluation_status: self.evaluation_status,
+            evaluation_us: self.evaluation_us,
+            event_type: self.event_type,
+            forwarded: self.forwarded,
+            id: self.id,
+            kind: self.kind,
+            manifest_sha: self.manifest_sha,
+            mode: self.mode,
+            occurred_at: self.occurred_at,
+            outcome: self.outcome,
+            request_id: self.request_id,
+        };
+        // A plain struct of strings and integers cannot fail to be written into memory.
+        let _ = serde_json::to_writer(&mut *out, &head);
+        out.pop();
+        out.extend_from_slice(b",\"seq\":");
+    }
+
+    /// The leaf after its number.
+    pub fn write_tail(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"v\":");
+        // As above.
+        let _ = serde_json::to_writer(&mut *out, &LEAF_VERSION);
+        out.extend_from_slice(b",\"zone\":");
+        let _ = serde_json::to_writer(&mut *out, self.zone);
+        out.push(b'}');
     }
 }
 
 /// The member `commitments` of a leaf: part name → base64url(SHA-256(salt || stored bytes)), without padding.
-struct Commitments<'a> {
-    parts: &'a [Option<String>; PARTS.len()],
-    salts: &'a [u8],
+pub(super) struct Commitments<'a> {
+    pub parts: &'a [Option<&'a [u8]>; PARTS.len()],
+    pub salts: &'a [u8],
 }
 
 impl Serialize for Commitments<'_> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let present = PARTS.iter().zip(self.parts).filter_map(|(name, part)| Some((name, part.as_deref()?)));
+        let present = PARTS.iter().zip(self.parts).filter_map(|(name, part)| Some((name, (*part)?)));
         let salted = present.zip(self.salts.chunks_exact(SALT_BYTES));
-        serializer.collect_map(salted.map(|((name, part), salt)| (name, commitment(salt, part.as_bytes()))))
+        serializer.collect_map(salted.map(|((name, part), salt)| (name, Commitment::of(salt, part))))
+    }
+}
+
+/// Bytes of a commitment: 32 of SHA-256, in base64url.
+const COMMITMENT_BYTES: usize = 43;
+
+/// One commitment as it stands in a leaf, without a string of its own: verifying takes nine for each entry.
+struct Commitment([u8; COMMITMENT_BYTES]);
+
+impl Commitment {
+    fn of(salt: &[u8], bytes: &[u8]) -> Self {
+        let digest = Sha256::new().chain_update(salt).chain_update(bytes).finalize();
+        let mut text = [0; COMMITMENT_BYTES];
+        // 32 bytes are 43 characters: it fits.
+        let _ = URL_SAFE_NO_PAD.encode_slice(digest, &mut text);
+        Self(text)
+    }
+
+    fn as_str(&self) -> &str {
+        // base64url is ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
+    }
+}
+
+impl Serialize for Commitment {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }
 
 /// `base64url(SHA-256(salt || bytes))`, without padding: what a leaf says of one part.
 #[must_use]
 pub fn commitment(salt: &[u8], bytes: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(salt).chain_update(bytes).finalize();
-    URL_SAFE_NO_PAD.encode(digest)
+    Commitment::of(salt, bytes).as_str().to_owned()
 }
 
 impl PartColumns {
@@ -347,7 +434,8 @@ mod tests {
 
     #[test]
     fn a_leaf_is_canonical_json() {
-        let leaf = sealed().leaf(42);
+        let (leaf, hash) = sealed().leaf(42);
+        assert_eq!(hash, crate::tlog::leaf_hash(leaf.as_bytes()));
         let value: Value = serde_json::from_str(&leaf).unwrap();
         assert_eq!(value["seq"], 42);
         assert_eq!(leaf, serde_json_canonicalizer::to_string(&value).unwrap());
@@ -356,11 +444,28 @@ mod tests {
     #[test]
     fn commitments_bind_the_stored_bytes() {
         let sealed = sealed();
-        let leaf: Value = serde_json::from_str(&sealed.leaf(0)).unwrap();
+        let leaf: Value = serde_json::from_str(&sealed.leaf(0).0).unwrap();
         let names: Vec<&String> = leaf["commitments"].as_object().unwrap().keys().collect();
         assert_eq!(names, ["arguments", "context", "metadata", "subject"]);
         assert_eq!(sealed.salts.len(), 4 * SALT_BYTES);
         assert_eq!(leaf["commitments"]["arguments"], commitment(&[1; 32], br#"{"n":1}"#));
         assert_eq!(leaf["commitments"]["context"], commitment(&[1; 32], br#"{"peer":"127.0.0.1:1"}"#));
+    }
+
+    #[test]
+    fn the_documented_vectors_hold() {
+        let page = include_str!("../../docs/ledger.md");
+        let leaf = page.lines().find(|line| line.starts_with("{\"call_id\"")).unwrap();
+        assert_eq!(
+            leaf,
+            serde_json_canonicalizer::to_string(&serde_json::from_str::<Value>(leaf).unwrap()).unwrap()
+        );
+        let hash = crate::tlog::leaf_hash(leaf.as_bytes());
+        assert!(page.contains(&format!("`{}`", hex::encode(hash))));
+        assert!(page.contains(&format!("`{}`", hex::encode(crate::tlog::node_hash(&hash, &hash)))));
+        for part in [r#"{"n":1}"#, r#"{"id":"bot","type":"identity"}"#] {
+            let expected = commitment(&[1; 32], part.as_bytes());
+            assert!(page.contains(&format!("`{expected}`")) && leaf.contains(&expected), "{part}");
+        }
     }
 }

@@ -6,9 +6,13 @@
 //!
 //! It knows SQLite and nothing of HTTP, MCP or Rego.
 
+pub mod bundle;
 mod entry;
+pub mod key;
 mod reader;
 mod schema;
+mod tree;
+pub mod verify;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -20,10 +24,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::decision::Effect;
+use crate::tlog::{Checkpoint, VerifierKey};
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
+pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
+pub use tree::StoredLeaf;
 
 /// Why the ledger could not do what it was asked.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -106,20 +113,47 @@ pub struct Ledger {
     calls_in_flight: Arc<AtomicUsize>,
     head: watch::Receiver<i64>,
     health: Arc<Health>,
+    signed: watch::Receiver<Option<u64>>,
+    verifier: Arc<VerifierKey>,
     path: Arc<Path>,
 }
 
 impl Ledger {
-    /// Opens or creates the ledger at `path`, takes its lock, brings its schema up to date and starts the writer.
+    /// Opens or creates the ledger at `path`, takes its lock, brings its schema and its tree up to date and starts the
+    /// writer. The signing key is made where there is neither a key nor a checkpoint.
     ///
     /// # Errors
-    /// [`LedgerError::Open`] when the file is locked, foreign, newer than this docket, damaged or not writable.
-    pub fn open(path: &Path, queue: Queue, clock: Clock) -> Result<Self, LedgerError> {
+    /// [`LedgerError::Open`] when the file is locked, foreign, newer than this docket, damaged or not writable, when its
+    /// key is gone or another's, or when its tree is not the one its newest checkpoint speaks of.
+    pub fn open(path: &Path, queue: Queue, signing: Signing, clock: Clock) -> Result<Self, LedgerError> {
         let lock = schema::Lock::take(path)?;
         schema::create(path)?;
         let connection = schema::open_writer(path)?;
         let identity = schema::file_identity(path)
             .ok_or_else(|| LedgerError::open(path, "it vanished while it was being opened".into()))?;
+        let fail = |reason: String| LedgerError::open(path, reason);
+        let edge = tree::catch_up(&connection).map_err(|error| fail(schema::explain(&error)))?;
+        let newest = tree::newest_checkpoint(&connection).map_err(|error| fail(schema::explain(&error)))?;
+        let origin = match (&newest, signing.origin) {
+            (None, origin) => origin,
+            (Some(note), configured) => {
+                let kept = Checkpoint::unverified(note)
+                    .map_err(|error| fail(format!("its newest checkpoint: {error}")))?;
+                if let Some(origin) = configured.filter(|origin| *origin != kept.origin) {
+                    let kept = kept.origin;
+                    return Err(fail(format!(
+                        "its checkpoints are of `{kept}`, and `ledger.origin` says `{origin}`"
+                    )));
+                }
+                Some(kept.origin)
+            }
+        };
+        let key_file = signing.key_file.unwrap_or_else(|| key::default_file(path));
+        let may_make = newest.is_none().then_some(&clock);
+        let key = key::load(&key_file, origin.as_deref(), may_make).map_err(fail)?;
+        let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
+        let (signed, signatures) = watch::channel(size);
+        let verifier = Arc::new(key.verifier().clone());
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
@@ -135,13 +169,19 @@ impl Ledger {
             head,
             health: health.clone(),
             checkpointer,
+            edge,
+            key,
+            checkpoint: newest,
+            signed,
+            checkpoint_file: signing.checkpoint_file,
             _lock: lock,
         };
         std::thread::Builder::new()
             .name("ledger".into())
             .spawn(move || writer.run(receiver))
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
-        Ok(Self { jobs, queue, clock, calls_in_flight, head: followers, health, path: path.into() })
+        let (head, path) = (followers, path.into());
+        Ok(Self { jobs, queue, clock, calls_in_flight, head, health, signed: signatures, verifier, path })
     }
 
     /// Appends an entry. When this returns the entry is durable.
@@ -192,7 +232,31 @@ impl Ledger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
-    /// Commits what is queued and ends the writer.
+    /// The newest signed tree head, a C2SP `tlog-checkpoint` as `signed-note`: a new one where there are new leaves. It
+    /// is durable when this returns.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub async fn checkpoint(&self) -> Result<String, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job::Checkpoint(reply)).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Whether there are leaves that no checkpoint covers.
+    #[must_use]
+    pub fn is_checkpoint_due(&self) -> bool {
+        let size = u64::try_from(*self.head.borrow() + 1).unwrap_or(0);
+        size > self.signed.borrow().unwrap_or(0)
+    }
+
+    /// What this ledger's checkpoints are verified with.
+    #[must_use]
+    pub fn verifier(&self) -> &VerifierKey {
+        &self.verifier
+    }
+
+    /// Commits and signs what is queued, and ends the writer.
     pub async fn close(&self) {
         let (reply, answer) = oneshot::channel();
         if self.jobs.send(Job::Stop(reply)).await.is_ok() {

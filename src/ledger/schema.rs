@@ -17,7 +17,7 @@ use super::LedgerError;
 const APPLICATION_ID: i64 = 0x6463_6b74;
 
 /// Every landed step, in order; step n brings the file to `user_version` n.
-const STEPS: [&str; 1] = [include_str!("schema/1.sql")];
+pub(super) const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
 
 /// How long a statement waits for a lock that a `sqlite3` shell may hold, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 2_000;

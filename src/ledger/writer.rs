@@ -2,7 +2,9 @@
 //!
 //! Crash order. A caller is answered only after `COMMIT` has returned, and with `synchronous=FULL` that is after the
 //! write-ahead log was synced: *from there the entry is durable*. A crash before it loses the whole batch, none of which
-//! was answered. Leaf, payload and the note of an open call are in the same transaction, so no crash can part them.
+//! was answered. Leaf, payload, tree nodes and the note of an open call are in the same transaction, so no crash can part
+//! them. A checkpoint is shown to nobody before the transaction that keeps it has returned: what docket has signed and
+//! somebody has seen, it still has after a crash.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,11 +16,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
-use super::{Health, LedgerError, schema};
+use super::{Health, LedgerError, key, schema, tree};
 use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::decision::Outcome;
 use crate::redact::Redacted;
+use crate::tlog::{Checkpoint, Edge, SigningKey};
 
 /// Entries committed in one transaction at most.
 const MAX_BATCH: usize = 512;
@@ -41,7 +44,9 @@ pub(super) enum Job {
     Keep(Vec<(String, Vec<u8>)>, oneshot::Sender<Result<(), LedgerError>>),
     /// Close the calls an earlier run left open as `unknown`; answer how many there were.
     CloseOpenCalls(oneshot::Sender<Result<i64, LedgerError>>),
-    /// Finish: nothing is accepted after it.
+    /// Sign the tree as it stands after this batch, unless that has been done; answer with the note.
+    Checkpoint(oneshot::Sender<Result<String, LedgerError>>),
+    /// Sign, and finish: nothing is accepted after it.
     Stop(oneshot::Sender<()>),
 }
 
@@ -58,6 +63,13 @@ pub(super) struct Writer {
     pub health: Arc<Health>,
     /// Tells the checkpointer to work.
     pub checkpointer: SyncSender<()>,
+    /// The right edge of the durable tree.
+    pub edge: Edge,
+    pub key: SigningKey,
+    /// The newest durable checkpoint, and its size.
+    pub checkpoint: Option<String>,
+    pub signed: watch::Sender<Option<u64>>,
+    pub checkpoint_file: Option<PathBuf>,
     pub _lock: schema::Lock,
 }
 
@@ -104,6 +116,10 @@ impl Writer {
                 Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) => drop(reply.send(number)),
                 Job::Append(_, None) => {}
                 Job::Keep(_, reply) => drop(reply.send(number.map(|_| ()))),
+                Job::Checkpoint(reply) => {
+                    let note = number.and_then(|_| self.checkpoint.clone().ok_or(LedgerError::Closed));
+                    drop(reply.send(note));
+                }
                 Job::Stop(reply) => stop = Some(reply),
             }
         }
@@ -113,55 +129,93 @@ impl Writer {
     /// Does every job in one transaction. Answers one number per job: the sequence number of an appended entry, the
     /// count of closed calls.
     fn commit(&mut self, batch: &[Job]) -> Result<Vec<i64>, LedgerError> {
-        let (clock, head) = (self.clock, *self.head.borrow());
         let fail = |error: rusqlite::Error| LedgerError::Unwritable(schema::explain(&error));
-        let transaction = self.connect()?.unchecked_transaction().map_err(fail)?;
-        let mut next_seq = head + 1;
+        self.connect()?;
+        let connection = self.connection.as_ref().ok_or(LedgerError::Closed)?;
+        let (clock, head) = (self.clock, *self.head.borrow());
+        let transaction = connection.unchecked_transaction().map_err(fail)?;
+        // A copy, so that a transaction that fails leaves the edge of what is durable.
+        let mut tip = Tip { next_seq: head + 1, edge: self.edge.clone(), hashes: Vec::new() };
         let mut numbers = Vec::with_capacity(batch.len());
+        let mut must_sign = false;
         for job in batch {
             numbers.push(match job {
-                Job::Append(entry, _) => {
-                    append(&transaction, entry, next_seq).map_err(fail)?;
-                    next_seq += 1;
-                    next_seq - 1
-                }
+                Job::Append(entry, _) => tip.append(&transaction, entry).map_err(fail)?,
                 Job::Keep(files, _) => {
                     keep(&transaction, files).map_err(fail)?;
                     0
                 }
-                Job::CloseOpenCalls(_) => {
-                    let count = close_open_calls(&transaction, &clock, next_seq).map_err(fail)?;
-                    next_seq += count;
-                    count
+                Job::CloseOpenCalls(_) => close_open_calls(&transaction, &clock, &mut tip).map_err(fail)?,
+                Job::Checkpoint(_) | Job::Stop(_) => {
+                    must_sign = true;
+                    0
                 }
-                Job::Stop(_) => 0,
             });
+        }
+        let size = tip.edge.size();
+        let mut signed = None;
+        if must_sign && *self.signed.borrow() != Some(size) {
+            let checkpoint =
+                Checkpoint { origin: self.key.verifier().name().to_owned(), size, root: tip.edge.root() };
+            let note = checkpoint.sign(&self.key);
+            transaction
+                .execute(
+                    "INSERT INTO checkpoints (size, note) VALUES (?,?)",
+                    params![size.cast_signed(), note],
+                )
+                .map_err(fail)?;
+            signed = Some(note);
         }
         // From here the entries are durable.
         transaction.commit().map_err(fail)?;
-        if next_seq - 1 > head {
-            self.head.send_replace(next_seq - 1);
-            if head / CHECKPOINT_ENTRIES != next_seq / CHECKPOINT_ENTRIES {
+        self.edge = tip.edge;
+        if tip.next_seq - 1 > head {
+            self.head.send_replace(tip.next_seq - 1);
+            if head / CHECKPOINT_ENTRIES != tip.next_seq / CHECKPOINT_ENTRIES {
                 // One that is still at work will find these entries too.
                 let _ = self.checkpointer.try_send(());
             }
         }
+        if let Some(note) = signed {
+            self.publish(note, size);
+        }
         Ok(numbers)
+    }
+
+    /// Takes a durable checkpoint as the newest, and writes it where the operator wants it.
+    fn publish(&mut self, note: String, size: u64) {
+        if let Some(file) = &self.checkpoint_file
+            && let Err(error) = key::write_atomically(file, &note)
+        {
+            tracing::error!(error = %error, file = %file.display(), "the checkpoint could not be written to its file");
+        }
+        self.checkpoint = Some(note);
+        self.signed.send_replace(Some(size));
     }
 
     /// The write connection, opened anew after a failure. A ledger whose file was moved away or replaced is refused:
     /// SQLite would go on writing to a file that nobody can find.
-    fn connect(&mut self) -> Result<&Connection, LedgerError> {
+    fn connect(&mut self) -> Result<(), LedgerError> {
         let identity = schema::file_identity(&self.path);
         if identity != Some(self.identity) {
             let what = if identity.is_none() { "is no longer there" } else { "was replaced by another file" };
             return Err(LedgerError::Unwritable(format!("`{}` {what}", self.path.display())));
         }
         if self.connection.is_none() {
-            self.connection = Some(schema::open_writer(&self.path)?);
+            let connection = schema::open_writer(&self.path)?;
+            let fail = |error: rusqlite::Error| LedgerError::Unwritable(schema::explain(&error));
+            // What is durable is what the file says, also where a commit failed halfway and succeeded after all.
+            self.edge = tree::catch_up(&connection).map_err(fail)?;
+            let size = tree::agrees(&connection, &self.edge, self.key.verifier())
+                .map_err(LedgerError::Unwritable)?;
+            self.checkpoint = tree::newest_checkpoint(&connection).map_err(fail)?;
+            self.signed.send_replace(size);
+            let newest = newest_seq(&connection)?;
+            self.head.send_if_modified(|head| std::mem::replace(head, newest) != newest);
+            self.connection = Some(connection);
             tracing::info!("ledger opened again");
         }
-        self.connection.as_ref().ok_or(LedgerError::Closed)
+        Ok(())
     }
 
     fn finish(mut self, stop: Option<oneshot::Sender<()>>) {
@@ -183,7 +237,28 @@ pub(super) fn newest_seq(connection: &Connection) -> Result<i64, LedgerError> {
         .map_err(|error| LedgerError::Unwritable(schema::explain(&error)))
 }
 
-fn append(connection: &Connection, entry: &Sealed, seq: i64) -> rusqlite::Result<()> {
+/// Where the next entry goes: its number, and the tree it grows.
+struct Tip {
+    next_seq: i64,
+    edge: Edge,
+    hashes: Vec<u8>,
+}
+
+impl Tip {
+    /// Appends an entry with its leaf in the tree; answers its number.
+    fn append(&mut self, connection: &Connection, entry: &Sealed) -> rusqlite::Result<i64> {
+        let seq = self.next_seq;
+        let (leaf, hash) = entry.leaf(seq);
+        append(connection, entry, seq, &leaf)?;
+        self.hashes.clear();
+        self.edge.push(hash, &mut self.hashes);
+        tree::append(connection, seq, &self.hashes)?;
+        self.next_seq += 1;
+        Ok(seq)
+    }
+}
+
+fn append(connection: &Connection, entry: &Sealed, seq: i64, leaf: &str) -> rusqlite::Result<()> {
     let clamp = |microseconds: u64| i64::try_from(microseconds).unwrap_or(i64::MAX);
     connection
         .prepare_cached(
@@ -193,7 +268,7 @@ fn append(connection: &Connection, entry: &Sealed, seq: i64) -> rusqlite::Result
         )?
         .execute(params![
             seq,
-            entry.leaf(seq),
+            leaf,
             entry.entry_id,
             entry.kind.as_str(),
             entry.event_type,
@@ -265,7 +340,7 @@ fn keep(connection: &Connection, files: &[(String, Vec<u8>)]) -> rusqlite::Resul
     Ok(())
 }
 
-fn close_open_calls(connection: &Connection, clock: &Clock, mut seq: i64) -> rusqlite::Result<i64> {
+fn close_open_calls(connection: &Connection, clock: &Clock, tip: &mut Tip) -> rusqlite::Result<i64> {
     let mut count = 0;
     loop {
         let open = connection
@@ -299,10 +374,9 @@ fn close_open_calls(connection: &Connection, clock: &Clock, mut seq: i64) -> rus
             manifest_sha: None,
             content: Redacted::nothing(),
         };
-        append(connection, &entry.seal(clock), seq)?;
+        tip.append(connection, &entry.seal(clock))?;
         // Appending removed it by its call id; a damaged id must not keep the loop going.
         connection.execute("DELETE FROM op_open_calls WHERE call_id = ?", [call_id])?;
-        seq += 1;
         count += 1;
     }
 }

@@ -225,8 +225,18 @@ pub fn docket(arguments: &[&str], folder: &Path) -> (i32, String, String) {
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
-/// Verifies a whole ledger by means of its own, from the bytes up: nothing here calls docket.
+/// Verifies a whole ledger twice: with `docket verify`, and by means of its own.
 pub fn check(ledger: &Path) {
+    let (code, report, error) =
+        docket(&["verify", "--json", "--ledger", &ledger.to_string_lossy()], Path::new("."));
+    assert_eq!(code, 0, "{report}{error}");
+    let report: Value = serde_json::from_str(&report).unwrap();
+    assert_eq!(report["ok"], true, "{report:#}");
+    check_independently(ledger);
+}
+
+/// Verifies a ledger from the bytes up: nothing here calls docket.
+fn check_independently(ledger: &Path) {
     let connection = Connection::open_with_flags(ledger, OpenFlags::SQLITE_OPEN_READ_ONLY).unwrap();
     let integrity: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
     assert_eq!(integrity, "ok");

@@ -18,3 +18,5 @@ mod mcp;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;
+mod tamper;
+mod tlog;

@@ -1,0 +1,126 @@
+//! `docket verify`: is the ledger what it was, entry by entry?
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::{EXIT_FINDINGS, checkpoint, prove, system_clock};
+use crate::api::audit;
+use crate::config::{Flags, Raw};
+use crate::ledger::bundle;
+use crate::ledger::verify::{self, Report};
+use crate::tlog::VerifierKey;
+
+/// Arguments of `docket verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// The ledger file [default: the configured one]. A running docket is not disturbed.
+    #[arg(long, value_name = "FILE")]
+    ledger: Option<PathBuf>,
+    /// The verifier key, as `docket ledger key` printed it once [default: the public half of the ledger's key file].
+    #[arg(long, value_name = "VKEY")]
+    key: Option<String>,
+    /// A checkpoint that was kept where the ledger's operator could not change it.
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Option<PathBuf>,
+    /// Only entries from this time on: RFC 3339, a date, or how long ago (`15m`, `24h`, `7d`).
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Verify an evidence bundle of `docket prove` instead; no ledger is needed.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["ledger", "checkpoint", "since", "config"])]
+    bundle: Option<PathBuf>,
+    /// Print the report as JSON.
+    #[arg(long)]
+    json: bool,
+    /// The configuration to take the ledger's path from [default: ./docket.toml if present].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+impl Verify {
+    /// Runs the command: exit code 0 where everything holds, 1 where something fails.
+    ///
+    /// # Errors
+    /// The ledger, the key or the old checkpoint cannot be read.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let report = self.report()?;
+        print(&report, self.json)?;
+        Ok(if report.ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) })
+    }
+
+    fn report(&self) -> anyhow::Result<Report> {
+        let read_key = |key: &String| VerifierKey::parse(key).with_context(|| format!("`{key}`"));
+        if let Some(file) = &self.bundle {
+            let key = self.key.as_ref().map(read_key).transpose()?;
+            return Ok(bundle::verify(&prove::read(file)?, key.as_ref()));
+        }
+        let (ledger, key_file) = if let Some(ledger) = &self.ledger {
+            (ledger.clone(), None)
+        } else {
+            let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
+            (configured.path, configured.key_file)
+        };
+        let key = match &self.key {
+            Some(key) => read_key(key)?,
+            None => checkpoint::of_file(&ledger, key_file.as_deref())?,
+        };
+        let since_ms = self.since.as_deref().map(|since| audit::parse_time(since, (system_clock().now_ms)()));
+        let options = verify::Options {
+            key,
+            old_checkpoint: self.checkpoint.as_deref().map(read).transpose()?,
+            since_ms: since_ms.transpose().map_err(anyhow::Error::msg)?,
+        };
+        let progress = Progress::new();
+        let report = verify::ledger(&ledger, &options, &mut |done, total| progress.show(done, total));
+        progress.clear();
+        Ok(report?)
+    }
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    std::fs::read_to_string(file).with_context(|| format!("checkpoint `{}` cannot be read", file.display()))
+}
+
+/// Prints a report: JSON, or a line for each verdict.
+pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    if json {
+        writeln!(out, "{}", serde_json::to_string_pretty(report)?)?;
+        return Ok(());
+    }
+    for verdict in &report.verdicts {
+        let word = if verdict.ok { "ok  " } else { "FAIL" };
+        let place = verdict.first_failure.as_ref().map_or_else(String::new, |place| format!("{place}: "));
+        writeln!(out, "{word}  {:<15} {place}{}", verdict.check, verdict.detail)?;
+    }
+    for warning in &report.warnings {
+        writeln!(out, "note  {warning}")?;
+    }
+    let word = if report.ok { "verified" } else { "NOT verified" };
+    writeln!(out, "{word}: {} entries", report.entries)?;
+    Ok(())
+}
+
+/// How far it is, on a terminal only.
+struct Progress(bool);
+
+impl Progress {
+    fn new() -> Self {
+        Self(std::io::stderr().is_terminal())
+    }
+
+    fn show(&self, done: u64, total: u64) {
+        if self.0 {
+            eprint!("\rverifying {done} of {total} entries");
+        }
+    }
+
+    fn clear(&self) {
+        if self.0 {
+            eprint!("\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! The key that signs checkpoints: a file beside the ledger, made on the first start.
+//!
+//! Whoever has it can sign another history; whoever loses it cannot go on with this ledger. It is made once, when there is no
+//! checkpoint yet, and never silently again: a ledger whose checkpoints are another key's is refused.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::clock::Clock;
+use crate::tlog::note::pem;
+use crate::tlog::{NoteError, SigningKey, VerifierKey};
+
+/// How checkpoints are signed and where they go.
+#[derive(Clone, Debug, Default)]
+pub struct Signing {
+    /// PKCS#8 PEM; `<ledger>.key` by default, made if absent.
+    pub key_file: Option<PathBuf>,
+    /// The checkpoints' first line and the key's name; by default [`default_origin`].
+    pub origin: Option<String>,
+    /// Where each new checkpoint is also written, so that any tool can take it out of the operator's reach.
+    pub checkpoint_file: Option<PathBuf>,
+}
+
+/// `<ledger>.key`
+#[must_use]
+pub fn default_file(ledger: &Path) -> PathBuf {
+    let mut name = ledger.as_os_str().to_owned();
+    name.push(".key");
+    name.into()
+}
+
+/// `docket.local/` and the first 16 hex digits of the first key's SHA-256: a name that no other ledger has, for those who
+/// have no better one. The origin stays, whatever key signs later.
+#[must_use]
+pub fn default_origin(public: &[u8; 32]) -> String {
+    let digest = hex::encode(Sha256::digest(public));
+    format!("docket.local/{}", digest.get(..16).unwrap_or_default())
+}
+
+/// Reads the key, or makes one where there is none and `may_make` says so.
+pub(super) fn load(
+    file: &Path,
+    origin: Option<&str>,
+    may_make: Option<&Clock>,
+) -> Result<SigningKey, String> {
+    let name = |public: &[u8; 32]| origin.map_or_else(|| default_origin(public), str::to_owned);
+    let text = match (std::fs::read_to_string(file), may_make) {
+        (Ok(text), _) => text,
+        (Err(error), Some(clock)) if error.kind() == ErrorKind::NotFound => make(file, clock)
+            .map_err(|error| format!("its signing key `{}` cannot be made: {error}", file.display()))?,
+        (Err(error), None) if error.kind() == ErrorKind::NotFound => {
+            return Err(format!(
+                "its checkpoints are signed and its key `{}` is gone; restore it",
+                file.display()
+            ));
+        }
+        (Err(error), _) => {
+            return Err(format!("its signing key `{}` cannot be read: {error}", file.display()));
+        }
+    };
+    SigningKey::from_pem(&text, name)
+        .map_err(|error| format!("its signing key `{}`: {error}", file.display()))
+}
+
+/// The public half of the key in a file.
+///
+/// # Errors
+/// The file cannot be read, or holds no key.
+pub fn verifier(file: &Path, origin: Option<&str>) -> Result<VerifierKey, NoteError> {
+    let text = std::fs::read_to_string(file).map_err(|_| NoteError::BadKey("the key file cannot be read"))?;
+    let name = |public: &[u8; 32]| origin.map_or_else(|| default_origin(public), str::to_owned);
+    Ok(SigningKey::from_pem(&text, name)?.verifier().clone())
+}
+
+fn make(file: &Path, clock: &Clock) -> std::io::Result<String> {
+    let mut seed = [0; 32];
+    (clock.random)(&mut seed);
+    let text = pem(&seed);
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
+    out.write_all(text.as_bytes())?;
+    // No checkpoint may be signed with a key that a power cut can take back.
+    out.sync_all()?;
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        std::fs::File::open(folder)?.sync_all()?;
+    }
+    Ok(text)
+}
+
+/// Writes a file so that a reader sees the old one or the new one and nothing between.
+pub(super) fn write_atomically(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut name = file.as_os_str().to_owned();
+    name.push(".new");
+    let new = PathBuf::from(name);
+    let mut out = std::fs::File::create(&new)?;
+    out.write_all(text.as_bytes())?;
+    out.sync_all()?;
+    std::fs::rename(&new, file)
+}

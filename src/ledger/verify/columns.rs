@@ -1,0 +1,170 @@
+//! The columns of `payloads` that repeat members of the parts, read back without building the parts in memory.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::super::entry::PARTS;
+use super::row::{FIRST_COLUMN, Fields};
+
+/// Column, part, member: in the order of the columns.
+const COLUMNS: [(&str, &str, &str); 8] = [
+    ("agent", "metadata", "agent"),
+    ("user", "metadata", "user"),
+    ("team", "metadata", "team"),
+    ("server", "metadata", "server"),
+    ("subject_id", "subject", "id"),
+    ("action_name", "action", "name"),
+    ("resource_type", "resource", "type"),
+    ("resource_id", "resource", "id"),
+];
+
+/// The members any column repeats.
+#[derive(Debug, Default, serde::Deserialize)]
+#[serde(default)]
+struct Repeated<'a> {
+    #[serde(borrow)]
+    agent: Text<'a>,
+    #[serde(borrow)]
+    user: Text<'a>,
+    #[serde(borrow)]
+    team: Text<'a>,
+    #[serde(borrow)]
+    server: Text<'a>,
+    #[serde(borrow)]
+    id: Text<'a>,
+    #[serde(borrow)]
+    name: Text<'a>,
+    #[serde(borrow, rename = "type")]
+    kind: Text<'a>,
+}
+
+impl<'a> Repeated<'a> {
+    fn of(part: Option<&'a [u8]>) -> Result<Self, serde_json::Error> {
+        match part {
+            // Only an object has members.
+            Some(bytes) if bytes.first() == Some(&b'{') => serde_json::from_slice(bytes),
+            _ => Ok(Self::default()),
+        }
+    }
+
+    fn member(&self, name: &str) -> Option<&str> {
+        let text = match name {
+            "agent" => &self.agent,
+            "user" => &self.user,
+            "team" => &self.team,
+            "server" => &self.server,
+            "id" => &self.id,
+            "name" => &self.name,
+            _ => &self.kind,
+        };
+        text.0.as_deref()
+    }
+}
+
+/// Whether each column says what its part says.
+pub fn check(fields: &Fields<'_, '_>, parts: &[Option<&[u8]>; PARTS.len()]) -> Result<(), String> {
+    let mut read: Option<(&str, Repeated<'_>)> = None;
+    for (offset, (column, part, member)) in COLUMNS.into_iter().enumerate() {
+        if read.as_ref().is_none_or(|(name, _)| *name != part) {
+            let bytes =
+                PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
+            let repeated =
+                Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
+            read = Some((part, repeated));
+        }
+        let expected = read.as_ref().and_then(|(_, repeated)| repeated.member(member));
+        if fields.text(FIRST_COLUMN + offset) != expected {
+            return Err(format!("column `{column}` is not what part `{part}` says"));
+        }
+    }
+    Ok(())
+}
+
+/// A member that is a text; anything else counts as absent, as it does where the columns are filled.
+#[derive(Debug, Default)]
+struct Text<'a>(Option<Cow<'a, str>>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Any;
+
+        impl<'de> Visitor<'de> for Any {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("any JSON value")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Borrowed(text))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Some(Cow::Owned(text.to_owned()))))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                Ok(Text(None))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
+                while items.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
+                while members.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Text(None))
+            }
+        }
+
+        deserializer.deserialize_any(Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn members_are_read_as_they_are_written() {
+        for part in [
+            r#"{"agent":"a","user":"é\n","team":null,"server":3,"id":{"id":"x"},"name":["y"],"type":true,"other":1.5}"#,
+            r#"{"id":"\u0041"}"#,
+            r#"["a","b","c","d","e","f","g"]"#,
+            r#""text""#,
+            "{}",
+        ] {
+            let repeated = Repeated::of(Some(part.as_bytes())).unwrap();
+            let value: Value = serde_json::from_str(part).unwrap();
+            for (_, _, member) in COLUMNS {
+                assert_eq!(
+                    repeated.member(member).map(str::to_owned),
+                    value.get(member).and_then(Value::as_str).map(str::to_owned),
+                    "{member} of {part}"
+                );
+            }
+        }
+        assert!(Repeated::of(Some(b"{")).is_err());
+    }
+}
