@@ -15,7 +15,7 @@ use http::{HeaderName, HeaderValue, Uri};
 use serde::{Deserialize, Serialize};
 
 use crate::call::Caller;
-use crate::identity::TokenDigest;
+use crate::identity::{self, TokenDigest};
 use crate::ledger::Mode;
 use crate::upstream;
 
@@ -131,6 +131,9 @@ pub struct RawServer {
     /// Headers added to every request, as a token of the server's own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub headers: BTreeMap<String, String>,
+    /// Headers of clients that reach this server besides those MCP needs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub forward_headers: Vec<String>,
     /// What is known about single tools.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub tools: BTreeMap<String, RawTool>,
@@ -512,6 +515,8 @@ pub struct Server {
     pub mode: Mode,
     /// Headers added to every request.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Further headers of clients that reach it.
+    pub forward_headers: Vec<HeaderName>,
     /// Classifications by tool name.
     pub classifications: BTreeMap<String, String>,
 }
@@ -538,6 +543,13 @@ impl Server {
                     .push(format!("`servers.{name}.headers`: `{key}` or its value cannot be an HTTP header")),
             }
         }
+        let mut forward_headers = Vec::new();
+        for name in &raw.forward_headers {
+            match HeaderName::try_from(name) {
+                Ok(name) if name != http::header::AUTHORIZATION => forward_headers.push(name),
+                _ => problems.push(format!("`servers.{name}.forward_headers`: `{name}` cannot be forwarded")),
+            }
+        }
         let (Ok(url), true) = (url, problems.is_empty()) else { return Err(problems) };
         Ok(Self {
             name: name.into(),
@@ -548,6 +560,7 @@ impl Server {
                 RawMode::Monitor => Mode::Monitor,
             },
             headers,
+            forward_headers,
             classifications: raw.tools.into_iter().map(|(tool, raw)| (tool, raw.classification)).collect(),
         })
     }
@@ -563,6 +576,9 @@ fn validate_agent(name: &str, raw: RawAgent) -> Result<(TokenDigest, Caller, boo
     let digest: TokenDigest = hex::decode(digest).ok().and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         format!("`agents.{name}.token_sha256` is not 64 hex digits; `docket token hash` makes them from a token")
     })?;
+    if digest == identity::digest_of("") {
+        return Err(format!("`agents.{name}.token_sha256` is the digest of an empty token"));
+    }
     let caller = Caller {
         agent: name.to_owned(),
         user: raw.user,

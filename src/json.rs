@@ -1,24 +1,27 @@
 //! Strict JSON: what docket reads from strangers.
 //!
 //! `serde_json` keeps the last of two equal keys, so the bytes an upstream parses could mean something other than what a
-//! policy saw. [`parse`] refuses duplicate keys, and inherits `serde_json`'s nesting bound of 128 levels. It knows
-//! nothing of what the JSON means.
+//! policy saw. [`parse`] refuses duplicate keys, and bounds the nesting well below the 128 levels `serde_json` reads: what is
+//! recorded is nested once more in every answer about it. It knows nothing of what the JSON means.
 
 use std::fmt;
 
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+/// Levels of nesting a stranger's JSON may have.
+pub const MAX_LEVELS: u8 = 64;
+
 /// A JSON object as `serde_json` holds it.
 pub type Object = Map<String, Value>;
 
-/// Parses one JSON text (RFC 8259, UTF-8), refusing duplicate keys, trailing bytes and more than 128 nested levels.
+/// Parses one JSON text (RFC 8259, UTF-8), refusing duplicate keys, trailing bytes and more than [`MAX_LEVELS`] levels.
 ///
 /// # Errors
 /// `serde_json`'s error with line and column. The message of a duplicate key names the key.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict.deserialize(&mut deserializer)?;
+    let value = Strict { levels: MAX_LEVELS }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -31,7 +34,20 @@ pub fn parse_as<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, serde_j
     serde_json::from_value(parse(bytes)?)
 }
 
-struct Strict;
+/// Reads one value with so many levels left.
+#[derive(Clone, Copy)]
+struct Strict {
+    levels: u8,
+}
+
+impl Strict {
+    fn inner<E: de::Error>(self) -> Result<Self, E> {
+        let levels = self.levels.checked_sub(1);
+        let levels =
+            levels.ok_or_else(|| E::custom(format_args!("nested more than {MAX_LEVELS} levels deep")))?;
+        Ok(Self { levels })
+    }
+}
 
 impl<'de> DeserializeSeed<'de> for Strict {
     type Value = Value;
@@ -77,20 +93,20 @@ impl<'de> Visitor<'de> for Strict {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut items = Vec::new();
-        while let Some(item) = access.next_element_seed(Strict)? {
+        let (inner, mut items) = (self.inner()?, Vec::new());
+        while let Some(item) = access.next_element_seed(inner)? {
             items.push(item);
         }
         Ok(Value::Array(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
-        let mut object = Object::new();
+        let (inner, mut object) = (self.inner()?, Object::new());
         while let Some(key) = access.next_key::<String>()? {
             if object.contains_key(&key) {
                 return Err(de::Error::custom(format_args!("duplicate key `{key}`")));
             }
-            let value = access.next_value_seed(Strict)?;
+            let value = access.next_value_seed(inner)?;
             object.insert(key, value);
         }
         Ok(Value::Object(object))
@@ -121,7 +137,10 @@ mod tests {
         assert!(refused(br#"[{"x":{"k":1,"\u006b":2}}]"#).contains("duplicate key `k`"));
         assert!(refused(b"{} {}").contains("trailing"));
         assert!(refused(&[b'"', 0xff, b'"']).contains("unicode"));
-        assert!(refused("[".repeat(10_000).as_bytes()).contains("recursion limit"));
+        assert!(refused("[".repeat(10_000).as_bytes()).contains("more than 64 levels"));
         assert!(refused(b"").contains("EOF"));
+        let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
+        assert!(parse(nested(64).as_bytes()).is_ok());
+        assert!(refused(nested(65).as_bytes()).contains("more than 64 levels"));
     }
 }

@@ -3,9 +3,11 @@
 //! It knows HTTP and the bounds of the configuration, and nothing of what a request is about.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,8 +22,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
+use tokio::time::Sleep;
 
 use crate::call::{Moment, RequestId};
 use crate::config::{Limits, Plane};
@@ -253,6 +257,11 @@ pub fn with_request_id(mut response: Response<Body>, request_id: &RequestId) -> 
 /// # Errors
 /// Says which header was not acceptable and which setting would accept it.
 pub fn guard(plane: &Plane, section: &str, headers: &HeaderMap) -> Result<(), String> {
+    for name in [HOST, ORIGIN] {
+        if headers.get_all(&name).iter().count() > 1 {
+            return Err(format!("header `{name}` is given more than once"));
+        }
+    }
     let text = |name: HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("(unreadable)"));
     let host = text(HOST).unwrap_or_default();
     if !plane.accepts_host(host) {
@@ -377,6 +386,75 @@ pub trait Face: Send + Sync + 'static {
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String);
 }
 
+/// A connection that knows whether it owes docket the rest of a request, and that gives up on a peer who does not read.
+struct Socket {
+    stream: TcpStream,
+    /// Whether bytes arrived since the last request was complete.
+    unanswered: Arc<AtomicBool>,
+    timeout: Duration,
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Socket {
+    fn new(stream: TcpStream, timeout_ms: u64) -> Self {
+        Self { stream, unanswered: Arc::default(), timeout: Duration::from_millis(timeout_ms), stalled: None }
+    }
+
+    /// Lets a write wait for its peer, but not for ever: a place and an answer's memory are held meanwhile.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let timeout = self.timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.unanswered.store(true, Ordering::Relaxed);
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.bounded(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.bounded(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound.
 pub async fn serve(
     face: Arc<impl Face>,
@@ -413,18 +491,24 @@ pub async fn serve(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
+        let socket = Socket::new(stream, limits.body_timeout_ms);
+        let unanswered = socket.unanswered.clone();
         let service = {
-            let face = face.clone();
+            let (face, unanswered) = (face.clone(), unanswered.clone());
             hyper::service::service_fn(move |request| {
+                // The head of a request is complete.
+                unanswered.store(false, Ordering::Relaxed);
                 let face = face.clone();
                 async move { Ok::<_, Infallible>(face.answer(request, peer).await) }
             })
         };
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
         let face = face.clone();
         tokio::spawn(async move {
             if let Err(error) = connection.await
                 && (error.is_parse() || error.is_timeout() || error.is_parse_too_large())
+                // A connection that sent nothing, or idled between requests, was not refused anything.
+                && unanswered.load(Ordering::Relaxed)
             {
                 face.unreadable(peer, error.to_string());
             }

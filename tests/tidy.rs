@@ -131,7 +131,11 @@ fn nothing_is_left_lying_about() {
             continue;
         }
         let text = fs::read_to_string(&path).unwrap();
-        let production_lines = if path.ends_with("tests.rs") { 0 } else { production(&text).lines().count() };
+        let production_lines = if path.ends_with("tests.rs") || path.iter().any(|part| part == "tests") {
+            0
+        } else {
+            production(&text).lines().count()
+        };
         for (number, line) in text.lines().enumerate() {
             let in_tests = number >= production_lines;
             let parked = ["TODO", "FIXME", "XXX", "todo!(", "unimplemented!(", "dbg!("]

@@ -35,7 +35,7 @@ const HEARTBEAT_MS: u64 = 15_000;
 
 /// Parameters `/v1/audit` takes, for its error messages.
 const PARAMETERS: &str =
-    "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `order`, `after`";
+    "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `cursor`, `order`, `after`";
 
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
@@ -172,6 +172,10 @@ impl Parameters {
                 decode(value).ok_or_else(|| format!("`{name}` is not valid percent-encoded UTF-8"))?;
             parsed.set(name, value, now_ms)?;
         }
+        if parsed.filter.order == Order::Oldest {
+            // A cursor goes on where the page before ended, whichever way the list runs.
+            parsed.filter.after_seq = parsed.filter.after_seq.max(parsed.filter.before_seq.take());
+        }
         Ok(parsed)
     }
 
@@ -205,7 +209,8 @@ impl Parameters {
                 self.filter.decision = Some(value);
             }
             "since" => {
-                let time = parse_time(&value, now_ms).map_err(|error| format!("`{name}`: {error}"))?;
+                let time = parse_time(&value.replace(' ', "+"), now_ms)
+                    .map_err(|error| format!("`{name}`: {error}"))?;
                 self.filter.since_ms = Some(time);
             }
             "limit" | "pageSize" => self.filter.limit = Some(number(1..=MAX_LIMIT)?),

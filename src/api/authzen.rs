@@ -23,6 +23,12 @@ use crate::web::{self, Body, Problem, Visit};
 /// Evaluations in one request at most.
 const MAX_EVALUATIONS: usize = 1_000;
 
+/// Evaluations under way at once for one request.
+const MAX_GROUP: usize = 64;
+
+/// What defaults may grow to when they are repeated for every evaluation, in bytes.
+const MAX_REPEATED_BYTES: usize = 16 * 1024 * 1024;
+
 /// Context keys a caller cannot set; those docket has no value for are removed.
 const OWN_CONTEXT_KEYS: [&str; 9] =
     ["request_id", "time", "protocol", "peer", "client", "agent", "approval", "listing", "caller"];
@@ -87,14 +93,18 @@ pub async fn evaluations(
         Err(error) => return unreadable(gate, body, &caller, &visit, error.to_string()),
     };
     let semantic = request.options.semantic;
-    let (single, calls) = match request.into_calls() {
+    let (single, calls) = match request.into_calls(body.len()) {
         Ok(calls) => calls,
         Err(error) => return unreadable(gate, body, &caller, &visit, error),
     };
     let mut rulings = Vec::with_capacity(calls.len());
     if semantic == Semantic::ExecuteAll {
-        // Decided and queued together, so that they become durable together.
-        rulings = join_all(calls.into_iter().map(|call| decide(gate, call, &caller, &visit))).await;
+        // Decided and queued together, so that they become durable together; in bounded groups.
+        let mut calls = calls.into_iter();
+        while calls.len() > 0 {
+            let group = calls.by_ref().take(MAX_GROUP).map(|call| decide(gate, call, &caller, &visit));
+            rulings.extend(join_all(group).await);
+        }
     } else {
         for call in calls {
             let ruling = decide(gate, call, &caller, &visit).await;
@@ -134,11 +144,19 @@ pub fn configuration(host: &str) -> Response<Body> {
 
 impl Evaluations {
     /// The calls asked about, and whether there was one only, given without `evaluations`.
-    fn into_calls(self) -> Result<(bool, Vec<Call>), String> {
+    fn into_calls(self, body_bytes: usize) -> Result<(bool, Vec<Call>), String> {
         let Self { subject, action, resource, context, each: mut evaluations, .. } = self;
         if evaluations.len() > MAX_EVALUATIONS {
             let count = evaluations.len();
             return Err(format!("`evaluations` has {count} members; at most {MAX_EVALUATIONS} are accepted"));
+        }
+        if body_bytes.saturating_mul(evaluations.len()) > MAX_REPEATED_BYTES
+            && [subject.is_some(), action.is_some(), resource.is_some(), context.is_some()].contains(&true)
+        {
+            return Err(
+                "the defaults are too large to be repeated for so many `evaluations`; send fewer at once"
+                    .into(),
+            );
         }
         let single = evaluations.is_empty();
         if single {

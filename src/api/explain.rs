@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::audit::{blocking, record_access, unreadable};
 use crate::gate::Gate;
-use crate::ledger::{Filter, LedgerError, MAX_LIMIT, Order, Stored};
+use crate::ledger::{Filter, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
 use crate::web::{self, Body, Problem, Visit};
@@ -149,14 +149,8 @@ pub fn explanation(
     request_id: &str,
     trace: bool,
 ) -> Result<Option<Explanation>, LedgerError> {
-    let filter = Filter {
-        request_id: Some(request_id.to_owned()),
-        order: Order::Oldest,
-        limit: Some(MAX_LIMIT),
-        ..Filter::default()
-    };
     // Looking at a request must not make it exist: accesses carry the id of the look, not of what was looked at.
-    let entries = replayer.reader().entries(&filter)?;
+    let (entries, hidden) = entries_of(replayer.reader(), request_id)?;
     if entries.is_empty() {
         return Ok(None);
     }
@@ -170,7 +164,13 @@ pub fn explanation(
         notes: Vec::new(),
         trace: trace.then(Vec::new),
     };
-    for (number, entry) in entries.iter().filter(|entry| entry.decision.is_some()).enumerate() {
+    if hidden > 0 {
+        explanation.notes.push(format!("{hidden} more entries have this request id; `/v1/audit` lists them"));
+    }
+    // Refusals first: where many calls share an id, they are what is asked about.
+    let mut decisions: Vec<&Stored> = entries.iter().filter(|entry| entry.decision.is_some()).collect();
+    decisions.sort_by_key(|entry| entry.decision.as_deref() == Some("allow"));
+    for (number, entry) in decisions.into_iter().enumerate() {
         if number < MAX_REPLAYED {
             explanation.add(entry, replayer.replay(entry, trace).map_err(|error| error.to_string()));
         } else {
@@ -183,6 +183,24 @@ pub fn explanation(
     explanation.notes.dedup();
     explanation.entries = entries;
     Ok(Some(explanation))
+}
+
+/// The entries of a request id, oldest first, and how many more there are. A caller chooses its request ids and may use
+/// one again and again: neither the newest entries nor any of the newest refusals can be pushed out of sight by that.
+fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), LedgerError> {
+    let all = Filter { request_id: Some(request_id.to_owned()), limit: Some(MAX_LIMIT), ..Filter::default() };
+    let mut entries = reader.entries(&all)?;
+    let total = reader.count(&all)?;
+    if i64::try_from(entries.len()).is_ok_and(|shown| shown < total) {
+        for refused in ["deny", "require_approval"] {
+            let filter = Filter { decision: Some(refused.into()), ..all.clone() };
+            entries.extend(reader.entries(&filter)?);
+        }
+    }
+    entries.sort_by_key(|entry| entry.seq);
+    entries.dedup_by_key(|entry| entry.seq);
+    let hidden = total - i64::try_from(entries.len()).unwrap_or(total);
+    Ok((entries, hidden))
 }
 
 impl Explanation {

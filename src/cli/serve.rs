@@ -27,7 +27,7 @@ use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::{Limits, PolicySet, Source};
-use crate::proxy::Proxy;
+use crate::proxy::{Proxy, Sessions};
 use crate::redact::Redactor;
 use crate::replay::Replayer;
 use crate::upstream::Upstream;
@@ -161,6 +161,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         upstream: Upstream::new(needs_tls).context("the system's certificate authorities cannot be read")?,
         servers: config.servers.clone(),
         limits: config.limits,
+        sessions: Sessions::default(),
         stopping: stopping.clone(),
     });
     let (data_address, admin_address) = (data.local_addr()?, admin.local_addr()?);

@@ -165,6 +165,6 @@ impl Tail {
                 }
             }
         }
-        Ok(())
+        bail!("the stream ended: docket has stopped");
     }
 }

@@ -1,4 +1,4 @@
-//! OPA bundle files: a `.tar.gz` of policies and data, with an optional `.manifest` (`openpolicyagent.org/docs/management-bundles`).
+//! OPA bundle files: a `.tar.gz` of policies and data, with an optional `.manifest` (OPA's "Bundles" page).
 //!
 //! Nothing is unpacked to disk, so no name can lead anywhere; names that try are refused all the same, since whoever wrote
 //! them meant something else. What is here for OPA alone (`policy.wasm`, `plan.json`, signatures) is passed over.

@@ -13,6 +13,7 @@ use http::StatusCode;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Sleep;
 
 use crate::decision::Outcome;
@@ -36,7 +37,13 @@ impl Watched {
     #[must_use]
     pub fn new(body: Incoming, judge: Judge, pending: Pending, timeout_ms: u64) -> Self {
         let timeout = Duration::from_millis(timeout_ms);
-        Self { body, owed: Some((judge, pending)), timeout, idle: Box::pin(tokio::time::sleep(timeout)) }
+        let idle = Box::pin(tokio::time::sleep(timeout));
+        let mut watched = Self { body, owed: Some((judge, pending)), timeout, idle };
+        // Nobody asks a body for frames that has none.
+        if watched.body.is_end_stream() {
+            watched.end(None);
+        }
+        watched
     }
 
     fn end(&mut self, broken: Option<&str>) {
@@ -103,6 +110,10 @@ impl HttpBody for Watched {
 pub struct Judge {
     status: StatusCode,
     stream: bool,
+    /// The request's id: a stream may carry answers to others.
+    id: Value,
+    /// Compressed, though docket does not ask for that.
+    opaque: bool,
     /// The JSON answer, or the current line of an event stream.
     buffer: Vec<u8>,
     /// The `data` lines of the current event.
@@ -114,6 +125,8 @@ pub struct Judge {
 /// As much of a JSON-RPC response as an outcome depends on; the rest is skipped over, not built.
 #[derive(Debug, Deserialize)]
 struct Answer {
+    #[serde(default)]
+    id: Value,
     result: Option<ResultHead>,
     error: Option<ErrorHead>,
 }
@@ -132,10 +145,19 @@ struct ErrorHead {
 }
 
 impl Judge {
-    /// A judge of an answer with this status, which is an event stream or one JSON text.
+    /// A judge of an answer to the request of this id, which is an event stream or one JSON text.
     #[must_use]
-    pub fn new(status: StatusCode, stream: bool) -> Self {
-        Self { status, stream, buffer: Vec::new(), event: Vec::new(), overflowed: false, found: None }
+    pub fn new(status: StatusCode, stream: bool, opaque: bool, id: Value) -> Self {
+        Self {
+            status,
+            stream,
+            id,
+            opaque,
+            buffer: Vec::new(),
+            event: Vec::new(),
+            overflowed: false,
+            found: None,
+        }
     }
 
     fn see(&mut self, data: &[u8]) {
@@ -164,8 +186,10 @@ impl Judge {
     /// One line of an event stream is complete (WHATWG HTML §9.2.6).
     fn line(&mut self) {
         let line = self.buffer.trim_ascii_end();
+        let line = line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line);
         if line.is_empty() {
             if let Ok(answer) = serde_json::from_slice::<Answer>(&self.event)
+                && answer.id == self.id
                 && (answer.result.is_some() || answer.error.is_some())
             {
                 self.found = Some(answer);
@@ -192,6 +216,7 @@ impl Judge {
         let status = self.status;
         match self.found {
             _ if !status.is_success() => (Outcome::Error, detail(status, None)),
+            _ if self.opaque => (Outcome::Unknown, detail(status, Some("the answer is compressed"))),
             Some(Answer { error: Some(error), .. }) => {
                 let mut detail = detail(status, Some(&error.message));
                 detail.insert("code".into(), error.code.into());
@@ -202,7 +227,7 @@ impl Judge {
             }
             Some(Answer { result: Some(_), .. }) => (Outcome::Success, detail(status, None)),
             _ if self.overflowed => {
-                (Outcome::Success, detail(status, Some("the answer was too large to look into")))
+                (Outcome::Unknown, detail(status, Some("the answer was too large to look into")))
             }
             // A stream may end early and be resumed by the client with `Last-Event-ID`.
             _ if self.stream => {
@@ -227,7 +252,7 @@ mod tests {
     use super::*;
 
     fn judged(stream: bool, status: u16, pieces: &[&str]) -> Outcome {
-        let mut judge = Judge::new(StatusCode::from_u16(status).unwrap(), stream);
+        let mut judge = Judge::new(StatusCode::from_u16(status).unwrap(), stream, false, 1.into());
         for piece in pieces {
             judge.see(piece.as_bytes());
         }
@@ -259,16 +284,17 @@ mod tests {
                 stream.as_bytes().chunks(size).map(|piece| std::str::from_utf8(piece).unwrap()).collect();
             assert_eq!(judged(true, 200, &pieces), Outcome::Error, "pieces of {size}");
         }
-        assert_eq!(judged(true, 200, &["data: {\"result\":{}}\n\n"]), Outcome::Success);
-        assert_eq!(judged(true, 200, &["data: {\"result\":{}}"]), Outcome::Success);
+        assert_eq!(judged(true, 200, &["data: {\"id\":1,\"result\":{}}\n\n"]), Outcome::Success);
+        assert_eq!(judged(true, 200, &["\u{feff}data: {\"id\":1,\"result\":{}}"]), Outcome::Success);
+        assert_eq!(judged(true, 200, &["data: {\"id\":2,\"error\":{\"code\":1}}\n\n"]), Outcome::Unknown);
         assert_eq!(judged(true, 200, &["id: 1\ndata:\n\n"]), Outcome::Unknown);
     }
 
     #[test]
     fn large_answers_are_bounded() {
         let large = "x".repeat(MAX_JUDGED_BYTES + 1);
-        assert_eq!(judged(false, 200, &[&large]), Outcome::Success);
-        let mut judge = Judge::new(StatusCode::OK, true);
+        assert_eq!(judged(false, 200, &[&large]), Outcome::Unknown);
+        let mut judge = Judge::new(StatusCode::OK, true, false, 1.into());
         for _ in 0..8 {
             judge.see(large.as_bytes());
         }

@@ -65,6 +65,26 @@ const ABOUT_SERVER: [&str; 13] = [
     "tasks/result",
 ];
 
+/// Notifications a client may send; they pass without a decision, so nothing else may look like one.
+const NOTIFICATIONS: [&str; 5] = [
+    "notifications/initialized",
+    "notifications/cancelled",
+    "notifications/progress",
+    "notifications/roots/list_changed",
+    "notifications/tasks/status",
+];
+
+/// Largest notification, in bytes: nobody is asked about it, so it must not become a way to carry data.
+const MAX_NOTIFICATION_BYTES: usize = 16 * 1024;
+
+/// Headers that mirror what a request's body names.
+const MIRRORS: [&str; 2] = ["mcp-method", "mcp-name"];
+
+/// Members whose meaning a message depends on. Some JSON libraries match names loosely (case, `ſ` for `s`, NUL), and
+/// would read a member docket passed over.
+const MEMBERS: [&str; 11] =
+    ["jsonrpc", "id", "method", "params", "result", "error", "name", "uri", "arguments", "_meta", "cursor"];
+
 /// Which rules of the wire a message follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Era {
@@ -100,7 +120,7 @@ pub struct Request {
     pub fault: Option<Fault>,
 }
 
-/// Reads one message. The error is always [`Fault::Unreadable`] or [`Fault::Batch`].
+/// Reads one message. An error has no request it could answer to.
 ///
 /// # Errors
 /// The body is not one JSON-RPC 2.0 message.
@@ -115,17 +135,37 @@ pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
     if object.get("jsonrpc").and_then(Value::as_str) != Some("2.0") {
         return Err(unreadable("`jsonrpc` must be \"2.0\""));
     }
+    check_members(&object)?;
     let (id, method) = (object.remove("id"), object.remove("method"));
     let method = match method {
         Some(Value::String(method)) => method,
         Some(_) => return Err(unreadable("`method` must be a string")),
         None if object.contains_key("result") || object.contains_key("error") => {
-            return Ok(Message::Plumbing(Plumbing::Response));
+            // A response mirrors nothing: such headers would only tell a server something the body does not say.
+            return match MIRRORS.iter().find(|name| headers.contains_key(**name)) {
+                Some(name) => {
+                    Err(Fault::HeaderMismatch(format!("header `{name}` does not belong to a response")))
+                }
+                None => Ok(Message::Plumbing(Plumbing::Response)),
+            };
         }
         None => return Err(unreadable("a JSON-RPC message has a `method`, a `result` or an `error`")),
     };
     let id = match id {
-        None if method.starts_with("notifications/") => return Ok(Message::Plumbing(Plumbing::Notification)),
+        None if NOTIFICATIONS.contains(&method.as_str()) && body.len() <= MAX_NOTIFICATION_BYTES => {
+            let params =
+                object.remove("params").and_then(|params| params.as_object().cloned()).unwrap_or_default();
+            return match disagreement(&method, &params, headers) {
+                Some(fault) => Err(fault),
+                None => Ok(Message::Plumbing(Plumbing::Notification)),
+            };
+        }
+        None if method.starts_with("notifications/") => {
+            let method = brief(&method);
+            return Err(Fault::Unreadable(format!(
+                "notification `{method}` is not one of a client's, or has more than {MAX_NOTIFICATION_BYTES} bytes"
+            )));
+        }
         None => {
             return Err(Fault::Unreadable(format!(
                 "a request needs an `id`, and `{}` has none",
@@ -145,7 +185,8 @@ pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
         return Ok(Message::Plumbing(Plumbing::Ping));
     }
     let version = version_of(&method, &params, headers);
-    let era = if version.as_str() >= STATELESS_SINCE { Era::Stateless } else { Era::Sessions };
+    let dated = version.len() == STATELESS_SINCE.len() && version.starts_with("20");
+    let era = if dated && version.as_str() >= STATELESS_SINCE { Era::Stateless } else { Era::Sessions };
     Ok(Message::Request(Box::new(Request { id, method, params, era, version, fault })))
 }
 
@@ -279,6 +320,40 @@ fn details(refusal: &Refusal) -> Value {
     })
 }
 
+/// Refuses members that a looser reader than docket could take for others.
+fn check_members(message: &Object) -> Result<(), Fault> {
+    let stranger = message.keys().find(|name| !MEMBERS.get(..6).unwrap_or_default().contains(&name.as_str()));
+    if let Some(name) = stranger {
+        return Err(Fault::Unreadable(format!("`{}` is not a member of a JSON-RPC message", brief(name))));
+    }
+    let params = message.get("params").and_then(Value::as_object);
+    let meta = params.and_then(|params| params.get("_meta")).and_then(Value::as_object);
+    for object in params.into_iter().chain(meta) {
+        let mut seen: Vec<String> = MEMBERS.iter().map(|&name| name.to_owned()).collect();
+        for name in object.keys().filter(|name| !MEMBERS.contains(&name.as_str())) {
+            let folded = fold(name);
+            if seen.contains(&folded) {
+                return Err(Fault::Unreadable(format!(
+                    "member `{}` could be read as another one",
+                    brief(name)
+                )));
+            }
+            seen.push(folded);
+        }
+    }
+    Ok(())
+}
+
+/// A name as the loosest reader might compare it.
+fn fold(name: &str) -> String {
+    let plain = |char: char| match char {
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        other => other,
+    };
+    name.chars().filter(|char| *char != '\0').map(plain).flat_map(char::to_lowercase).collect()
+}
+
 /// A fault where a header that mirrors the body says something else than the body. The one that is trusted is neither.
 fn disagreement(method: &str, params: &Object, headers: &HeaderMap) -> Option<Fault> {
     let meta_version = params
@@ -289,6 +364,7 @@ fn disagreement(method: &str, params: &Object, headers: &HeaderMap) -> Option<Fa
         .iter()
         .find(|(naming, ..)| *naming == method)
         .and_then(|(_, member, _)| params.get(*member)?.as_str());
+    let name = name.or_else(|| params.get("taskId")?.as_str());
     let mirrors = [("mcp-protocol-version", meta_version), ("mcp-method", Some(method)), ("mcp-name", name)];
     for (header, body) in mirrors {
         let mut values = headers.get_all(header).iter();
@@ -296,7 +372,16 @@ fn disagreement(method: &str, params: &Object, headers: &HeaderMap) -> Option<Fa
         if second.is_some() {
             return Some(Fault::HeaderMismatch(format!("header `{header}` is given more than once")));
         }
-        let (Some(first), Some(body)) = (first, body) else { continue };
+        let Some(first) = first else { continue };
+        let Some(body) = body else {
+            if header == "mcp-name" {
+                return Some(Fault::HeaderMismatch(format!(
+                    "header `{header}` names what `{}` does not",
+                    brief(method)
+                )));
+            }
+            continue;
+        };
         let Some(decoded) = decode_header(first.as_bytes()) else {
             return Some(Fault::HeaderMismatch(format!("header `{header}` cannot be decoded")));
         };
@@ -388,6 +473,22 @@ mod tests {
             (r#"{"jsonrpc":"2.0","id":null,"method":"tools/list"}"#, "`id` must be"),
             (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":[]}"#, "`params` must be"),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"tools/list"}"#, "duplicate key `id`"),
+            (r#"{"jsonrpc":"2.0","id":1,"result":{},"Method":"tools/call"}"#, "`Method` is not a member"),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"ping","Params":{"name":"x"}}"#, "`Params` is not a member"),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","Name":"rm"}}"#,
+                "`Name` could be",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","name\u0000":"rm"}}"#,
+                "could be",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","argumentſ":{}}}"#,
+                "could be",
+            ),
+            (r#"{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{"x":1,"X":2}}"#, "could be"),
+            (r#"{"jsonrpc":"2.0","method":"notifications/tools/call"}"#, "is not one of a client's"),
         ] {
             let fault = read(body.as_bytes(), &HeaderMap::new()).unwrap_err().to_string();
             assert!(fault.contains(expected), "{body}: {fault}");
@@ -403,8 +504,8 @@ mod tests {
             ("mcp-method", "tools/call"),
             ("mcp-name", "=?base64?w6ljaG8=?="),
         ];
-        let read = request(&body, &honest);
-        assert_eq!((read.fault, read.era), (None, Era::Stateless));
+        let honest = request(&body, &honest);
+        assert_eq!((honest.fault, honest.era), (None, Era::Stateless));
         for (name, lie) in [
             ("mcp-protocol-version", "2025-11-25"),
             ("mcp-method", "tools/list"),
@@ -414,6 +515,12 @@ mod tests {
             let fault = request(&body, &[(name, lie)]).fault;
             assert!(matches!(fault, Some(Fault::HeaderMismatch(_))), "{name}: {lie}: {fault:?}");
         }
+        assert!(
+            disagreement("tools/list", &Object::new(), &headers(&[("mcp-name", "delete_file")])).is_some()
+        );
+        let response =
+            read(br#"{"jsonrpc":"2.0","id":1,"result":{}}"#, &headers(&[("mcp-method", "tools/call")]));
+        assert!(matches!(response, Err(Fault::HeaderMismatch(_))));
         let twice: HeaderMap = headers(&[("mcp-method", "tools/call")]);
         let mut twice = twice;
         twice.append("mcp-method", "tools/call".parse().unwrap());

@@ -6,14 +6,15 @@
 
 mod answer;
 mod mcp;
+mod sessions;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
-    RETRY_AFTER, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, LOCATION, RETRY_AFTER, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -32,6 +33,7 @@ use crate::upstream::{Upstream, UpstreamError};
 use crate::web::{self, Body, Problem, Stoppable, Visit};
 use answer::{Judge, Watched};
 use mcp::{Era, Message};
+pub use sessions::Sessions;
 
 /// Headers that concern one connection only (RFC 9110 §7.6.1), in either direction.
 const HOP_BY_HOP: [HeaderName; 8] = [
@@ -45,8 +47,25 @@ const HOP_BY_HOP: [HeaderName; 8] = [
     UPGRADE,
 ];
 
-/// Headers that are docket's own business: its token must not reach a server, its outcome needs a readable answer.
-const NOT_FORWARDED: [HeaderName; 4] = [HOST, AUTHORIZATION, CONTENT_LENGTH, ACCEPT_ENCODING];
+/// Headers of a client that reach the server; `servers.NAME.forward_headers` adds to them. Anything else stays here: docket's
+/// own token, cookies, and whatever a server might obey that no policy has seen.
+const FORWARDED: [&str; 12] = [
+    "accept",
+    "accept-language",
+    "user-agent",
+    "last-event-id",
+    "mcp-session-id",
+    "mcp-protocol-version",
+    "mcp-method",
+    "mcp-name",
+    "origin",
+    "traceparent",
+    "tracestate",
+    "baggage",
+];
+
+/// Headers of this kind mirror single arguments, and are forwarded with them.
+const FORWARDED_PREFIX: &str = "mcp-param-";
 
 /// The MCP side of the data plane.
 pub struct Proxy {
@@ -58,6 +77,8 @@ pub struct Proxy {
     pub servers: BTreeMap<String, Arc<Server>>,
     /// Bounds on what strangers may send.
     pub limits: Limits,
+    /// Who opened which session.
+    pub sessions: Sessions,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -89,6 +110,11 @@ impl Proxy {
                 .response();
             }
         };
+        if let Some(server) = &server
+            && self.sessions.is_foreign(&server.name, &parts.headers, &caller.agent)
+        {
+            return self.foreign_session(server, &caller, &visit);
+        }
         if let (Some(plumbing), Some(server)) = (plumbing, &server) {
             return self.pass(Permit::plumbing(plumbing), server, parts, Bytes::new(), &visit).await;
         }
@@ -104,7 +130,11 @@ impl Proxy {
             }
         };
         let Some(server) = server else { return self.unknown_server(name, caller, visit, &body).await };
-        match mcp::read(&body, &parts.headers) {
+        let message = match unambiguous(&parts.headers) {
+            Ok(()) => mcp::read(&body, &parts.headers),
+            Err(error) => Err(Fault::Unreadable(error)),
+        };
+        match message {
             Ok(Message::Plumbing(plumbing)) => {
                 self.pass(Permit::plumbing(plumbing), &server, parts, body, &visit).await
             }
@@ -189,6 +219,7 @@ impl Proxy {
         body: Bytes,
         client: &mut oneshot::Sender<Response<Body>>,
     ) -> Result<Response<Body>, Box<Stopped>> {
+        let id = request.id.clone();
         let (call, event_type) = request.into_call(server, caller, visit);
         let tool = call
             .as_ref()
@@ -208,7 +239,8 @@ impl Proxy {
         };
         match forwarded {
             Ok(response) => {
-                incoming(response, pending, server, visit).map_err(|error| Stopped::Failed(error).into())
+                self.sessions.opened(&server.name, response.headers(), &caller.agent);
+                incoming(response, pending, server, visit, id).map_err(|error| Stopped::Failed(error).into())
             }
             Err(error) => {
                 let mut detail = Object::new();
@@ -233,6 +265,17 @@ impl Proxy {
             Err(error) => Err(UpstreamError::Broken(error.to_string())),
         };
         match result {
+            Ok(response) if !relayable(response.status()) => {
+                let detail = wandering(server, &response);
+                Problem::new(
+                    StatusCode::BAD_GATEWAY,
+                    "upstream-failed",
+                    "The server did not answer",
+                    detail,
+                    visit,
+                )
+                .response()
+            }
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 strip(&mut parts.headers);
@@ -264,6 +307,17 @@ impl Proxy {
             .and_then(|mut body| body.get_mut("id").map(Value::take));
         let name = name.get(..name.floor_char_boundary(64)).unwrap_or_default().to_owned();
         self.refuse(&id.unwrap_or_default(), Fault::UnknownServer(name), caller, visit, None).await
+    }
+
+    /// Refuses a request within a session that another agent opened, as a server refuses one in a session it does not know.
+    fn foreign_session(&self, server: &Server, caller: &Caller, visit: &Visit) -> Response<Body> {
+        let error = "the session was opened by another agent";
+        let mut refused = visit.refused(Kind::Auth, "auth.failed", "foreign_session", error.into());
+        refused.facts.insert("server".into(), server.name.to_string().into());
+        refused.facts.insert("agent".into(), caller.agent.clone().into());
+        self.gate.note_refusal(refused);
+        let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", visit);
+        web::json_response(StatusCode::NOT_FOUND, &answer)
     }
 
     /// Records and answers a request that is refused before it became a call.
@@ -331,12 +385,39 @@ fn target_of(server: &Server, tool: Option<&str>) -> Target {
     }
 }
 
-/// The request as the server gets it: the caller's bytes and headers, less what concerns docket only.
+/// Refuses a body that a server could decode to something else than docket reads: JSON is UTF-8 (RFC 8259 §8.1), but
+/// servers exist that obey a `charset`.
+fn unambiguous(headers: &HeaderMap) -> Result<(), String> {
+    let mut types = headers.get_all(CONTENT_TYPE).iter();
+    let (first, second) = (types.next().and_then(|value| value.to_str().ok()), types.next());
+    let content_type = first.unwrap_or_default().to_ascii_lowercase();
+    let mut parameters = content_type.split(';').map(str::trim);
+    let media_type = parameters.next().unwrap_or_default();
+    let utf8 = parameters.all(|parameter| matches!(parameter, "" | "charset=utf-8" | "charset=\"utf-8\""));
+    if second.is_some() || media_type != "application/json" || !utf8 {
+        return Err("the body must be sent once as `content-type: application/json`, in UTF-8".into());
+    }
+    match headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(()),
+        Some(_) => Err("a compressed body is not accepted; send it without `content-encoding`".into()),
+    }
+}
+
+/// The request as the server gets it: the caller's bytes, and those of its headers that are meant for a server.
 fn outgoing(server: &Server, parts: Parts, body: Bytes, visit: &Visit) -> http::Result<Request<Full<Bytes>>> {
-    let mut headers = parts.headers;
-    strip(&mut headers);
-    for name in NOT_FORWARDED {
-        headers.remove(name);
+    let Parts { method, headers: mut given, .. } = parts;
+    strip(&mut given);
+    let mut headers = HeaderMap::with_capacity(given.len() + server.headers.len());
+    for (name, value) in &given {
+        if FORWARDED.contains(&name.as_str())
+            || name.as_str().starts_with(FORWARDED_PREFIX)
+            || server.forward_headers.contains(name)
+        {
+            headers.append(name, value.clone());
+        }
+    }
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
     if let Ok(id) = HeaderValue::from_str(visit.request_id.as_str()) {
         headers.insert(web::X_REQUEST_ID, id);
@@ -344,8 +425,7 @@ fn outgoing(server: &Server, parts: Parts, body: Bytes, visit: &Visit) -> http::
     for (name, value) in &server.headers {
         headers.insert(name, value.clone());
     }
-    let mut request =
-        Request::builder().method(parts.method).uri(server.url.clone()).body(Full::new(body))?;
+    let mut request = Request::builder().method(method).uri(server.url.clone()).body(Full::new(body))?;
     *request.headers_mut() = headers;
     Ok(request)
 }
@@ -356,24 +436,43 @@ fn incoming(
     pending: Pending,
     server: &Server,
     visit: &Visit,
+    id: Value,
 ) -> Result<Response<Body>, String> {
+    let wandering = (!relayable(response.status())).then(|| wandering(server, &response));
     let (mut parts, body) = response.into_parts();
     strip(&mut parts.headers);
     let content_type =
         parts.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let stream = media_type == "text/event-stream";
-    if parts.status.is_success() && !stream && media_type != "application/json" {
-        let error = format!("server `{}` answered with `{media_type}`, which is not MCP", server.name);
+    let nonsense = (parts.status.is_success() && !stream && media_type != "application/json")
+        .then(|| format!("server `{}` answered with `{media_type}`, which is not MCP", server.name));
+    if let Some(error) = wandering.or(nonsense) {
         let mut detail = Object::new();
         detail.insert("status".into(), parts.status.as_u16().into());
         detail.insert("error".into(), error.clone().into());
         pending.finish(Outcome::Error, detail);
         return Err(error);
     }
-    let judge = Judge::new(parts.status, stream);
+    let encoding = parts.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    let judge = Judge::new(parts.status, stream, !matches!(encoding, None | Some(b"identity")), id);
     let body = Body::Stream(Box::pin(Watched::new(body, judge, pending, server.timeout_ms)));
     Ok(web::with_request_id(Response::from_parts(parts, body), &visit.request_id))
+}
+
+/// Whether an answer may be passed on. A client that followed a redirect would go past docket from then on, and a
+/// connection that changed its protocol could not be looked into.
+fn relayable(status: StatusCode) -> bool {
+    status.is_success() || status.is_client_error() || status.is_server_error()
+}
+
+fn wandering(server: &Server, response: &Response<Incoming>) -> String {
+    let location =
+        response.headers().get(LOCATION).and_then(|value| value.to_str().ok()).unwrap_or("nowhere");
+    let (name, status) = (&server.name, response.status());
+    format!(
+        "server `{name}` answered {status} to `{location}`; set `servers.{name}.url` to where it really is"
+    )
 }
 
 /// Removes hop-by-hop headers, those that `Connection` names included.

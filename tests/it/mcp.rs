@@ -170,6 +170,9 @@ async fn what_goes_on_are_the_callers_bytes_and_not_its_token() {
         .header("last-event-id", "e9")
         .header("x-request-id", "bytes-1")
         .header("accept", "application/json")
+        .header("content-type", "application/json; charset=UTF-8")
+        .header("cookie", "session=1")
+        .header("x-forwarded-for", "10.0.0.1")
         .body(body)
         .send()
         .await
@@ -184,7 +187,9 @@ async fn what_goes_on_are_the_callers_bytes_and_not_its_token() {
     {
         assert!(lower.contains(expected), "{expected}: {seen}");
     }
-    assert!(!lower.contains("authorization:"), "{seen}");
+    for unexpected in ["authorization:", "cookie:", "x-forwarded-for:", "charset"] {
+        assert!(!lower.contains(unexpected), "{unexpected}: {seen}");
+    }
     docket.stop().await;
 }
 
@@ -331,5 +336,80 @@ async fn monitored_calls_go_on_and_are_marked() {
     client.cancel().await.unwrap();
     let entry = docket.wait_for(|entry| entry["decision"] == "deny" && entry["outcome"] == "success").await;
     assert_eq!(entry["mode"], "monitor");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_server_could_read_differently_is_refused() {
+    let docket = docket().await;
+    let post = async |content_type: &str, encoding: Option<&str>, body: String| {
+        let mut request =
+            docket.client.post(format!("{}/mcp/demo", docket.data)).header("content-type", content_type);
+        if let Some(encoding) = encoding {
+            request = request.header("content-encoding", encoding);
+        }
+        request.body(body).send().await.unwrap().status().as_u16()
+    };
+    let echo = call("echo", &json!({"message": "hi"})).to_string();
+    // An UTF-7 reader finds another `name` in what is one string to everyone else.
+    let hidden = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","arguments":
+        {"message":"+ACIAfQAsACIAbgBhAG0AZQAiADoAIgBkAGUAbABlAHQAZQBfAGYAaQBsAGUAIgAsACIAegAiADoAewAiAHkAIgA6ACI-"}}}"#;
+    assert_eq!(post("application/json; charset=utf-7", None, hidden.into()).await, 400);
+    assert_eq!(post("text/plain", None, echo.clone()).await, 400);
+    assert_eq!(post("application/json", Some("gzip"), echo.clone()).await, 400);
+    for body in [
+        r#"{"jsonrpc":"2.0","id":1,"result":{},"Method":"tools/call","params":{"name":"delete_file"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call","params":{"name":"delete_file"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"echo","Name":"delete_file"}}"#,
+    ] {
+        assert_eq!(post("application/json", None, body.into()).await, 400, "{body}");
+    }
+    docket.wait_for(|entry| entry["event_type"] == "request.unreadable").await;
+    let answer: Value = docket.admin_get("/v1/audit?decision=allow").await.json().await.unwrap();
+    assert_eq!(answer["entries"], json!([]), "nothing went on");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn answers_without_a_body_and_redirects_have_an_outcome() {
+    for (head, expected) in [
+        ("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", 500),
+        ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 404),
+        (
+            "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:9/mcp/\r\ncontent-length: 0\r\n\r\n",
+            200,
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n", 200),
+    ] {
+        let docket = Docket::before(&scripted(head).await, POLICY).await;
+        let response = docket.rpc(&call("echo", &json!({})), &[]).await;
+        assert_eq!(response.status(), expected, "{head}");
+        assert!(!response.headers().contains_key("location"), "{head}");
+        docket.wait_for(|entry| entry["kind"] == "decision" && entry["outcome"] == "error").await;
+        docket.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_session_is_its_openers() {
+    let upstream = server::serve().await.unwrap();
+    let digest = |token: &str| hex::encode(docket::identity::digest_of(token));
+    let toml = format!(
+        "[servers.demo]\nurl = \"http://{upstream}/mcp\"\n[agents.alice]\ntoken_sha256 = \"{}\"\n[agents.mallory]\ntoken_sha256 = \"{}\"\n",
+        digest("a"),
+        digest("m")
+    );
+    let docket = Docket::with(&toml, POLICY).await;
+    let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {
+        "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "raw", "version": "1"}}});
+    let opened = docket.rpc(&initialize, &[("authorization", "Bearer a")]).await;
+    let session = opened.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    let ping = json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
+    let within = async |token: &str| {
+        docket.rpc(&ping, &[("authorization", token), ("mcp-session-id", &session)]).await.status()
+    };
+    assert_eq!(within("Bearer m").await, 404);
+    assert_eq!(within("Bearer a").await, 200);
+    docket.wait_for(|entry| entry["metadata"]["reason"] == "foreign_session").await;
     docket.stop().await;
 }

@@ -1,11 +1,12 @@
 //! Built-in functions of docket's own, which stand before regorus' of the same name.
 //!
-//! Four reasons to have one: regorus has none (`io.jwt.*`, `crypto.*`, `net.cidr_merge`); its answer must come from the recorded call, so that replay is exact (`time.now_ns`,
-//! `rand.intn`, `uuid.rfc4122`); it is slow or wrong (`regex.match`, `glob.match`, `strings.count`,
-//! `numbers.range_step`); or a few bytes of arguments can make it run or allocate without bound, and the time limit
-//! cannot interrupt a built-in. All others cost time and memory linear in what they are given, which the file and body
-//! limits bound. What stays unbounded are operators on numbers and values that a policy grows step by step (`x * x` in
-//! a long chain, `==` on values that share their parts): these take an author's intent, and no call can cause them.
+//! Four reasons to have one: regorus has none (`io.jwt.*`, `crypto.*`, `net.cidr_merge`); its answer must come from the
+//! recorded call, so that replay is exact (`time.now_ns`, `rand.intn`, `uuid.rfc4122`); it is slow or wrong
+//! (`regex.match`, `glob.match`, `strings.count`, `numbers.range_step`); or a few bytes of arguments can make it run or
+//! allocate without bound, and the time limit cannot interrupt a built-in. All others cost time and memory linear in
+//! what they are given, which the file and body limits bound. What stays unbounded are operators on numbers and values
+//! that a policy grows step by step (`x * x` in a long chain, `==` on values that share their parts): these take an
+//! author's intent, and no call can cause them.
 
 mod addresses;
 pub(super) mod bounds;

@@ -491,7 +491,7 @@ impl<'l> Reader<'l> {
             at = refr;
         }
         if let Some(beginning) = beginning
-            && !matches!(range(beginning), (start, end) if self.source_of((start, end)) == "input" || self.source_of((start, end)) == "data")
+            && !["input", "data"].contains(&self.source_of(range(beginning)))
         {
             let target = constant_prefix(beginning).and_then(|(path, _)| {
                 let (root, rest) = path.split_first()?;
