@@ -165,6 +165,9 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         stopping: stopping.clone(),
     });
     let (data_address, admin_address) = (data.local_addr()?, admin.local_addr()?);
+    if !admin_address.ip().is_loopback() {
+        tracing::warn!(address = %admin_address, "the admin plane speaks plain HTTP beyond this machine; put TLS before it");
+    }
     let accept_anonymous = data_address.ip().is_loopback();
     let data_plane = DataPlane {
         proxy,
