@@ -33,6 +33,9 @@ const MAX_STREAM_EVENTS: usize = 256;
 /// A comment is sent after this long without an event, in milliseconds, so that idle streams stay open.
 const HEARTBEAT_MS: u64 = 15_000;
 
+/// A stream that could not read the ledger tries again after this long, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
 /// Parameters `/v1/audit` takes, for its error messages.
 const PARAMETERS: &str =
     "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `cursor`, `order`, `after`";
@@ -98,7 +101,8 @@ pub async fn stream(
     response
 }
 
-/// Sends what matches as it becomes durable, until the reader goes away or docket stops.
+/// Sends what matches as it becomes durable, until the reader goes away or docket stops. What cannot be read is an event
+/// `error`, and is tried again: a stream that ended without a word would look like a ledger in which nothing happens.
 async fn follow(
     reader: Reader,
     filter: Filter,
@@ -116,15 +120,30 @@ async fn follow(
                 order: Order::Oldest,
                 ..filter.clone()
             };
-            let Ok(entries) = blocking(&reader, move |reader| reader.entries(&filter)).await else { return };
+            let entries = match blocking(&reader, move |reader| reader.entries(&filter)).await {
+                Ok(entries) => entries,
+                Err(error) => {
+                    tracing::error!(error = %error, "a stream cannot read the ledger");
+                    if events.send(error_event(&error.to_string())).await.is_err() {
+                        return;
+                    }
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(RETRY_MS)) => continue,
+                        () = events.closed() => return,
+                    }
+                }
+            };
             after = if entries.len() < STREAM_BATCH as usize {
                 newest
             } else {
                 entries.last().map_or(newest, |e| e.seq)
             };
             for entry in entries {
-                let Ok(data) = serde_json::to_string(&entry) else { return };
-                if events.send(Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq))).await.is_err() {
+                let event = match serde_json::to_string(&entry) {
+                    Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
+                    Err(error) => error_event(&error.to_string()),
+                };
+                if events.send(event).await.is_err() {
                     return;
                 }
             }
@@ -137,6 +156,11 @@ async fn follow(
             () = events.closed() => return,
         }
     }
+}
+
+/// Says what is wrong, as JSON, so that no line break in it can end the event.
+fn error_event(message: &str) -> Bytes {
+    Bytes::from(format!("event: error\ndata: {}\n\n", json!({ "error": message })))
 }
 
 struct Events(mpsc::Receiver<Bytes>);
@@ -355,6 +379,24 @@ mod tests {
         for text in ["", "yesterday", "-5m", "1mo", "12"] {
             assert!(parse_time(text, now).is_err(), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_cannot_read_says_so_and_tries_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let reader = Reader::new(directory.path().join("nothing.db").into());
+        let (_head, newest) = watch::channel(5);
+        let (sender, mut events) = mpsc::channel(1);
+        let following = tokio::spawn(follow(reader, Filter::default(), 0, newest, sender));
+        for _ in 0..2 {
+            let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap();
+            let event = std::str::from_utf8(&event).unwrap();
+            let data = event.strip_prefix("event: error\ndata: ").unwrap().trim_end();
+            let data: serde_json::Value = serde_json::from_str(data).unwrap();
+            assert!(data["error"].as_str().unwrap().contains("ledger"), "{data}");
+        }
+        drop(events);
+        tokio::time::timeout(Duration::from_secs(20), following).await.unwrap().unwrap();
     }
 
     #[test]

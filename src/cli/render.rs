@@ -46,9 +46,13 @@ pub fn field(value: &Value, pointer: &str) -> String {
     printable(&text)
 }
 
-/// Replaces control characters, which a terminal would obey.
+/// Replaces control characters, which a terminal would obey, and characters that are not seen but turn or join what stands
+/// around them: with those a caller could make one text look like another.
 fn printable(text: &str) -> String {
-    text.chars().map(|char| if char.is_control() && char != '\n' { '\u{fffd}' } else { char }).collect()
+    let hidden = |char| matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
+    let shown =
+        |char: char| if (char.is_control() && char != '\n') || hidden(char) { '\u{fffd}' } else { char };
+    text.chars().map(shown).collect()
 }
 
 /// Widths of the table's columns; the last one takes what is left.
@@ -402,4 +406,17 @@ fn place(item: &Value) -> String {
 
 fn one_line(text: &str) -> String {
     shortened(&text.split_whitespace().collect::<Vec<_>>().join(" "), 160)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_or_hide_is_seen() {
+        let hidden = "\u{1b}\u{7}\u{9b}\u{200b}\u{200f}\u{202a}\u{202e}\u{2066}\u{2069}\u{feff}";
+        assert_eq!(printable(hidden), "\u{fffd}".repeat(10));
+        let plain = "a\nb é \u{2010}\u{2029}\u{1f600} العربية";
+        assert_eq!(printable(plain), plain);
+    }
 }

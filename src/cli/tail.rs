@@ -155,14 +155,25 @@ impl Tail {
         }
         let mut body = response.into_body();
         let mut buffer = Vec::new();
+        let mut wrong = false;
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.context("the stream broke off")?.into_data() else { continue };
             buffer.extend_from_slice(&data);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
                 if let Some(data) = line.strip_prefix(b"data: ") {
-                    self.print_one(&mut std::io::stdout().lock(), &serde_json::from_slice(data)?)?;
+                    let data = serde_json::from_slice(data)?;
+                    if wrong {
+                        eprintln!(
+                            "docket cannot go on with the stream yet: {}",
+                            render::field(&data, "error")
+                        );
+                    } else {
+                        self.print_one(&mut std::io::stdout().lock(), &data)?;
+                    }
                 }
+                // An event's name comes before its data, and holds until the empty line.
+                wrong = line == b"event: error\n" || (wrong && line != b"\n");
             }
         }
         bail!("the stream ended: docket has stopped");

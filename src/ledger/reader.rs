@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
 use super::{LedgerError, schema};
+use crate::json::Object;
 
 /// Idle connections kept for the next query.
 const MAX_IDLE_CONNECTIONS: usize = 4;
@@ -121,6 +123,9 @@ pub struct Stored {
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// What redaction took away.
     pub redactions: Box<RawValue>,
+    /// Parts and columns that do not hold what docket writes, shown as if they were erased. `docket verify` says more.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged: Vec<&'static str>,
     /// The whole action as policies saw it, for replay; `action` is its name.
     #[serde(skip)]
     pub action_part: Option<Box<RawValue>>,
@@ -243,16 +248,8 @@ impl Filter {
 
 impl Stored {
     fn from_row(row: &Row<'_>) -> rusqlite::Result<Self> {
-        let raw = |column: usize| -> rusqlite::Result<Option<Box<RawValue>>> {
-            row.get::<_, Option<String>>(column)?
-                .map(|text| RawValue::from_string(text).map_err(damaged))
-                .transpose()
-        };
-        let object = |column: usize| -> rusqlite::Result<crate::json::Object> {
-            let text = row.get::<_, Option<String>>(column)?;
-            text.map_or(Ok(crate::json::Object::new()), |text| serde_json::from_str(&text).map_err(damaged))
-        };
-        let mut metadata = object(26)?;
+        let mut payload = Payload { row, damaged: Vec::new() };
+        let mut metadata = payload.object(26, "metadata")?;
         let mut take = |name: &str| match metadata.remove(name) {
             Some(serde_json::Value::String(text)) => Some(text),
             _ => None,
@@ -261,9 +258,9 @@ impl Stored {
         for name in ["agent", "user", "team", "server"] {
             metadata.remove(name);
         }
-        let mut context = object(25)?;
-        if let Some(arguments) = row.get::<_, Option<String>>(24)? {
-            context.insert("arguments".into(), serde_json::from_str(&arguments).map_err(damaged)?);
+        let mut context = payload.object(25, "context")?;
+        if let Some(arguments) = payload.json(24, "arguments")? {
+            context.insert("arguments".into(), arguments);
         }
         if !context.is_empty() {
             metadata.insert("context".into(), serde_json::Value::Object(context));
@@ -280,15 +277,15 @@ impl Stored {
             request_id: row.get(6)?,
             mode: row.get(7)?,
             zone: row.get(8)?,
-            subject: raw(15)?,
-            agent: row.get(16)?,
-            user: row.get(17)?,
-            team: row.get(18)?,
+            subject: payload.json(15, "subject")?,
+            agent: payload.text(16, "agent")?.map(str::to_owned),
+            user: payload.text(17, "user")?.map(str::to_owned),
+            team: payload.text(18, "team")?.map(str::to_owned),
             peer,
             user_agent,
-            server: row.get(19)?,
-            action: row.get(20)?,
-            resource: raw(21)?,
+            server: payload.text(19, "server")?.map(str::to_owned),
+            action: payload.text(20, "action_name")?.map(str::to_owned),
+            resource: payload.json(21, "resource")?,
             classification,
             decision: row.get(9)?,
             evaluation_status: row.get(10)?,
@@ -296,14 +293,16 @@ impl Stored {
             duration_us: row.get::<_, Option<i64>>(13)?.or(row.get(29)?),
             evaluation_us: row.get(11)?,
             policy_set: manifest_sha.map(|sha| StoredPolicySet::of(sha, manifest.as_deref())),
-            determining_policies: raw(22)?,
-            diagnostics: raw(23)?,
+            determining_policies: payload.json(22, "determining_policies")?,
+            diagnostics: payload.json(23, "diagnostics")?,
             metadata,
-            redactions: match raw(27)? {
+            redactions: match payload.json(27, "redactions")? {
                 Some(redactions) => redactions,
-                None => RawValue::from_string("[]".into()).map_err(damaged)?,
+                // Two characters that are JSON.
+                None => RawValue::from_string("[]".into()).map_err(unwritten)?,
             },
-            action_part: raw(31)?,
+            action_part: payload.json(31, "action")?,
+            damaged: payload.damaged,
         })
     }
 }
@@ -321,7 +320,97 @@ impl StoredPolicySet {
     }
 }
 
-/// A stored part that is not the JSON docket wrote.
-fn damaged(error: serde_json::Error) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, Box::new(error))
+/// The columns of `payloads` in one row. Somebody may have written over them: that must not hide the other entries of a
+/// page, nor what the leaf of this one says, so what cannot be read is noted and left out.
+struct Payload<'a, 'row> {
+    row: &'a Row<'row>,
+    damaged: Vec<&'static str>,
+}
+
+impl<'a> Payload<'a, '_> {
+    fn text(&mut self, column: usize, name: &'static str) -> rusqlite::Result<Option<&'a str>> {
+        let text = self.row.get_ref(column)?.as_str_or_null();
+        Ok(text.unwrap_or_else(|_| {
+            self.damaged.push(name);
+            None
+        }))
+    }
+
+    fn json<T: DeserializeOwned>(
+        &mut self,
+        column: usize,
+        name: &'static str,
+    ) -> rusqlite::Result<Option<T>> {
+        let Some(text) = self.text(column, name)? else { return Ok(None) };
+        let parsed = serde_json::from_str(text).ok();
+        if parsed.is_none() {
+            self.damaged.push(name);
+        }
+        Ok(parsed)
+    }
+
+    fn object(&mut self, column: usize, name: &'static str) -> rusqlite::Result<Object> {
+        Ok(self.json(column, name)?.unwrap_or_default())
+    }
+}
+
+fn unwritten(error: serde_json::Error) -> rusqlite::Error {
+    rusqlite::Error::ToSqlConversionFailure(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_damaged_payload_hides_nothing_else() {
+        let connection = Connection::open_in_memory().unwrap();
+        let stored = |parts: &str| -> serde_json::Value {
+            let sql = format!(
+                "SELECT 7, 'E', 'C', 'decision', 'tools.call', 'T', 'r-1', 'enforce', 'default', \
+                 'deny', 'complete', 31, NULL, NULL, NULL, {parts}, NULL, NULL, NULL, NULL"
+            );
+            let stored = connection.query_row(&sql, [], Stored::from_row).unwrap();
+            serde_json::to_value(stored).unwrap()
+        };
+        // subject, agent, user, team, server, action_name, resource, determining_policies, diagnostics,
+        // arguments, context, metadata, redactions
+        let whole = stored(
+            r#"'{"id":"a"}', 'bot', NULL, NULL, 'fs', 'tools/call', '{"id":"x"}', '[]', '[]',
+            '[1]', '{"peer":"p"}', '{"reason":"r"}', '[]'"#,
+        );
+        assert_eq!(whole.get("damaged"), None);
+        assert_eq!(whole["metadata"], json!({"reason": "r", "context": {"peer": "p", "arguments": [1]}}));
+        let damaged = stored(
+            r#"'{"id":', x'ff', 'alice', NULL, 'fs', 'tools/call', '{"id":"x"}', x'00', '[]',
+            '[1', '"[redacted]"', '"[redacted]"', 'nonsense'"#,
+        );
+        assert_eq!(
+            damaged["damaged"],
+            json!([
+                "metadata",
+                "context",
+                "arguments",
+                "subject",
+                "agent",
+                "determining_policies",
+                "redactions"
+            ])
+        );
+        for (member, expected) in [
+            ("seq", json!(7)),
+            ("decision", json!("deny")),
+            ("subject", json!(null)),
+            ("agent", json!(null)),
+            ("user", json!("alice")),
+            ("resource", json!({"id": "x"})),
+            ("determining_policies", json!(null)),
+            ("metadata", json!({})),
+            ("redactions", json!([])),
+        ] {
+            assert_eq!(damaged[member], expected, "{member}");
+        }
+    }
 }

@@ -37,6 +37,49 @@ pub(super) fn find(text: &str, stems: Vec<Range<usize>>, findings: &mut Vec<Find
     }
 }
 
+/// Finds values of parameters whose names are percent-encoded in part, as `access%5Ftoken=…`: whoever reads such a query
+/// decodes the name, so it is judged decoded.
+pub(super) fn find_encoded(text: &str, findings: &mut Vec<Finding>) {
+    let text = Text(text);
+    let part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.%+~[]".contains(&byte);
+    for (equals, _) in text.0.match_indices('=') {
+        let floor = equals.saturating_sub(3 * names::MAX_NAME_BYTES);
+        let start = (floor..equals).rev().find(|i| !part(text.byte(*i))).map_or(floor, |i| i + 1);
+        let name = start..equals;
+        let Some(word) = decoded(text.slice(&name)) else { continue };
+        if let Some(sensitivity) = names::sensitivity(&word)
+            && let Some(finding) = text.value_of(&name, &word, false, sensitivity)
+        {
+            findings.push(finding);
+        }
+    }
+}
+
+/// A name without its percent-encoding; `None` where nothing in it was encoded. Encoded twice counts as well, since a proxy
+/// and the server behind it may each decode; more often is nobody's habit, and would cost its square.
+fn decoded(name: &str) -> Option<String> {
+    let mut result = None;
+    let mut name = name.to_owned();
+    for _ in 0..3 {
+        let mut bytes = Vec::with_capacity(name.len());
+        let mut rest = name.as_bytes();
+        while let Some((byte, after)) = rest.split_first() {
+            let digits = after.get(..2).filter(|_| *byte == b'%');
+            let encoded =
+                digits.and_then(|digits| hex::decode(digits).ok()).and_then(|byte| byte.first().copied());
+            bytes.push(encoded.unwrap_or(*byte));
+            rest = if encoded.is_some() { after.get(2..).unwrap_or_default() } else { after };
+        }
+        let next = String::from_utf8_lossy(&bytes).into_owned();
+        if next == name {
+            break;
+        }
+        name.clone_from(&next);
+        result = Some(next);
+    }
+    result
+}
+
 /// How much of the value's own look is needed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Form {

@@ -17,6 +17,8 @@ pub enum Op {
     Mask,
     /// Something was left out and nothing stands in its place.
     Remove,
+    /// A whole part was too large; its length and digest stand in its place.
+    Truncate,
 }
 
 /// One thing taken away from a record.
@@ -27,10 +29,10 @@ pub struct Edit {
     pub path: String,
     /// What was done.
     pub op: Op,
-    /// The rule that did it: `builtin:key-name`, `builtin:github-token`.
+    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `docket:size`.
     pub by: String,
     /// What kind of thing it was: `credential`, `malformed` for what could not be
-    /// looked into, or `withheld` where the redactor itself failed.
+    /// looked into, `size` for what was too large, or `withheld` where the redactor itself failed.
     pub category: String,
 }
 
@@ -68,6 +70,11 @@ impl<'a> Place<'a> {
     /// The JSON inside the string here: everything below it is reported as the string's own pointer.
     pub(super) fn inside(&'a self) -> Self {
         Self { parent: Some(self), segment: Segment::Inside }
+    }
+
+    /// Whether this is a member of that name.
+    pub(super) fn is_member(&self, name: &str) -> bool {
+        matches!(self.segment, Segment::Member(member) if member == name)
     }
 
     /// The RFC 6901 pointer.

@@ -6,16 +6,19 @@
 //! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
 //! from every other (`scrub`).
 //!
-//! A step that cannot do its work withholds the content. Nothing here knows what a record is for, who reads it, or how
-//! it is stored.
+//! A step that cannot do its work withholds the content (`withhold`), but never what docket itself knows: who called,
+//! and which policies decided. What is left is bounded in size (`size`). Nothing here knows who reads a record, or how it
+//! is stored.
 
 mod assign;
 mod edit;
 mod looks;
 mod names;
 mod scrub;
+mod size;
 mod values;
 mod walk;
+mod withhold;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -23,11 +26,18 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use edit::{Edit, MARK, Op};
+pub use size::MAX_PART_BYTES;
 
 use edit::{Edits, Place};
 use scrub::Secrets;
 use values::Values;
 use walk::{Depth, Walk};
+use withhold::{foreign, withhold};
+
+/// Roots that hold what docket itself knows, beside what it repeats of others.
+const DETERMINING: &str = "determining_policies";
+const DIAGNOSTICS: &str = "diagnostics";
+const METADATA: &str = "metadata";
 
 /// Content that went through a [`Redactor`]. Only this module builds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -111,7 +121,8 @@ impl Redactor {
     ///
     /// Each root has a name, which begins the pointers of its edits: `("context", …)` gives `/context/…`. Every root is
     /// read with every rule, and what is found in any of them is scrubbed from all, so that a deny message in
-    /// `diagnostics` cannot give back what `context` lost.
+    /// `diagnostics` cannot give back what `context` lost. Roots named as the parts of an entry that are then still longer
+    /// than [`MAX_PART_BYTES`] are replaced by their length and digest.
     #[must_use]
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
         let mut record = Record { roots, edits: Vec::new() };
@@ -120,12 +131,13 @@ impl Redactor {
                 // A rule that panics may leave the record half read, so all of it is withheld then.
                 Step::Builtin(values) => {
                     if catch_unwind(AssertUnwindSafe(|| builtin(values, &mut record))).is_err() {
-                        withhold(&mut record);
+                        withhold(&mut record, None);
                     }
                 }
-                Step::Withhold => withhold(&mut record),
+                Step::Withhold => withhold(&mut record, None),
             }
         }
+        size::bound(&mut record);
         Redacted(record)
     }
 
@@ -161,21 +173,14 @@ fn builtin(values: &Values, record: &mut Record) {
         Ok(None) => record.edits = edits.into_vec(),
         Ok(Some(scrubber)) => {
             for (name, value) in &mut record.roots {
-                scrubber.value(value, &Place::root(name), &mut edits);
+                foreign(name, value, &Place::root(name), &mut |value, place| {
+                    scrubber.value(value, place, &mut edits);
+                });
             }
             record.edits = edits.into_vec();
         }
-        Err(_) => withhold(record),
+        Err(secrets) => withhold(record, Some(&secrets)),
     }
-}
-
-fn withhold(record: &mut Record) {
-    let mut edits = Edits::default();
-    for (name, value) in &mut record.roots {
-        *value = Value::String(MARK.to_owned());
-        edits.note(&Place::root(name), Op::Mask, "withheld", "withheld");
-    }
-    record.edits = edits.into_vec();
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
+use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
@@ -23,8 +23,10 @@ const MIN_SUBSTRING_BYTES: usize = 4;
 /// Of a longer secret the beginning is looked for, and compared from there on: an automaton over a whole megabyte would
 /// take hundreds.
 const MAX_BEGINNING_BYTES: usize = 256;
-/// More than this to look for in one record is withheld rather than searched.
+/// More beginnings than this in one record are withheld rather than searched: the automaton takes a hundred times as much.
 const MAX_SEARCH_BYTES: usize = 1 << 20;
+/// The same for whole secrets in all their spellings, of which a sorted list is kept.
+const MAX_SPELLINGS_BYTES: usize = 32 << 20;
 
 /// The secrets of one record, while it is being redacted. Never shown.
 #[derive(Default)]
@@ -42,11 +44,34 @@ impl Secrets {
     /// The scrubber for what was remembered; `None` if there is nothing to scrub.
     ///
     /// # Errors
-    /// When there is too much to look for; the record must then be withheld.
-    pub(super) fn scrubber(self) -> Result<Option<Scrubber>, String> {
+    /// Itself when there is too much to look for; the record must then be withheld.
+    pub(super) fn scrubber(self) -> Result<Option<Scrubber>, Self> {
         if self.0.is_empty() {
             return Ok(None);
         }
+        match self.searches() {
+            Ok((parts, names)) => Ok(Some(Scrubber { whole: self.0, parts, names })),
+            Err(_) => Err(self),
+        }
+    }
+
+    /// Whether any of the secrets is in a text that is a name, hence shorter than any beginning that is looked for. Asks
+    /// them one by one, for when there are too many to look for at once.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        let text = text.trim().to_ascii_lowercase();
+        self.0.iter().filter(|secret| secret.len() <= text.len()).any(|secret| {
+            if secret.len() < MIN_SUBSTRING_BYTES {
+                return text.eq_ignore_ascii_case(secret);
+            }
+            let is_in = |spelling: &str| text.contains(&spelling.to_ascii_lowercase());
+            is_in(secret)
+                || json_escaped(secret).is_some_and(|spelling| is_in(&spelling))
+                || is_in(&percent_encoded(secret))
+        })
+    }
+
+    /// The search for all of them, and the one for the names of members if it is another.
+    fn searches(&self) -> Result<(Search, Option<Search>), String> {
         let (mut all, mut random) = (Spellings::default(), Spellings::default());
         for secret in &self.0 {
             // Replacing a piece of the mark would tear up every mark in the record.
@@ -62,14 +87,17 @@ impl Secrets {
                 all.add(&spelling);
             }
         }
-        let names = if random.0.len() == all.0.len() { None } else { Some(Search::build(random)?) };
-        Ok(Some(Scrubber { whole: self.0, parts: Search::build(all)?, names }))
+        let names = if random.bytes == all.bytes { None } else { Some(Search::build(random)?) };
+        Ok((Search::build(all)?, names))
     }
 }
 
 /// What to look for: the beginning of each spelling, and with what it may go on.
 #[derive(Default)]
-struct Spellings(BTreeMap<String, BTreeSet<String>>);
+struct Spellings {
+    rests: BTreeMap<String, BTreeSet<String>>,
+    bytes: usize,
+}
 
 impl Spellings {
     fn add(&mut self, spelling: &str) {
@@ -78,25 +106,33 @@ impl Spellings {
             cut -= 1;
         }
         let (beginning, rest) = spelling.split_at(cut);
-        self.0.entry(beginning.to_owned()).or_default().insert(rest.to_owned());
+        // Case is ignored, so that what differs in nothing else is one.
+        let rests = self.rests.entry(beginning.to_ascii_lowercase()).or_default();
+        if rests.insert(rest.to_ascii_lowercase()) {
+            self.bytes += spelling.len();
+        }
     }
 }
 
 /// Looks for the beginnings, and takes away as much of the rest as is there: a quotation may be cut short.
 struct Search {
     beginnings: AhoCorasick,
-    rests: Vec<BTreeSet<String>>,
+    /// With what each beginning may go on: in lower case, and sorted.
+    rests: Vec<Vec<String>>,
 }
 
 impl Search {
     fn build(spellings: Spellings) -> Result<Self, String> {
-        let bytes = spellings.0.keys().map(String::len).sum::<usize>();
-        if bytes > MAX_SEARCH_BYTES {
+        let bytes = spellings.rests.keys().map(String::len).sum::<usize>();
+        if bytes > MAX_SEARCH_BYTES || spellings.bytes > MAX_SPELLINGS_BYTES {
             return Err("more secrets in one record than can be looked for".into());
         }
         // A table over few states is soon built, and read several times as fast.
         let kind = if bytes < 512 { AhoCorasickKind::DFA } else { AhoCorasickKind::NoncontiguousNFA };
-        let (beginnings, rests): (Vec<String>, Vec<BTreeSet<String>>) = spellings.0.into_iter().unzip();
+        let sorted =
+            |(beginning, rests): (String, BTreeSet<String>)| (beginning, rests.into_iter().collect());
+        let (beginnings, rests): (Vec<String>, Vec<Vec<String>>) =
+            spellings.rests.into_iter().map(sorted).unzip();
         let beginnings = AhoCorasick::builder()
             .ascii_case_insensitive(true)
             .match_kind(MatchKind::LeftmostLongest)
@@ -109,15 +145,12 @@ impl Search {
     fn replaced(&self, text: &str) -> Option<String> {
         let mut result = String::new();
         let mut from = 0;
-        for found in self.beginnings.find_iter(text) {
-            if found.start() < from {
-                continue;
-            }
+        // Searched anew behind each whole secret, lest another begin there unseen.
+        while let Some(found) = self.beginnings.find(Input::new(text).range(from..)) {
             result.push_str(text.get(from..found.start())?);
             result.push_str(MARK);
             let after = text.get(found.end()..)?;
-            let rests = self.rests.get(found.pattern().as_usize())?;
-            from = found.end() + rests.iter().map(|rest| common(after, rest)).max().unwrap_or_default();
+            from = found.end() + longest_common(after, self.rests.get(found.pattern().as_usize())?);
         }
         if from == 0 {
             return None;
@@ -125,6 +158,16 @@ impl Search {
         result.push_str(text.get(from..)?);
         Some(result)
     }
+}
+
+/// How many bytes a text has in common with the one of the sorted texts that it goes along with the longest. That one is
+/// next to where the text itself would stand, so many secrets with one beginning cost little more than one.
+fn longest_common(text: &str, sorted: &[String]) -> usize {
+    let lower = || text.bytes().map(|byte| byte.to_ascii_lowercase());
+    let at = sorted.partition_point(|other| other.bytes().cmp(lower()).is_lt());
+    let neighbours = [at.checked_sub(1), Some(at)];
+    let neighbours = neighbours.into_iter().flatten().filter_map(|at| sorted.get(at));
+    neighbours.map(|other| common(text, other)).max().unwrap_or_default()
 }
 
 /// How many bytes two texts have in common at their beginning, ignoring ASCII case.
@@ -226,7 +269,7 @@ mod tests {
         for secret in secrets {
             known.add(secret);
         }
-        if let Some(scrubber) = known.scrubber().unwrap() {
+        if let Some(scrubber) = known.scrubber().ok().unwrap() {
             scrubber.value(&mut value, &Place::root("r"), &mut Edits::default());
         }
         value
@@ -262,6 +305,61 @@ mod tests {
             many.add(&format!("secret-{n}"));
         }
         assert!(many.scrubber().is_err());
+    }
+
+    /// Every position of the text against every secret.
+    fn naively(secrets: &[String], text: &str) -> String {
+        let (mut result, mut at) = (String::new(), 0);
+        while at < text.len() {
+            let rest = &text[at..];
+            let longest = secrets.iter().map(|secret| common(rest, secret)).max().unwrap_or(0);
+            if longest >= MAX_BEGINNING_BYTES {
+                result.push_str(MARK);
+                at += longest;
+            } else {
+                result.push_str(&rest[..1]);
+                at += 1;
+            }
+        }
+        result
+    }
+
+    fn alike(count: usize) -> Vec<String> {
+        let beginning = "x9".repeat(MAX_BEGINNING_BYTES / 2);
+        (0..count).map(|n| format!("{beginning}{:x}-{n}Z", n * 7919 % 1013)).collect()
+    }
+
+    #[test]
+    fn secrets_of_one_beginning_are_told_apart() {
+        let secrets = alike(60);
+        let known: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        let mut text = String::new();
+        for (n, secret) in secrets.iter().enumerate() {
+            let cut = secret.len() - n % 4;
+            text.push_str(&secret.to_ascii_uppercase()[..cut]);
+            text.push_str(["", " and ", "-", "x9x9"][n / 3 % 4]);
+        }
+        let lower: Vec<String> = secrets.iter().map(|secret| secret.to_ascii_lowercase()).collect();
+        assert_eq!(scrubbed(&known, json!(text)), json!(naively(&lower, &text)));
+    }
+
+    #[test]
+    fn many_secrets_of_one_beginning_are_found_in_reasonable_time() {
+        let secrets = alike(3000);
+        let known: Vec<&str> = secrets.iter().map(String::as_str).collect();
+        let text: String = (0..2500).map(|n| format!("{} ", secrets[n % 2999])).collect();
+        let started = std::time::Instant::now();
+        let result = scrubbed(&known, json!(text));
+        assert!(started.elapsed().as_secs() < 10, "{:?}", started.elapsed());
+        assert_eq!(result, json!("[redacted] ".repeat(2500)));
+    }
+
+    #[test]
+    fn a_secret_right_behind_a_long_one_is_found() {
+        // The long one ends as the third begins; a search that goes on from there would miss the short one.
+        let long = format!("{}tail-abcd", "L1".repeat(128));
+        let text = format!("{long}efgh1234");
+        assert_eq!(scrubbed(&[&long, "abcdef", "efgh1234"], json!(text)), json!("[redacted][redacted]"));
     }
 
     #[test]

@@ -25,8 +25,9 @@ fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
     let broken = Redactor { steps: vec![Step::Withhold] };
     let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
-    assert_eq!((record.get("context"), record.get("metadata")), (Some(&json!(MARK)), Some(&json!(MARK))));
-    assert!(record.edited("context") && record.edited("metadata"));
+    assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
+    assert_eq!(record.get("metadata"), Some(&json!(null)));
+    assert!(record.edited("context") && !record.edited("metadata"));
     assert!(broken.is_secret("x"));
     assert_eq!(broken.text("x").into_inner(), MARK);
 }
@@ -172,6 +173,133 @@ fn what_a_call_lost_no_derived_text_gives_back() {
         record.edits().iter().any(|edit| edit.path == "/diagnostics/0/message" && edit.by == "builtin:scrub")
     );
     assert_eq!(record.get("nothing"), None);
+}
+
+/// A call that gives more secrets than can be looked for, and what docket says of it.
+fn flooded(password: &str) -> Vec<(&'static str, Value)> {
+    let mut rows: Vec<Value> =
+        (0..4200).map(|n| json!({"password": format!("{n:05}{}", "x9Q".repeat(84))})).collect();
+    rows.push(json!({ "password": password }));
+    vec![
+        ("action", json!({"name": "tools/call"})),
+        (
+            "subject",
+            json!({"type": "identity", "id": "bot", "properties": {"roles": ["agent"], "claims": {"a": "b"}}}),
+        ),
+        ("resource", json!({"type": "tool", "id": "delete_file", "properties": {"note": password}})),
+        ("context", json!({"arguments": {"rows": rows}, "peer": "127.0.0.1:1"})),
+        (
+            "determining_policies",
+            json!([{"policy_id": "p", "policy_version": "sha256:00", "title": null, "decision": "deny"}]),
+        ),
+        (
+            "diagnostics",
+            json!([{"policy_id": "p", "effect": "deny", "rule": "weak", "message": password, "data": {"p": password}}]),
+        ),
+        (
+            "metadata",
+            json!({"agent": "bot", "user": "alice", "verified": true, "server": "fs", "user_agent": password}),
+        ),
+    ]
+}
+
+#[test]
+fn withholding_keeps_shapes_and_what_docket_itself_knows() {
+    let record = redactor().record(flooded("swordfish-1"));
+    let given = flooded("");
+    assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
+    assert_eq!(record.get("resource"), Some(&json!({"type": "tool", "id": "delete_file", "withheld": MARK})));
+    assert_eq!(
+        record.get("subject"),
+        Some(&json!({"type": "identity", "id": "bot", "properties": {"roles": ["agent"]}, "withheld": MARK}))
+    );
+    assert_eq!(record.get("action"), Some(&json!({"name": "tools/call", "withheld": MARK})));
+    assert_eq!(record.get("determining_policies"), Some(&given[4].1));
+    assert_eq!(
+        record.get("diagnostics"),
+        Some(
+            &json!([{"policy_id": "p", "effect": "deny", "rule": "weak", "message": MARK, "data": {"withheld": MARK}}])
+        )
+    );
+    assert_eq!(
+        record.get("metadata"),
+        Some(&json!({"agent": "bot", "user": "alice", "verified": true, "server": "fs", "user_agent": MARK}))
+    );
+    assert!(record.edits().iter().all(|edit| edit.category == "withheld"));
+    assert!(record.edited("context") && !record.edited("determining_policies"));
+    // A name that repeats a secret goes as well.
+    let record = redactor().record(flooded("Delete_F"));
+    assert_eq!(record.get("resource"), Some(&json!({"type": "tool", "withheld": MARK})));
+}
+
+#[test]
+fn a_secret_does_not_take_away_what_docket_itself_knows() {
+    let record = redactor().record(vec![
+        ("context", json!({"arguments": {"password": "billing-bot", "token": "files.read"}})),
+        ("determining_policies", json!([{"policy_id": "files.read"}])),
+        ("diagnostics", json!([{"policy_id": "files.read", "message": "billing-bot is weak"}])),
+        ("metadata", json!({"agent": "billing-bot", "user_agent": "billing-bot/1"})),
+    ]);
+    assert_eq!(record.get("metadata"), Some(&json!({"agent": "billing-bot", "user_agent": "[redacted]/1"})));
+    assert_eq!(record.get("determining_policies"), Some(&json!([{"policy_id": "files.read"}])));
+    assert_eq!(
+        record.get("diagnostics"),
+        Some(&json!([{"policy_id": "files.read", "message": "[redacted] is weak"}]))
+    );
+}
+
+#[test]
+fn parts_that_are_too_large_are_replaced_by_their_digest() {
+    use sha2::{Digest as _, Sha256};
+
+    let stub = |value: &Value| {
+        let text = value.to_string();
+        json!({"truncated": true, "bytes": text.len(), "sha256": hex::encode(Sha256::digest(&text))})
+    };
+    let paths = |record: &Redacted<Record>| -> Vec<String> {
+        record.edits().iter().map(|edit| format!("{:?} {} {}", edit.op, edit.path, edit.by)).collect()
+    };
+    let text = |bytes: usize| "lorem ".repeat(bytes / 6);
+    // Exactly as much as fits, and one byte more.
+    let fits = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len())});
+    let record = redactor().record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
+    assert_eq!(record.get("context"), Some(&json!({"arguments": fits, "n": 1})));
+    let over = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len() + 1)});
+    let record = redactor().record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
+    assert_eq!(record.get("context"), Some(&json!({"arguments": stub(&over), "n": 1})));
+    assert_eq!(paths(&record), ["Truncate /context/arguments docket:size"]);
+
+    let record = redactor().record(vec![
+        ("resource", json!({"type": "tool", "id": "big", "properties": {"server": "fs", "text": text(300_000)}})),
+        (
+            "context",
+            json!({"arguments": {"password": "swordfish-1"}, "token": "whalebone-2", "text": text(300_000)}),
+        ),
+        (
+            "diagnostics",
+            json!([{"policy_id": "p", "effect": "deny", "rule": "r", "message": text(300_000), "data": null}]),
+        ),
+    ]);
+    let resource = record.get("resource").unwrap();
+    assert_eq!(
+        (&resource["id"], &resource["properties"], &resource["truncated"]),
+        (&json!("big"), &json!({"server": "fs"}), &json!(true))
+    );
+    // The digest is of what redaction left.
+    let mut context = stub(&json!({"token": MARK, "text": text(300_000)}));
+    context["arguments"] = json!({"password": MARK});
+    assert_eq!(record.get("context"), Some(&context));
+    let said = record.get("diagnostics").unwrap();
+    assert_eq!((&said[0]["policy_id"], &said[0]["data"]["truncated"]), (&json!("p"), &json!(true)));
+    assert_eq!(
+        paths(&record),
+        [
+            "Mask /context/arguments/password builtin:key-name",
+            "Truncate /resource docket:size",
+            "Truncate /context docket:size",
+            "Truncate /diagnostics docket:size"
+        ]
+    );
 }
 
 #[test]

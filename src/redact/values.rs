@@ -155,6 +155,8 @@ pub(super) struct Hits {
     rules: u64,
     /// Whether the stem of a key name is there.
     pub stem: bool,
+    /// Whether there may be a name whose stem percent-encoding hides.
+    encoded: bool,
 }
 
 impl Values {
@@ -196,6 +198,7 @@ impl Values {
             Some(rule) => hits.rules |= 1 << rule,
             None => hits.stem = true,
         });
+        hits.encoded = text.contains('%') && text.contains('=');
         hits
     }
 
@@ -240,6 +243,9 @@ impl Values {
                 }
             });
             assign::find(text, stems, &mut findings);
+        }
+        if hits.encoded {
+            assign::find_encoded(text, &mut findings);
         }
         merge(findings)
     }

@@ -132,6 +132,34 @@ async fn the_stream_follows_and_resumes() {
 }
 
 #[tokio::test]
+async fn a_call_full_of_secrets_is_recorded_with_its_name_and_can_be_read() {
+    let docket = Docket::start().await;
+    let secret = |n: u32| json!({"password": format!("{n:05}{}", "x9Q".repeat(84))});
+    let rows: Vec<Value> = (0..4200).map(secret).collect();
+    docket.evaluate("flood-1", "delete_file", json!({"path": "/x", "rows": rows})).await;
+    docket.evaluate("flood-2", "delete_file", json!({"path": "/x", "text": "lorem ".repeat(50_000)})).await;
+    let answer = docket.admin_get("/v1/audit?kind=decision&order=asc").await;
+    assert_eq!(answer.status(), 200);
+    let answer: Value = answer.json().await.unwrap();
+    let (withheld, large) = (&answer["entries"][0], &answer["entries"][1]);
+    for entry in [withheld, large] {
+        assert_eq!(entry["resource"]["id"], "delete_file", "{entry}");
+        assert_eq!(entry["decision"], "deny");
+        assert!(entry["agent"].is_string() && entry["peer"].is_string(), "{entry}");
+        assert!(entry["action"].is_string() && entry["diagnostics"][0]["effect"] == "deny", "{entry}");
+        assert_eq!(entry.get("damaged"), None);
+    }
+    assert_eq!(withheld["metadata"]["context"]["withheld"], "[redacted]");
+    assert_eq!(large["metadata"]["context"]["arguments"]["truncated"], true);
+    assert_eq!(large["redactions"][0]["op"], "truncate");
+    assert_eq!(large["redactions"][0]["path"], "/context/arguments");
+    for id in ["flood-1", "flood-2"] {
+        assert_eq!(docket.admin_get(&format!("/v1/explain/{id}")).await.status(), 200, "{id}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
 async fn metrics_and_health() {
     let docket = Docket::start().await;
     docket.evaluate("m-1", "echo", json!({})).await;

@@ -1,0 +1,109 @@
+//! Size: a part of an entry that is too large is replaced by its length and digest.
+//!
+//! The ledger is read far more often than such a part would be, keeps it for years, and every reader pays for it. Whoever
+//! has the content can still prove by the digest that it was this. What names the call stays. Runs last, over what
+//! redaction left: the digest is of redacted bytes, or it would help guessing what was taken away.
+
+use std::io;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::edit::{Edit, Op};
+use super::withhold::named;
+use super::{DIAGNOSTICS, Record};
+use crate::json::Object;
+
+/// Bytes of JSON that one part of an entry may have.
+pub const MAX_PART_BYTES: usize = 256 << 10;
+
+/// Diagnostics that are kept, without their messages, where all of them are too large.
+const MAX_DIAGNOSTICS: usize = 100;
+
+/// Replaces the parts that are too large, and notes it.
+pub(super) fn bound(record: &mut Record) {
+    for (name, value) in &mut record.roots {
+        if !is_large(value) {
+            continue;
+        }
+        match (*name, value) {
+            ("context", Value::Object(context)) => {
+                // The arguments are a part of their own.
+                let mut arguments = context.remove("arguments");
+                let large = Value::Object(std::mem::take(context));
+                *context = if is_large(&large) {
+                    note(&mut record.edits, "/context", Some("/context/arguments"));
+                    stub(&large)
+                } else if let Value::Object(context) = large {
+                    context
+                } else {
+                    Object::new()
+                };
+                if let Some(arguments) = arguments.as_mut().filter(|arguments| is_large(arguments)) {
+                    note(&mut record.edits, "/context/arguments", None);
+                    *arguments = Value::Object(stub(arguments));
+                }
+                context.extend(arguments.map(|arguments| ("arguments".to_owned(), arguments)));
+            }
+            (DIAGNOSTICS, value @ Value::Array(_)) => {
+                let mut stub = Some(Value::Object(stub(value)));
+                let Value::Array(items) = value else { continue };
+                items.truncate(MAX_DIAGNOSTICS);
+                for item in items.iter_mut().filter_map(Value::as_object_mut) {
+                    item.retain(|name, value| {
+                        matches!(name.as_str(), "policy_id" | "effect" | "rule")
+                            && value.as_str().is_none_or(|text| text.len() <= 1024)
+                    });
+                    item.extend(stub.take().map(|stub| ("data".to_owned(), stub)));
+                }
+                note(&mut record.edits, "/diagnostics", None);
+            }
+            ("action" | "context" | "resource" | "subject", value) => {
+                let mut rest = stub(value);
+                rest.extend(value.as_object().map(|object| named(object, &|_| true)).unwrap_or_default());
+                *value = Value::Object(rest);
+                note(&mut record.edits, &format!("/{name}"), None);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn stub(value: &Value) -> Object {
+    let text = value.to_string();
+    let digest = hex::encode(Sha256::digest(&text));
+    let stub = json!({"truncated": true, "bytes": text.len(), "sha256": digest});
+    if let Value::Object(stub) = stub { stub } else { Object::new() }
+}
+
+/// Notes that a part went. What was noted below it leads nowhere now, unless it is below `except`.
+fn note(edits: &mut Vec<Edit>, path: &str, except: Option<&str>) {
+    let below = |edit: &Edit, path: &str| {
+        edit.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    edits.retain(|edit| !below(edit, path) || except.is_some_and(|except| below(edit, except)));
+    edits.push(Edit {
+        path: path.to_owned(),
+        op: Op::Truncate,
+        by: "docket:size".to_owned(),
+        category: "size".to_owned(),
+    });
+}
+
+/// Whether a value is longer than a part may be. Stops counting there, and keeps nothing.
+fn is_large(value: &Value) -> bool {
+    struct Room(usize);
+
+    impl io::Write for Room {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    serde_json::to_writer(Room(MAX_PART_BYTES), value).is_err()
+}
