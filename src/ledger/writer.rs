@@ -242,7 +242,7 @@ impl Writer {
             let newest = tree::newest_checkpoint(&connection).map_err(fail)?;
             match (newest, size) {
                 (Some(note), Some(size)) if self.checkpoint.as_ref() != Some(&note) => {
-                    self.publish(note, size)
+                    self.publish(note, size);
                 }
                 (newest, size) => {
                     self.checkpoint = newest;

@@ -159,7 +159,7 @@ async fn no_byte_of_any_column_can_change() {
     ] {
         let connection = fixture.open();
         let mut statement = connection.prepare(&format!("SELECT * FROM {table} ORDER BY {key}")).unwrap();
-        let columns: Vec<String> = statement.column_names().into_iter().map(str::to_owned).collect();
+        let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
         let rows: Vec<Vec<Sql>> = statement
             .query_map([], |row| (0..columns.len()).map(|column| row.get(column)).collect())
             .unwrap()

@@ -60,7 +60,9 @@ impl HashableLeaf for Leaf {
 
 fn oracle(leaves: &[Vec<u8>]) -> MemoryBackedTree<Sha256, Leaf> {
     let mut tree = MemoryBackedTree::new();
-    leaves.iter().for_each(|leaf| tree.push(Leaf(leaf.clone())));
+    for leaf in leaves {
+        tree.push(Leaf(leaf.clone()));
+    }
     tree
 }
 
