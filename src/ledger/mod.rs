@@ -15,6 +15,7 @@ mod tree;
 pub mod verify;
 mod writer;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -174,6 +175,8 @@ impl Ledger {
             checkpoint: newest,
             signed,
             checkpoint_file: signing.checkpoint_file,
+            held: VecDeque::new(),
+            doubtful: None,
             _lock: lock,
         };
         std::thread::Builder::new()
@@ -197,9 +200,10 @@ impl Ledger {
         Ok(Receipt { seq, effect, mode, forwarded })
     }
 
-    /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next commit.
-    /// Where the queue is full a task waits for a place, so that dropping a body may record its outcome. A note that
-    /// finds no place in time is dropped, and said so in the log: its call is closed as `unknown` on the next start.
+    /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next commit
+    /// that succeeds. Where the queue is full a task waits for a place, so that dropping a body may record its outcome. A
+    /// note that finds no place in time is dropped, and said so in the log: its call is closed as `unknown` on the next
+    /// start.
     pub fn note(&self, entry: Entry) {
         let job = Job::Append(Box::new(entry.seal(&self.clock)), None);
         let Err(mpsc::error::TrySendError::Full(job)) = self.jobs.try_send(job) else { return };

@@ -3,8 +3,8 @@
 //! One docket owns a ledger. The lock is on a file beside the database, so that readers and the `sqlite3` shell are never
 //! kept out. Migrations are append-only SQL files; a file written by a newer docket is refused, not guessed at.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
@@ -26,7 +26,14 @@ const BUSY_TIMEOUT_MS: u64 = 2_000;
 /// begin anew: 64 MiB. The checkpointer has copied most of it by then, so callers hardly wait.
 const AUTOCHECKPOINT_PAGES: u32 = 16_384;
 
-/// Holds `<ledger>.lock` for as long as it lives.
+/// The mode of every file docket makes beside the ledger: its owner's alone.
+const OWNER_ONLY: u32 = 0o600;
+
+/// The mode bits that let somebody other than the owner read a file.
+const READABLE_BY_OTHERS: u32 = 0o044;
+
+/// Holds `<ledger>.lock` for as long as it lives. Whoever may open that file may lock it and so keep docket from starting:
+/// it is its owner's alone, also where an earlier docket made it readable.
 pub(super) struct Lock {
     _file: File,
 }
@@ -39,7 +46,11 @@ impl Lock {
         let open = |error: std::io::Error| {
             LedgerError::open(ledger, format!("cannot lock `{}`: {error}", path.display()))
         };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(open)?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).write(true).mode(OWNER_ONLY);
+        let file = options.open(&path).map_err(open)?;
+        // Only the owner may change the mode; where docket is not the owner, that is the operator's arrangement.
+        let _ = file.set_permissions(Permissions::from_mode(OWNER_ONLY));
         match file.try_lock() {
             Ok(()) => Ok(Self { _file: file }),
             Err(TryLockError::WouldBlock) => Err(LedgerError::open(
@@ -53,14 +64,31 @@ impl Lock {
 }
 
 /// Makes an empty ledger file that nobody else on the machine may read; SQLite gives its log the same mode. A file that is
-/// there already keeps the mode its operator gave it.
+/// there already keeps the mode its operator gave it, and a mode that lets others read it is said in the log.
 pub(super) fn create(path: &Path) -> Result<(), LedgerError> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+    match OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(path) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(LedgerError::open(
             path,
             format!("it cannot be made: {error}; check that its folder exists and is writable"),
         )),
-        _ => Ok(()),
+        Err(_) => {
+            warn_if_readable(path);
+            Ok(())
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Says in the log that others on the machine may read the ledger, and what keeps them from it.
+fn warn_if_readable(path: &Path) {
+    // A file whose mode cannot be read cannot be opened either, which is said next.
+    let Ok(mode) = std::fs::metadata(path).map(|metadata| metadata.mode()) else { return };
+    if mode & READABLE_BY_OTHERS != 0 {
+        let (file, mode) = (path.display(), mode & 0o777);
+        tracing::warn!(
+            "other users of this machine may read the ledger `{file}` (its mode is {mode:o}); `chmod 600 {file}` keeps \
+             it to its owner"
+        );
     }
 }
 

@@ -5,7 +5,12 @@
 //! was answered. Leaf, payload, tree nodes and the note of an open call are in the same transaction, so no crash can part
 //! them. A checkpoint is shown to nobody before the transaction that keeps it has returned: what docket has signed and
 //! somebody has seen, it still has after a crash.
+//!
+//! A transaction that failed. Its callers are refused, and the connection is dropped: an error from `COMMIT` does not say
+//! whether the write-ahead log kept the transaction, so the next batch begins with what the file says. Entries nobody waits
+//! for are held and go in front of that batch; calls that were refused although their decision was kept are closed.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,6 +30,10 @@ use crate::tlog::{Checkpoint, Edge, SigningKey};
 
 /// Entries committed in one transaction at most.
 const MAX_BATCH: usize = 512;
+
+/// Entries nobody waits for that are held while the ledger cannot be written, at most. Beyond it the oldest is given up, so
+/// that a ledger that stays away does not take the memory with it.
+const MAX_HELD_NOTES: usize = 1_024;
 
 /// On a fast disk a commit returns before the next callers arrive, and every call pays for a sync of its own. With at
 /// least this many calls under way, waiting a moment for company costs each less than it saves all.
@@ -70,6 +79,11 @@ pub(super) struct Writer {
     pub checkpoint: Option<String>,
     pub signed: watch::Sender<Option<u64>>,
     pub checkpoint_file: Option<PathBuf>,
+    /// Entries nobody waits for, of transactions that failed; oldest first.
+    pub held: VecDeque<Box<Sealed>>,
+    /// Entries that stood although their transaction was answered with an error, above the first number and up to the
+    /// second: their callers were refused, and nobody else will close their calls.
+    pub doubtful: Option<(i64, i64)>,
     pub _lock: schema::Lock,
 }
 
@@ -80,6 +94,9 @@ impl Writer {
         loop {
             batch.clear();
             if queue.blocking_recv_many(&mut batch, MAX_BATCH) == 0 {
+                if !self.held.is_empty() {
+                    self.serve(&mut batch);
+                }
                 return self.finish(None);
             }
             if self.calls_in_flight.load(Ordering::Relaxed) >= LINGER_FROM_CALLS {
@@ -98,7 +115,11 @@ impl Writer {
 
     /// Commits one batch and answers its callers; the sender of a stop, if one was in it.
     fn serve(&mut self, batch: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
-        let result = self.commit(batch);
+        let result = self.connect().and_then(|()| {
+            let held = std::mem::take(&mut self.held);
+            batch.splice(0..0, held.into_iter().map(|note| Job::Append(note, None)));
+            self.commit(batch)
+        });
         self.health.note(result.is_ok());
         if let Err(error) = &result {
             tracing::error!(error = %error, jobs = batch.len(), "ledger cannot append; calls are refused");
@@ -114,7 +135,11 @@ impl Writer {
             // A caller that has gone away needs no answer; its entry stands all the same.
             match job {
                 Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) => drop(reply.send(number)),
-                Job::Append(_, None) => {}
+                Job::Append(note, None) => {
+                    if result.is_err() {
+                        hold(&mut self.held, note);
+                    }
+                }
                 Job::Keep(_, reply) => drop(reply.send(number.map(|_| ()))),
                 Job::Checkpoint(reply) => {
                     let note = number.and_then(|_| self.checkpoint.clone().ok_or(LedgerError::Closed));
@@ -130,7 +155,6 @@ impl Writer {
     /// count of closed calls.
     fn commit(&mut self, batch: &[Job]) -> Result<Vec<i64>, LedgerError> {
         let fail = |error: rusqlite::Error| LedgerError::Unwritable(schema::explain(&error));
-        self.connect()?;
         let connection = self.connection.as_ref().ok_or(LedgerError::Closed)?;
         let (clock, head) = (self.clock, *self.head.borrow());
         let transaction = connection.unchecked_transaction().map_err(fail)?;
@@ -145,12 +169,18 @@ impl Writer {
                     keep(&transaction, files).map_err(fail)?;
                     0
                 }
-                Job::CloseOpenCalls(_) => close_open_calls(&transaction, &clock, &mut tip).map_err(fail)?,
+                Job::CloseOpenCalls(_) => {
+                    close_open_calls(&transaction, &clock, &mut tip, EVERY_CALL).map_err(fail)?
+                }
                 Job::Checkpoint(_) | Job::Stop(_) => {
                     must_sign = true;
                     0
                 }
             });
+        }
+        if let Some(range) = self.doubtful {
+            // After the held entries: these are of now, and those of when they happened.
+            close_open_calls(&transaction, &clock, &mut tip, range).map_err(fail)?;
         }
         let size = tip.edge.size();
         let mut signed = None;
@@ -169,6 +199,7 @@ impl Writer {
         // From here the entries are durable.
         transaction.commit().map_err(fail)?;
         self.edge = tip.edge;
+        self.doubtful = None;
         if tip.next_seq - 1 > head {
             self.head.send_replace(tip.next_seq - 1);
             if head / CHECKPOINT_ENTRIES != tip.next_seq / CHECKPOINT_ENTRIES {
@@ -208,17 +239,49 @@ impl Writer {
             self.edge = tree::catch_up(&connection).map_err(fail)?;
             let size = tree::agrees(&connection, &self.edge, self.key.verifier())
                 .map_err(LedgerError::Unwritable)?;
-            self.checkpoint = tree::newest_checkpoint(&connection).map_err(fail)?;
-            self.signed.send_replace(size);
-            let newest = newest_seq(&connection)?;
-            self.head.send_if_modified(|head| std::mem::replace(head, newest) != newest);
+            let newest = tree::newest_checkpoint(&connection).map_err(fail)?;
+            match (newest, size) {
+                (Some(note), Some(size)) if self.checkpoint.as_ref() != Some(&note) => {
+                    self.publish(note, size);
+                }
+                (newest, size) => {
+                    self.checkpoint = newest;
+                    self.signed.send_replace(size);
+                }
+            }
+            let (known, newest) = (*self.head.borrow(), newest_seq(&connection)?);
+            self.forget_recorded(&connection).map_err(fail)?;
+            if newest > known {
+                let first = self.doubtful.map_or(known, |(first, _)| first);
+                self.doubtful = Some((first, newest));
+                tracing::warn!(entries = newest - known, "a transaction that reported an error was kept");
+            }
+            if newest != known {
+                self.head.send_replace(newest);
+            }
             self.connection = Some(connection);
             tracing::info!("ledger opened again");
         }
         Ok(())
     }
 
+    /// Lets go of held entries that are in the file after all: written twice, they would fail every transaction from now on.
+    fn forget_recorded(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut select = connection.prepare_cached("SELECT 1 FROM leaves WHERE id = ?")?;
+        let recorded: Result<Vec<bool>, _> =
+            self.held.iter().map(|note| select.exists([&note.entry_id])).collect();
+        let mut recorded = recorded?.into_iter();
+        self.held.retain(|_| recorded.next() == Some(false));
+        Ok(())
+    }
+
     fn finish(mut self, stop: Option<oneshot::Sender<()>>) {
+        if !self.held.is_empty() {
+            tracing::error!(
+                entries = self.held.len(),
+                "entries were not recorded: the ledger cannot be written"
+            );
+        }
         if let Some(connection) = self.connection.take() {
             // Best effort: what is in the write-ahead log is durable without it.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
@@ -226,6 +289,17 @@ impl Writer {
         if let Some(stop) = stop {
             let _ = stop.send(());
         }
+    }
+}
+
+/// Keeps an entry nobody waits for until the ledger can be written again.
+fn hold(held: &mut VecDeque<Box<Sealed>>, note: Box<Sealed>) {
+    held.push_back(note);
+    if held.len() > MAX_HELD_NOTES
+        && let Some(lost) = held.pop_front()
+    {
+        let (id, event_type) = (lost.entry_id, lost.event_type);
+        tracing::error!(id, %event_type, "an entry was not recorded: too many wait for the ledger");
     }
 }
 
@@ -340,14 +414,24 @@ fn keep(connection: &Connection, files: &[(String, Vec<u8>)]) -> rusqlite::Resul
     Ok(())
 }
 
-fn close_open_calls(connection: &Connection, clock: &Clock, tip: &mut Tip) -> rusqlite::Result<i64> {
+/// Every open call, whatever number its decision has.
+const EVERY_CALL: (i64, i64) = (i64::MIN, i64::MAX);
+
+/// Closes as `unknown` the open calls whose decisions are numbered above the first and up to the second number; answers how
+/// many there were.
+fn close_open_calls(
+    connection: &Connection,
+    clock: &Clock,
+    tip: &mut Tip,
+    (above, through): (i64, i64),
+) -> rusqlite::Result<i64> {
     let mut count = 0;
     loop {
         let open = connection
             .query_row(
                 "SELECT l.call_id, l.request_id, l.event_type, l.zone, l.mode FROM op_open_calls o \
-                 JOIN leaves l ON l.seq = o.seq ORDER BY o.seq LIMIT 1",
-                [],
+                 JOIN leaves l ON l.seq = o.seq WHERE o.seq > ? AND o.seq <= ? ORDER BY o.seq LIMIT 1",
+                [above, through],
                 |row| {
                     Ok((
                         row.get::<_, String>(0)?,
@@ -378,5 +462,152 @@ fn close_open_calls(connection: &Connection, clock: &Clock, tip: &mut Tip) -> ru
         // Appending removed it by its call id; a damaged id must not keep the loop going.
         connection.execute("DELETE FROM op_open_calls WHERE call_id = ?", [call_id])?;
         count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::AtomicI64;
+
+    use super::*;
+    use crate::decision::{Effect, EvaluationStatus};
+    use crate::ledger::verify::{self, Options};
+    use crate::ledger::{Ledger, Queue, Signing};
+
+    static NOW_MS: AtomicI64 = AtomicI64::new(1_800_000_000_000);
+
+    /// A clock of distinct moments and no entropy: the same entry sealed twice has the same id.
+    const CLOCK: Clock =
+        Clock { now_ms: || NOW_MS.fetch_add(1, Ordering::Relaxed), random: |buffer| buffer.fill(1) };
+
+    fn entry(kind: Kind, call: u128, time_ms: i64) -> Entry {
+        let decided = kind == Kind::Decision;
+        Entry {
+            kind,
+            event_type: "tools.call".into(),
+            time_ms,
+            call_id: Some(ulid::Ulid::from(call)),
+            request_id: None,
+            zone: "default".into(),
+            mode: Some(Mode::Enforce),
+            decision: decided.then_some((Effect::Allow, EvaluationStatus::Complete, 1)),
+            outcome: (!decided).then_some((Outcome::Success, 1)),
+            forwarded: decided,
+            manifest_sha: None,
+            content: Redacted::nothing(),
+        }
+    }
+
+    fn now() -> i64 {
+        (CLOCK.now_ms)()
+    }
+
+    async fn failed(ledger: &Ledger, times: u64) {
+        for _ in 0..1_000 {
+            if ledger.health().failures() >= times {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("no transaction failed");
+    }
+
+    /// Kind, call and outcome of every entry, in order.
+    fn entries(path: &Path) -> Vec<(String, u128, Option<String>)> {
+        let connection = schema::open_reader(path).unwrap();
+        let mut select =
+            connection.prepare("SELECT kind, call_id, outcome FROM leaves ORDER BY seq").unwrap();
+        let rows = select.query_map([], |row| {
+            let call: String = row.get(1)?;
+            Ok((row.get(0)?, ulid::Ulid::from_string(&call).unwrap().into(), row.get(2)?))
+        });
+        rows.unwrap().map(Result::unwrap).collect()
+    }
+
+    fn row(kind: &str, call: u128, outcome: Option<&str>) -> (String, u128, Option<String>) {
+        (kind.to_owned(), call, outcome.map(str::to_owned))
+    }
+
+    async fn close_and_verify(ledger: Ledger, path: &Path) {
+        ledger.close().await;
+        let options = Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None };
+        let report = verify::ledger(path, &options, &mut |_, _| ()).unwrap();
+        assert!(report.ok, "{report:?}");
+    }
+
+    #[tokio::test]
+    async fn an_entry_nobody_waits_for_outlives_a_failed_transaction() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
+        ledger.append(entry(Kind::Decision, 1, now())).await.unwrap();
+        let shell = Connection::open(&path).unwrap();
+        shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+        ledger.note(entry(Kind::Outcome, 1, now()));
+        failed(&ledger, 1).await;
+        shell.execute_batch("ROLLBACK").unwrap();
+        ledger.append(entry(Kind::Decision, 2, now())).await.unwrap();
+        ledger.note(entry(Kind::Outcome, 2, now()));
+        close_and_verify(ledger, &path).await;
+        let expected = [
+            row("decision", 1, None),
+            row("outcome", 1, Some("success")),
+            row("decision", 2, None),
+            row("outcome", 2, Some("success")),
+        ];
+        assert_eq!(entries(&path), expected);
+    }
+
+    #[test]
+    fn beyond_the_bound_the_oldest_note_is_given_up() {
+        let mut held = VecDeque::new();
+        for call in 0..=MAX_HELD_NOTES {
+            hold(&mut held, Box::new(entry(Kind::Outcome, call as u128, now()).seal(&CLOCK)));
+        }
+        assert_eq!(held.len(), MAX_HELD_NOTES);
+        let call = |note: Option<&Box<Sealed>>| note.and_then(|note| note.call_id.clone());
+        assert_eq!(call(held.front()), Some(ulid::Ulid::from(1).to_string()));
+        assert_eq!(call(held.back()), Some(ulid::Ulid::from(MAX_HELD_NOTES as u128).to_string()));
+    }
+
+    #[tokio::test]
+    async fn a_commit_that_stood_although_it_reported_an_error_is_taken_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
+        ledger.append(entry(Kind::Decision, 1, now())).await.unwrap();
+        ledger.append(entry(Kind::Decision, 2, now())).await.unwrap();
+        // To the writer, a batch whose `COMMIT` stood and reported an error is rows it does not know of: a decision whose
+        // caller was refused, and a note that it holds.
+        let noted_ms = now();
+        let connection = schema::open_writer(&path).unwrap();
+        let edge = tree::catch_up(&connection).unwrap();
+        let mut tip = Tip { next_seq: 2, edge, hashes: Vec::new() };
+        let transaction = connection.unchecked_transaction().unwrap();
+        tip.append(&transaction, &entry(Kind::Decision, 3, now()).seal(&CLOCK)).unwrap();
+        tip.append(&transaction, &entry(Kind::Outcome, 1, noted_ms).seal(&CLOCK)).unwrap();
+        transaction.commit().unwrap();
+        ledger.note(entry(Kind::Outcome, 1, noted_ms));
+        failed(&ledger, 1).await;
+        let receipt = ledger.append(entry(Kind::Decision, 4, now())).await.unwrap();
+        assert_eq!((receipt.seq(), *ledger.head().borrow()), (4, 5));
+        let open: i64 =
+            connection.query_row("SELECT count(*) FROM op_open_calls", [], |row| row.get(0)).unwrap();
+        assert_eq!(open, 2, "calls 2 and 4 are under way");
+        ledger.note(entry(Kind::Outcome, 2, now()));
+        ledger.note(entry(Kind::Outcome, 4, now()));
+        close_and_verify(ledger, &path).await;
+        let expected = [
+            row("decision", 1, None),
+            row("decision", 2, None),
+            row("decision", 3, None),
+            row("outcome", 1, Some("success")),
+            row("decision", 4, None),
+            row("outcome", 3, Some("unknown")),
+            row("outcome", 2, Some("success")),
+            row("outcome", 4, Some("success")),
+        ];
+        assert_eq!(entries(&path), expected);
     }
 }

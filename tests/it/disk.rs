@@ -129,3 +129,62 @@ async fn a_full_disk_refuses_calls_and_loses_nothing() {
     drop(connection);
     check(&folder.path().join("docket.db"));
 }
+
+#[tokio::test]
+async fn a_shell_can_neither_replace_nor_change_what_is_recorded() {
+    let docket = Docket::start().await;
+    docket.evaluate("kept", "echo", json!({"a": 1})).await;
+    docket.admin_get("/v1/checkpoint").await;
+    let folder = docket.stop().await;
+    let ledger = folder.path().join("docket.db");
+    let connection = Connection::open(&ledger).unwrap();
+    // A `sqlite3` shell has both switched off.
+    connection.execute_batch("PRAGMA foreign_keys = OFF; PRAGMA recursive_triggers = OFF").unwrap();
+    let columns = "leaf, id, kind, event_type, occurred_at, call_id, request_id, zone, mode, decision, evaluation_status, \
+                   evaluation_us, outcome, duration_us, forwarded, manifest_sha";
+    for (statement, expected) in [
+        (
+            "INSERT OR REPLACE INTO leaves SELECT * FROM leaves WHERE seq = 1".to_owned(),
+            "leaves are append-only",
+        ),
+        (
+            format!("INSERT OR REPLACE INTO leaves SELECT 999, {columns} FROM leaves WHERE seq = 1"),
+            "leaves are",
+        ),
+        (
+            format!("INSERT OR IGNORE INTO leaves SELECT 999, {columns} FROM leaves WHERE seq = 1"),
+            "leaves are",
+        ),
+        ("UPDATE OR REPLACE leaves SET seq = 0 WHERE seq = 1".to_owned(), "leaves are"),
+        ("UPDATE payloads SET arguments = '{\"a\":2}' WHERE seq = 1".to_owned(), "payloads are only erased"),
+        ("INSERT OR REPLACE INTO payloads (seq, salts) VALUES (1, x'')".to_owned(), "payloads are only"),
+        ("INSERT OR REPLACE INTO nodes VALUES (1, x'')".to_owned(), "nodes are append-only"),
+        (
+            "INSERT OR REPLACE INTO checkpoints SELECT size, 'x' FROM checkpoints".to_owned(),
+            "checkpoints are",
+        ),
+    ] {
+        let refused = connection.execute_batch(&statement).unwrap_err().to_string();
+        assert!(refused.contains(expected), "{statement}: {refused}");
+    }
+    check(&ledger);
+    // Erasing stays possible.
+    assert_eq!(connection.execute("DELETE FROM payloads WHERE seq = 1", []).unwrap(), 1);
+}
+
+#[test]
+fn the_lock_is_the_owners_alone_and_a_readable_ledger_is_warned_of() {
+    let folder = folder_with("", POLICY);
+    let (ledger, lock) = (folder.path().join("docket.db"), folder.path().join("docket.db.lock"));
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let log = || std::fs::read_to_string(folder.path().join("docket.log")).unwrap();
+    assert_eq!(Process::start(folder.path()).terminate(), Some(0));
+    assert_eq!((mode(&ledger), mode(&lock)), (0o600, 0o600));
+    assert!(!log().contains("chmod"), "{}", log());
+    for path in [&ledger, &lock] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    assert_eq!(Process::start(folder.path()).terminate(), Some(0));
+    assert!(log().contains("chmod 600"), "{}", log());
+    assert_eq!((mode(&ledger), mode(&lock)), (0o644, 0o600), "the ledger's mode is its operator's");
+}

@@ -1,7 +1,7 @@
 -- Schema 1. Append-only: once landed, a step is never edited; the next change is the next file.
 -- Parses in SQLite 3.40, the version of the `sqlite3` shell on common systems.
 
--- One row per entry, never updated or deleted. `leaf` holds the RFC 8785 bytes that are hashed into the tree; every other
+-- One row per entry, never updated, deleted or replaced. `leaf` holds the RFC 8785 bytes that are hashed into the tree; every other
 -- column repeats a member of it, so that it can be searched, and is recomputed by verification.
 CREATE TABLE leaves (
     seq               INTEGER PRIMARY KEY,
@@ -33,6 +33,11 @@ END;
 CREATE TRIGGER leaves_are_append_only_delete BEFORE DELETE ON leaves BEGIN
     SELECT RAISE(ABORT, 'leaves are append-only');
 END;
+-- `INSERT OR REPLACE` deletes the row in its way without firing the trigger above.
+CREATE TRIGGER leaves_are_append_only_insert BEFORE INSERT ON leaves
+WHEN EXISTS (SELECT 1 FROM leaves WHERE seq = new.seq) OR EXISTS (SELECT 1 FROM leaves WHERE id = new.id) BEGIN
+    SELECT RAISE(ABORT, 'leaves are append-only');
+END;
 
 -- The free-form parts of an entry, redacted, each committed to in the leaf as SHA-256(salt || bytes). `salts` holds 32
 -- bytes for every part that is not NULL, in the order of the columns. Erasing an entry deletes this row.
@@ -58,6 +63,14 @@ CREATE TABLE payloads (
     resource_type        TEXT,
     resource_id          TEXT
 ) STRICT;
+
+CREATE TRIGGER payloads_are_only_erased_update BEFORE UPDATE ON payloads BEGIN
+    SELECT RAISE(ABORT, 'payloads are only erased');
+END;
+CREATE TRIGGER payloads_are_only_erased_insert BEFORE INSERT ON payloads
+WHEN EXISTS (SELECT 1 FROM payloads WHERE seq = new.seq) BEGIN
+    SELECT RAISE(ABORT, 'payloads are only erased');
+END;
 
 -- Manifests and policy files that any decision used, by the digest of their bytes (`sha256:…`).
 CREATE TABLE digests (

@@ -20,9 +20,17 @@ END;
 CREATE TRIGGER nodes_are_append_only_delete BEFORE DELETE ON nodes BEGIN
     SELECT RAISE(ABORT, 'nodes are append-only');
 END;
+CREATE TRIGGER nodes_are_append_only_insert BEFORE INSERT ON nodes
+WHEN EXISTS (SELECT 1 FROM nodes WHERE seq = new.seq) BEGIN
+    SELECT RAISE(ABORT, 'nodes are append-only');
+END;
 CREATE TRIGGER checkpoints_are_append_only_update BEFORE UPDATE ON checkpoints BEGIN
     SELECT RAISE(ABORT, 'checkpoints are append-only');
 END;
 CREATE TRIGGER checkpoints_are_append_only_delete BEFORE DELETE ON checkpoints BEGIN
+    SELECT RAISE(ABORT, 'checkpoints are append-only');
+END;
+CREATE TRIGGER checkpoints_are_append_only_insert BEFORE INSERT ON checkpoints
+WHEN EXISTS (SELECT 1 FROM checkpoints WHERE size = new.size) BEGIN
     SELECT RAISE(ABORT, 'checkpoints are append-only');
 END;
