@@ -52,7 +52,7 @@ fn printable(text: &str) -> String {
     let hidden = |char| matches!(char, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}');
     let shown =
         |char: char| if (char.is_control() && char != '\n') || hidden(char) { '\u{fffd}' } else { char };
-    text.chars().map(shown).collect()
+    text.replace('\t', "    ").chars().map(shown).collect()
 }
 
 /// Widths of the table's columns; the last one takes what is left.
@@ -280,9 +280,11 @@ fn reasons(because: &[&Value], missing: &[&Value], paint: &Paint) -> String {
         for (number, line) in (first..).zip(field(rule, "excerpt").lines()) {
             let _ = writeln!(text, "  {number:>5} | {line}");
         }
+        let mut values = String::new();
         for condition in list(rule, "conditions") {
-            read_values(&mut text, condition, "        ");
+            read_values(&mut values, condition, "        ");
         }
+        text.push_str(&values);
     }
     if let Some((nearest, others)) = missing.split_first() {
         let _ = writeln!(
@@ -345,7 +347,7 @@ fn read_values(text: &mut String, condition: &Value, indent: &str) {
     let values = condition.get("values").and_then(Value::as_object);
     for (path, value) in values.into_iter().flatten() {
         let line = format!("{indent}{} = {}\n", printable(path), printable(&value.to_string()));
-        if !text.ends_with(&line) {
+        if !text.contains(&line) {
             text.push_str(&line);
         }
     }
