@@ -64,9 +64,11 @@ impl Secrets {
                 return text.eq_ignore_ascii_case(secret);
             }
             let is_in = |spelling: &str| text.contains(&spelling.to_ascii_lowercase());
+            let spelled_alike = || secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
             is_in(secret)
-                || json_escaped(secret).is_some_and(|spelling| is_in(&spelling))
-                || is_in(&percent_encoded(secret))
+                || !spelled_alike()
+                    && (is_in(&percent_encoded(secret))
+                        || json_escaped(secret).is_some_and(|spelling| is_in(&spelling)))
         })
     }
 
@@ -327,6 +329,20 @@ mod tests {
     fn alike(count: usize) -> Vec<String> {
         let beginning = "x9".repeat(MAX_BEGINNING_BYTES / 2);
         (0..count).map(|n| format!("{beginning}{:x}-{n}Z", n * 7919 % 1013)).collect()
+    }
+
+    #[test]
+    fn names_that_repeat_a_secret_are_known_one_by_one() {
+        let mut known = Secrets::default();
+        for secret in ["swordfish", "a b/c", "k7", "q\"uote"] {
+            known.add(secret);
+        }
+        for text in ["x-SwordFish-1", "a%20b%2fc", "K7", "q\\\"uote", "A b/c!"] {
+            assert!(known.are_in(text), "{text}");
+        }
+        for text in ["sword-fish", "k77", "", "a b"] {
+            assert!(!known.are_in(text), "{text}");
+        }
     }
 
     #[test]
