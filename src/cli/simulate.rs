@@ -147,7 +147,10 @@ impl Simulate {
             bail!("{name} has more than {MAX_INPUT_BYTES} bytes");
         }
         json::parse_as(&bytes).with_context(|| {
-            format!("{name} is not a call; write {{\"subject\": {{\"type\", \"id\"}}, \"action\": {{\"name\"}}, \"resource\": {{\"type\", \"id\"}}, \"context\": {{…}}}}")
+            format!(
+                "{name} is not a call; it has `subject` and `resource` (each with `type` and `id`), `action` (with `name`) \
+                 and perhaps `context`"
+            )
         })
     }
 }

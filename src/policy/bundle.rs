@@ -76,7 +76,8 @@ pub enum LoadError {
 }
 
 impl Source {
-    /// Reads a directory with everything below it, one `.rego` file, or a bundle (`.tar.gz`). In directories, names beginning with `.` are passed over, so
+    /// Reads a directory with everything below it, one `.rego` file, or a bundle (`.tar.gz`). In directories, names
+    /// beginning with `.` are passed over, so
     /// that a mounted Kubernetes volume (`..data`) is read once.
     ///
     /// # Errors

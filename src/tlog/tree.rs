@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 /// A SHA-256 digest.
 pub type Hash = [u8; HASH_BYTES];
 
-/// Bytes of a [`Hash`].
+/// Bytes of a [`type@Hash`].
 pub const HASH_BYTES: usize = 32;
 
 /// `SHA-256(0x00 || leaf)`.
