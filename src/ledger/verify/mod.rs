@@ -151,7 +151,14 @@ pub fn ledger(
     // Everything below sees the file as it is at this moment, whatever a running docket adds.
     let snapshot = connection.unchecked_transaction().map_err(unreadable)?;
     let mut findings = Findings::default();
-    let entries = Pass::new(&snapshot, options, &mut findings).run(progress);
+    let (entries, damage) = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| damage(path));
+        let entries = Pass::new(&snapshot, options, &mut findings).run(progress);
+        (entries, beside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+    });
+    for line in damage.unwrap_or_else(|error| vec![error.to_string()]) {
+        findings.fail("database", "the file", line);
+    }
     let entries = entries.unwrap_or_else(|error| {
         findings.fail("database", "the file", schema::explain(&error));
         0
@@ -161,6 +168,20 @@ pub fn ledger(
         .filter(|(check, _)| *check != "old_checkpoint" || options.old_checkpoint.is_some())
         .collect();
     Ok(Report::of(&checks, findings, entries))
+}
+
+/// What SQLite finds wrong with the pages and the indexes. This takes nearly as long as a pass over the entries and needs nothing
+/// of it, so it has a thread and a connection of its own; that it may see entries the pass does not makes no difference.
+fn damage(path: &Path) -> Result<Vec<String>, LedgerError> {
+    let connection = schema::open_reader(path)?;
+    let check = || {
+        connection.execute_batch(READ_FAST)?;
+        let mut statement = connection.prepare("PRAGMA integrity_check(5)")?;
+        statement.query_map([], |row| row.get(0))?.collect::<rusqlite::Result<Vec<String>>>()
+    };
+    let mut lines = check().map_err(|error| LedgerError::Unreadable(schema::explain(&error)))?;
+    lines.retain(|line| line != "ok");
+    Ok(lines)
 }
 
 /// One pass over the file.
@@ -193,7 +214,6 @@ impl<'a> Pass<'a> {
     }
 
     fn run(mut self, progress: &mut dyn FnMut(u64, u64)) -> rusqlite::Result<u64> {
-        self.check_database()?;
         self.check_schema()?;
         let start = self.start()?;
         let total = self.highest("leaves")?.map_or(0, |newest| newest.cast_unsigned().saturating_add(1));
@@ -259,18 +279,6 @@ impl<'a> Pass<'a> {
             self.findings.warn(format!("the clock went back {} times in all", self.clock_steps));
         }
         Ok(next - start)
-    }
-
-    fn check_database(&mut self) -> rusqlite::Result<()> {
-        let mut statement = self.connection.prepare("PRAGMA integrity_check(5)")?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let line: String = row.get(0)?;
-            if line != "ok" {
-                self.findings.fail("database", "the file", line);
-            }
-        }
-        Ok(())
     }
 
     fn check_schema(&mut self) -> rusqlite::Result<()> {
