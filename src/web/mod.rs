@@ -2,42 +2,33 @@
 //!
 //! It knows HTTP and the bounds of the configuration, and nothing of what a request is about.
 
+mod problem;
+mod server;
+
 use std::convert::Infallible;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::time::Sleep;
+use tokio::sync::watch;
 
 use crate::call::{Moment, RequestId};
 use crate::config::{Limits, Plane};
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
-use crate::ledger::{Kind, LedgerError};
+use crate::ledger::Kind;
 
-/// Largest request head, in bytes; hyper answers 431 to a larger one.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
-
-/// Header fields a request may have.
-const MAX_HEADERS: usize = 128;
+pub use problem::Problem;
+pub use server::{Face, serve};
 
 /// As much of a `User-Agent` as is recorded, in bytes.
 const MAX_USER_AGENT_BYTES: usize = 256;
@@ -147,80 +138,6 @@ impl Visit {
             request_id: self.request_id.clone(),
             facts: Object::new(),
         }
-    }
-}
-
-/// An RFC 9457 problem document.
-#[derive(Clone, Debug, Serialize)]
-pub struct Problem {
-    /// A URI that names the kind of problem.
-    #[serde(rename = "type")]
-    pub kind: String,
-    /// The kind in words.
-    pub title: &'static str,
-    /// HTTP status.
-    pub status: u16,
-    /// What was wrong this time, and what would be right.
-    pub detail: String,
-    /// The id of the request.
-    pub request_id: String,
-    /// `allow`, `deny` or `require_approval`, where a decision was made.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub decision: Option<&'static str>,
-    /// How to treat the refusal.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub class: Option<&'static str>,
-    /// Whether trying again may help.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub retryable: Option<bool>,
-}
-
-impl Problem {
-    /// A problem of the given slug, which is also the section of the API documentation that describes it.
-    #[must_use]
-    pub fn new(status: StatusCode, slug: &str, title: &'static str, detail: String, visit: &Visit) -> Self {
-        Self {
-            kind: format!("urn:docket:problem:{slug}"),
-            title,
-            status: status.as_u16(),
-            detail,
-            request_id: visit.request_id.to_string(),
-            decision: None,
-            class: None,
-            retryable: None,
-        }
-    }
-
-    /// The ledger could not record: nothing was decided, and trying again may help.
-    #[must_use]
-    pub fn unrecorded(error: &LedgerError, visit: &Visit) -> Self {
-        let detail = format!("{error}; no call goes on without a record");
-        let problem = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ledger-unavailable",
-            "Ledger unavailable",
-            detail,
-            visit,
-        );
-        Self { decision: Some("deny"), class: Some("ledger_unavailable"), retryable: Some(true), ..problem }
-    }
-
-    /// There is nothing at this path, or not with this method.
-    #[must_use]
-    pub fn not_found(detail: String, visit: &Visit) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail, visit)
-    }
-
-    /// The response that carries it.
-    #[must_use]
-    pub fn response(&self) -> Response<Body> {
-        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = json_response(status, self);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-        }
-        response
     }
 }
 
@@ -370,154 +287,5 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// A plane's own part: answers one request.
-pub trait Face: Send + Sync + 'static {
-    /// Answers one request. Never fails: what goes wrong is an answer too.
-    fn answer(
-        self: Arc<Self>,
-        request: Request<Incoming>,
-        peer: SocketAddr,
-    ) -> impl Future<Output = Response<Body>> + Send;
-
-    /// Notes a connection whose bytes were not HTTP, or whose head came too slowly.
-    fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String);
-}
-
-/// A connection that knows whether it owes docket the rest of a request, and that gives up on a peer who does not read.
-struct Socket {
-    stream: TcpStream,
-    /// Whether bytes arrived since the last request was complete.
-    unanswered: Arc<AtomicBool>,
-    timeout: Duration,
-    stalled: Option<Pin<Box<Sleep>>>,
-}
-
-impl Socket {
-    fn new(stream: TcpStream, timeout_ms: u64) -> Self {
-        Self { stream, unanswered: Arc::default(), timeout: Duration::from_millis(timeout_ms), stalled: None }
-    }
-
-    /// Lets a write wait for its peer, but not for ever: a place and an answer's memory are held meanwhile.
-    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.stalled = None;
-            return written;
-        }
-        let timeout = self.timeout;
-        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        stalled.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
-    }
-}
-
-impl AsyncRead for Socket {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.unanswered.store(true, Ordering::Relaxed);
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Socket {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.bounded(cx, written)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.bounded(cx, written)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
-}
-
-/// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound.
-pub async fn serve(
-    face: Arc<impl Face>,
-    listener: TcpListener,
-    limits: Limits,
-    mut stop: watch::Receiver<bool>,
-) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
-        .max_buf_size(MAX_HEAD_BYTES)
-        .max_headers(MAX_HEADERS);
-    let places = Arc::new(Semaphore::new(limits.max_connections));
-    let graceful = GracefulShutdown::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = async {
-                // A closed semaphore would be a bug; refusing to accept is the safe reading of one.
-                let place = places.clone().acquire_owned().await.ok()?;
-                Some((place, listener.accept().await))
-            } => accepted,
-            _ = stop.wait_for(|stop| *stop) => break,
-        };
-        let Some((place, accepted)) = accepted else { break };
-        let (stream, peer) = match accepted {
-            Ok(connection) => connection,
-            Err(error) => {
-                // Out of file descriptors, most likely: accepting again at once would only spin.
-                tracing::warn!(error = %error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            }
-        };
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(error = %error, "cannot set TCP_NODELAY");
-        }
-        let socket = Socket::new(stream, limits.body_timeout_ms);
-        let unanswered = socket.unanswered.clone();
-        let service = {
-            let (face, unanswered) = (face.clone(), unanswered.clone());
-            hyper::service::service_fn(move |request| {
-                // The head of a request is complete.
-                unanswered.store(false, Ordering::Relaxed);
-                let face = face.clone();
-                async move { Ok::<_, Infallible>(face.answer(request, peer).await) }
-            })
-        };
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
-        let face = face.clone();
-        tokio::spawn(async move {
-            if let Err(error) = connection.await
-                && (error.is_parse() || error.is_timeout() || error.is_parse_too_large())
-                // A connection that sent nothing, or idled between requests, was not refused anything.
-                && unanswered.load(Ordering::Relaxed)
-            {
-                face.unreadable(peer, error.to_string());
-            }
-            drop(place);
-        });
-    }
-    drop(listener);
-    let bound = Duration::from_millis(limits.shutdown_timeout_ms);
-    if tokio::time::timeout(bound, graceful.shutdown()).await.is_err() {
-        tracing::warn!(timeout_ms = limits.shutdown_timeout_ms, "some connections did not finish in time");
     }
 }
