@@ -4,24 +4,32 @@
 //! policy saw. [`parse`] refuses duplicate keys, and bounds the nesting well below the 128 levels `serde_json` reads: what is
 //! recorded is nested once more in every answer about it. It knows nothing of what the JSON means.
 
+use std::cell::Cell;
 use std::fmt;
 
-use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    self, Deserialize, DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor,
+};
 use serde_json::{Map, Number, Value};
 
 /// Levels of nesting a stranger's JSON may have.
 pub const MAX_LEVELS: u8 = 64;
 
+/// Values a stranger's JSON may consist of: eight million bytes of `[],` would otherwise become hundreds of megabytes.
+pub const MAX_VALUES: u32 = 500_000;
+
 /// A JSON object as `serde_json` holds it.
 pub type Object = Map<String, Value>;
 
-/// Parses one JSON text (RFC 8259, UTF-8), refusing duplicate keys, trailing bytes and more than [`MAX_LEVELS`] levels.
+/// Parses one JSON text (RFC 8259, UTF-8), refusing duplicate keys, trailing bytes, more than [`MAX_LEVELS`] levels and
+/// more than [`MAX_VALUES`] values.
 ///
 /// # Errors
 /// `serde_json`'s error with line and column. The message of a duplicate key names the key.
 pub fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = Strict { levels: MAX_LEVELS }.deserialize(&mut deserializer)?;
+    let left = Cell::new(MAX_VALUES);
+    let value = Strict { levels: MAX_LEVELS, left: &left }.deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
 }
@@ -34,30 +42,33 @@ pub fn parse_as<T: for<'de> Deserialize<'de>>(bytes: &[u8]) -> Result<T, serde_j
     serde_json::from_value(parse(bytes)?)
 }
 
-/// Reads one value with so many levels left.
+/// Reads one value with so many levels and values left.
 #[derive(Clone, Copy)]
-struct Strict {
+struct Strict<'a> {
     levels: u8,
+    left: &'a Cell<u32>,
 }
 
-impl Strict {
+impl Strict<'_> {
     fn inner<E: de::Error>(self) -> Result<Self, E> {
         let levels = self.levels.checked_sub(1);
         let levels =
             levels.ok_or_else(|| E::custom(format_args!("nested more than {MAX_LEVELS} levels deep")))?;
-        Ok(Self { levels })
+        Ok(Self { levels, ..self })
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Strict {
+impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left.set(left.ok_or_else(|| D::Error::custom(format_args!("more than {MAX_VALUES} values")))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for Strict {
+impl<'de> Visitor<'de> for Strict<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -142,5 +153,8 @@ mod tests {
         let nested = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
         assert!(parse(nested(64).as_bytes()).is_ok());
         assert!(refused(nested(65).as_bytes()).contains("more than 64 levels"));
+        let many = |values: usize| format!("[{}0]", "0,".repeat(values - 2));
+        assert!(parse(many(500_000).as_bytes()).is_ok());
+        assert!(refused(many(500_001).as_bytes()).contains("more than 500000 values"));
     }
 }

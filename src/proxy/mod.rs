@@ -27,7 +27,7 @@ use crate::call::{Caller, Fault};
 use crate::config::{Limits, Server};
 use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Target};
-use crate::json::Object;
+use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::upstream::{Upstream, UpstreamError};
 use crate::web::{self, Body, Problem, Stoppable, Visit};
@@ -302,7 +302,7 @@ impl Proxy {
         visit: Visit,
         body: &Bytes,
     ) -> Response<Body> {
-        let id = serde_json::from_slice::<Value>(body)
+        let id = json::parse(body)
             .ok()
             .and_then(|mut body| body.get_mut("id").map(Value::take));
         let name = name.get(..name.floor_char_boundary(64)).unwrap_or_default().to_owned();
