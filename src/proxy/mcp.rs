@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
 
-use crate::call::{Action, Call, Caller, Entity, Fault};
+use crate::call::{Action, Call, Caller, Entity, Fault, RequestId};
 use crate::clock::rfc3339;
 use crate::config::Server;
 use crate::decision::{Decision, Effect};
@@ -282,9 +282,9 @@ pub fn refusal(id: &Value, method: &str, era: Era, refusal: &Refusal) -> (Status
 
 /// A JSON-RPC error that no decision stands behind.
 #[must_use]
-pub fn error(id: &Value, code: i64, message: &str, visit: &Visit) -> Value {
+pub fn error(id: &Value, code: i64, message: &str, request_id: &RequestId) -> Value {
     json!({"jsonrpc": "2.0", "id": id, "error": {"code": code, "message": message, "data": {
-        "docket/request_id": visit.request_id,
+        "docket/request_id": request_id,
     }}})
 }
 

@@ -23,10 +23,10 @@ use hyper::body::Incoming;
 use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
-use crate::call::{Caller, Fault};
+use crate::call::{Call, Caller, Fault, RequestId};
 use crate::config::{Limits, Server};
 use crate::decision::Outcome;
-use crate::gate::{Arrival, Gate, Pending, Target};
+use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
 use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::upstream::{Upstream, UpstreamError};
@@ -125,7 +125,8 @@ impl Proxy {
                     visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
                 refused.facts.insert("server".into(), server.map(|server| server.name.to_string()).into());
                 self.gate.note_refusal(refused);
-                let answer = mcp::error(&Value::Null, mcp::INVALID_REQUEST, &error.to_string(), &visit);
+                let answer =
+                    mcp::error(&Value::Null, mcp::INVALID_REQUEST, &error.to_string(), &visit.request_id);
                 return web::json_response(error.status(), &answer);
             }
         };
@@ -139,7 +140,7 @@ impl Proxy {
                 self.pass(Permit::plumbing(plumbing), &server, parts, body, &visit).await
             }
             Ok(Message::Request(request)) => {
-                self.detached(*request, server, caller, visit, parts, body).await
+                self.detached(Exchange { request: *request, server, caller, visit, parts, body }).await
             }
             Err(Fault::Batch) => {
                 let target = target_of(&server, None);
@@ -159,7 +160,7 @@ impl Proxy {
                 };
                 web::json_response(
                     StatusCode::BAD_REQUEST,
-                    &mcp::error(&Value::Null, code, &fault.to_string(), &visit),
+                    &mcp::error(&Value::Null, code, &fault.to_string(), &visit.request_id),
                 )
             }
         }
@@ -167,71 +168,41 @@ impl Proxy {
 
     /// Runs the call in a task of its own. When the client goes away, the receiver of its answer is dropped and the task
     /// sees that: it lets go of the server and records the outcome.
-    async fn detached(
-        self: &Arc<Self>,
-        request: mcp::Request,
-        server: Arc<Server>,
-        caller: Arc<Caller>,
-        visit: Visit,
-        parts: Parts,
-        body: Bytes,
-    ) -> Response<Body> {
+    async fn detached(self: &Arc<Self>, exchange: Exchange) -> Response<Body> {
         let (mut client, answer) = oneshot::channel();
         let proxy = self.clone();
-        let failed =
-            mcp::error(&request.id, mcp::INTERNAL_ERROR, "docket failed while handling this request", &visit);
+        let Exchange { request, visit, .. } = &exchange;
+        let failed = mcp::error(
+            &request.id,
+            mcp::INTERNAL_ERROR,
+            "docket failed while handling this request",
+            &visit.request_id,
+        );
         tokio::spawn(async move {
-            let (id, method, era) = (request.id.clone(), request.method.clone(), request.era);
-            let response = proxy.call(request, &server, &caller, &visit, parts, body, &mut client).await;
-            let response = response.unwrap_or_else(|refused| {
-                let (status, answer) = match *refused {
-                    Stopped::Refused(refusal) => mcp::refusal(&id, &method, era, &refusal),
-                    Stopped::Unrecorded(error) => {
-                        let text = format!("{error}; no call goes on without a record");
-                        (StatusCode::SERVICE_UNAVAILABLE, mcp::error(&id, mcp::INTERNAL_ERROR, &text, &visit))
-                    }
-                    // The status says that docket answered: every SDK hands a JSON-RPC error to its caller then.
-                    Stopped::Failed(error) => {
-                        (StatusCode::OK, mcp::error(&id, mcp::INTERNAL_ERROR, &error, &visit))
-                    }
-                };
-                let mut response = web::json_response(status, &answer);
-                if status == StatusCode::SERVICE_UNAVAILABLE {
-                    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
-                }
-                response
-            });
+            let asked = exchange.asked();
+            let response = proxy.call(exchange, &mut client).await;
             // A client that has gone drops the response, and with it a watched body, which then records the outcome.
-            drop(client.send(response));
+            drop(client.send(response.unwrap_or_else(|stopped| stopped.response(&asked))));
         });
         answer.await.unwrap_or_else(|_| web::json_response(StatusCode::INTERNAL_SERVER_ERROR, &failed))
     }
 
     /// One call on its straight line: decide, record, forward, watch the answer.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one request, used once")]
     async fn call(
         &self,
-        request: mcp::Request,
-        server: &Server,
-        caller: &Arc<Caller>,
-        visit: &Visit,
-        parts: Parts,
-        body: Bytes,
+        exchange: Exchange,
         client: &mut oneshot::Sender<Response<Body>>,
     ) -> Result<Response<Body>, Box<Stopped>> {
+        let Exchange { request, server, caller, visit, parts, body } = exchange;
         let id = request.id.clone();
-        let (call, event_type) = request.into_call(server, caller, visit);
-        let tool = call
-            .as_ref()
-            .ok()
-            .filter(|call| call.resource.kind == "tool")
-            .map(|call| call.resource.id.as_str());
-        let target = target_of(server, tool);
-        let arrival = arrival(call, event_type, caller.clone(), visit, Some(target));
+        let (call, event_type) = request.into_call(&server, &caller, &visit);
+        let tool = call.as_ref().ok().filter(|call| call.resource.kind == "tool");
+        let target = target_of(&server, tool.map(|call| call.resource.id.as_str()));
+        let arrival = arrival(call, event_type, caller.clone(), &visit, Some(target));
         let ruling = self.gate.decide(arrival).await.map_err(Stopped::Unrecorded)?;
         let (permit, pending) = ruling.pass().map_err(|refusal| Stopped::Refused(*refusal))?;
         let outgoing =
-            outgoing(server, parts, body, visit).map_err(|error| Stopped::Failed(error.to_string()))?;
+            outgoing(&server, parts, body, &visit).map_err(|error| Stopped::Failed(error.to_string()))?;
         let forwarded = tokio::select! {
             forwarded = self.upstream.forward(permit, outgoing, server.timeout_ms) => forwarded,
             // Dropping the request under way closes its connection; dropping `pending` records `disconnected`.
@@ -240,7 +211,8 @@ impl Proxy {
         match forwarded {
             Ok(response) => {
                 self.sessions.opened(&server.name, response.headers(), &caller.agent);
-                incoming(response, pending, server, visit, id).map_err(|error| Stopped::Failed(error).into())
+                incoming(response, pending, &server, &visit, id)
+                    .map_err(|error| Stopped::Failed(error).into())
             }
             Err(error) => {
                 let mut detail = Object::new();
@@ -302,9 +274,7 @@ impl Proxy {
         visit: Visit,
         body: &Bytes,
     ) -> Response<Body> {
-        let id = json::parse(body)
-            .ok()
-            .and_then(|mut body| body.get_mut("id").map(Value::take));
+        let id = json::parse(body).ok().and_then(|mut body| body.get_mut("id").map(Value::take));
         let name = name.get(..name.floor_char_boundary(64)).unwrap_or_default().to_owned();
         self.refuse(&id.unwrap_or_default(), Fault::UnknownServer(name), caller, visit, None).await
     }
@@ -316,7 +286,7 @@ impl Proxy {
         refused.facts.insert("server".into(), server.name.to_string().into());
         refused.facts.insert("agent".into(), caller.agent.clone().into());
         self.gate.note_refusal(refused);
-        let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", visit);
+        let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", &visit.request_id);
         web::json_response(StatusCode::NOT_FOUND, &answer)
     }
 
@@ -334,7 +304,7 @@ impl Proxy {
             .gate
             .decide(arrival(Err(fault), event_type, caller, &visit, target))
             .await
-            .map(crate::gate::Ruling::pass)
+            .map(Ruling::pass)
         {
             Ok(Err(refusal)) => {
                 let (status, answer) = mcp::refusal(id, "", Era::Sessions, &refusal);
@@ -347,18 +317,64 @@ impl Proxy {
     }
 }
 
+/// One request on its way to a server.
+struct Exchange {
+    request: mcp::Request,
+    server: Arc<Server>,
+    caller: Arc<Caller>,
+    visit: Visit,
+    parts: Parts,
+    body: Bytes,
+}
+
+/// As much of a request as an answer to it needs.
+struct Asked {
+    id: Value,
+    method: String,
+    era: Era,
+    request_id: RequestId,
+}
+
+impl Exchange {
+    fn asked(&self) -> Asked {
+        let mcp::Request { id, method, era, .. } = &self.request;
+        Asked { id: id.clone(), method: method.clone(), era: *era, request_id: self.visit.request_id.clone() }
+    }
+}
+
 /// Why a request got no answer from its server.
 enum Stopped {
     /// It was refused, and that is recorded.
-    Refused(crate::gate::Refusal),
+    Refused(Refusal),
     /// Its decision could not be recorded.
     Unrecorded(LedgerError),
     /// It was permitted, and the server failed it; the outcome is recorded.
     Failed(String),
 }
 
+impl Stopped {
+    /// The answer that says so. A server's failure is a JSON-RPC error under HTTP 200, which says that docket answered:
+    /// every SDK hands such an error to its caller.
+    fn response(&self, asked: &Asked) -> Response<Body> {
+        let failed = |text: &str| mcp::error(&asked.id, mcp::INTERNAL_ERROR, text, &asked.request_id);
+        match self {
+            Self::Refused(refusal) => {
+                let (status, answer) = mcp::refusal(&asked.id, &asked.method, asked.era, refusal);
+                web::json_response(status, &answer)
+            }
+            Self::Failed(error) => web::json_response(StatusCode::OK, &failed(error)),
+            Self::Unrecorded(error) => {
+                let text = format!("{error}; no call goes on without a record");
+                let mut response = web::json_response(StatusCode::SERVICE_UNAVAILABLE, &failed(&text));
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+                response
+            }
+        }
+    }
+}
+
 fn arrival(
-    request: Result<crate::call::Call, Fault>,
+    request: Result<Call, Fault>,
     event_type: String,
     caller: Arc<Caller>,
     visit: &Visit,
