@@ -23,6 +23,10 @@ use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::redact::{Record, Redacted, Redactor};
+use crate::text::truncated;
+
+/// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
+const MAX_ERROR_BYTES: usize = 256;
 
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {
@@ -150,7 +154,7 @@ impl Gate {
             let mut metadata = refusal.facts;
             metadata.insert("peer".into(), refusal.peer.to_string().into());
             metadata.insert("reason".into(), refusal.reason.into());
-            metadata.insert("error".into(), truncated(&refusal.error).into());
+            metadata.insert("error".into(), truncated(&refusal.error, MAX_ERROR_BYTES).into());
             let content = self.redactor.record(vec![("metadata", Value::Object(metadata))]);
             self.note(refusal.kind, refusal.event_type, Some(refusal.request_id), content);
         }
@@ -301,12 +305,6 @@ impl Pending {
         self.note(outcome, detail);
     }
 
-    /// The id of the request the outcome is owed to.
-    #[must_use]
-    pub fn request_id(&self) -> Option<&RequestId> {
-        self.facts.as_ref().map(|facts| &facts.request_id)
-    }
-
     fn note(&mut self, outcome: Outcome, mut detail: Object) {
         let Some(facts) = self.facts.take() else { return };
         let Facts { gate, call_id, request_id, event_type, zone, mode, server, started } = facts;
@@ -381,9 +379,4 @@ fn metadata_of(arrival: &Arrival) -> Object {
         }
     }
     metadata
-}
-
-/// At most 256 bytes of an error, cut between characters: with digest and length it stays below 512.
-fn truncated(error: &str) -> &str {
-    error.get(..error.floor_char_boundary(256)).unwrap_or(error)
 }

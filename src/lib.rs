@@ -24,7 +24,7 @@
 //!
 //! | level | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | `json`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
+//! | 0 | `json`, `text`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
 //! | 3 | `config` | settings, validated once |
@@ -56,6 +56,7 @@ pub mod policy;
 pub mod proxy;
 pub mod redact;
 pub mod replay;
+pub mod text;
 pub mod tlog;
 pub mod upstream;
 pub mod web;

@@ -14,6 +14,7 @@ use crate::gate::Gate;
 use crate::ledger::{Filter, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
+use crate::text::truncated;
 use crate::web::{self, Body, Problem, Visit};
 
 /// Decisions of one request id that are evaluated again; callers may repeat ids, and each takes milliseconds.
@@ -132,7 +133,7 @@ pub async fn answer(
     match blocking(replayer.reader(), move |_| explanation(&explainer, &id, trace)).await {
         Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
         Ok(None) => {
-            let shown = request_id.get(..request_id.floor_char_boundary(128)).unwrap_or_default();
+            let shown = truncated(request_id, 128);
             let detail = format!("no entry has request id `{shown}`; `docket tail` lists the newest ones");
             Problem::not_found(detail, visit).response()
         }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::audit::{bad_parameter, blocking, decode, record_access, unreadable};
 use crate::gate::Gate;
 use crate::ledger::{LedgerError, Reader};
+use crate::text::truncated;
 use crate::tlog::{Checkpoint, Hash, Proof, leaf_hash};
 use crate::web::{self, Body, Problem, Visit};
 
@@ -93,7 +94,7 @@ pub async fn entry(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -
     match found {
         Ok(Some(proof)) => web::json_response(StatusCode::OK, &proof),
         Ok(None) => {
-            let shown = id.get(..id.floor_char_boundary(64)).unwrap_or_default();
+            let shown = truncated(id, 64);
             Problem::not_found(format!("no entry has id `{shown}`; `/v1/audit` lists them"), visit).response()
         }
         Err(error) => unreadable(&error, visit),

@@ -19,6 +19,7 @@ use tokio::time::Sleep;
 use crate::decision::Outcome;
 use crate::gate::Pending;
 use crate::json::Object;
+use crate::text::truncated;
 use crate::web::BodyError;
 
 /// Largest JSON answer, or event of a stream, that is looked into, in bytes; a larger one is judged by its status alone.
@@ -242,7 +243,7 @@ fn detail(status: StatusCode, error: Option<&str>) -> Object {
     let mut detail = Object::new();
     detail.insert("status".into(), status.as_u16().into());
     if let Some(error) = error {
-        detail.insert("error".into(), error.get(..error.floor_char_boundary(512)).unwrap_or_default().into());
+        detail.insert("error".into(), truncated(error, 512).into());
     }
     detail
 }

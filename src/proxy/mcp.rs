@@ -16,6 +16,7 @@ use crate::decision::{Decision, Effect};
 use crate::gate::Refusal;
 use crate::json::{self, Object};
 use crate::ledger::Plumbing;
+use crate::text::truncated;
 use crate::web::Visit;
 
 /// The version that began the stateless era.
@@ -427,7 +428,7 @@ fn decode_header(value: &[u8]) -> Option<String> {
 
 /// At most 128 bytes of a caller's string, cut between characters, for messages.
 fn brief(text: &str) -> &str {
-    text.get(..text.floor_char_boundary(128)).unwrap_or(text)
+    truncated(text, 128)
 }
 
 #[cfg(test)]

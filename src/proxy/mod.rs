@@ -29,6 +29,7 @@ use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
 use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
+use crate::text::truncated;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::web::{self, Body, Problem, Stoppable, Visit};
 use answer::{Judge, Watched};
@@ -275,7 +276,7 @@ impl Proxy {
         body: &Bytes,
     ) -> Response<Body> {
         let id = json::parse(body).ok().and_then(|mut body| body.get_mut("id").map(Value::take));
-        let name = name.get(..name.floor_char_boundary(64)).unwrap_or_default().to_owned();
+        let name = truncated(name, 64).to_owned();
         self.refuse(&id.unwrap_or_default(), Fault::UnknownServer(name), caller, visit, None).await
     }
 

@@ -26,6 +26,7 @@ use crate::config::{Limits, Plane};
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
+use crate::text::truncated;
 
 pub use problem::Problem;
 pub use server::{Face, serve};
@@ -114,9 +115,10 @@ impl Visit {
             request_id,
             moment: Moment { call_id, time_ns: time_ms.saturating_mul(1_000_000) },
             started: Instant::now(),
-            user_agent: headers.get(USER_AGENT).and_then(|agent| agent.to_str().ok()).map(|agent| {
-                agent.get(..agent.floor_char_boundary(MAX_USER_AGENT_BYTES)).unwrap_or_default().to_owned()
-            }),
+            user_agent: headers
+                .get(USER_AGENT)
+                .and_then(|agent| agent.to_str().ok())
+                .map(|agent| truncated(agent, MAX_USER_AGENT_BYTES).to_owned()),
         }
     }
 
