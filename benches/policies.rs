@@ -95,7 +95,12 @@ fn many_policies() {
     }
     };
     let set = |count: usize| {
-        compile(Source { id: "many".into(), revision: None, files: (0..count).map(policy).collect() })
+        compile(Source {
+            id: "many".into(),
+            revision: None,
+            files: (0..count).map(policy).collect(),
+            entrypoint: None,
+        })
     };
     let calls: Vec<Call> =
         (0..64).filter_map(|n| call("tool", "tools/call", "tool_0", "fs", json!({"n": n % 4}))).collect();

@@ -185,18 +185,10 @@ impl Gate {
         let denied = (kind == Kind::Decision).then_some((Effect::Deny, EvaluationStatus::Error, 0));
         let time_ms = (self.clock.now_ms)();
         self.ledger.note(Entry {
-            kind,
-            event_type,
-            time_ms,
-            call_id: None,
             request_id,
-            zone: "default".into(),
-            mode: None,
             decision: denied,
-            outcome: None,
-            forwarded: false,
             manifest_sha: denied.map(|_| self.policies.load().reference().manifest_sha.clone()),
-            content,
+            ..Entry::event(kind, event_type, time_ms, content)
         });
     }
 
@@ -316,18 +308,12 @@ impl Pending {
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let time_ms = (gate.clock.now_ms)();
         gate.ledger.note(Entry {
-            kind: Kind::Outcome,
-            event_type,
-            time_ms,
             call_id: Some(call_id),
             request_id: Some(request_id),
             zone,
             mode: Some(mode),
-            decision: None,
             outcome: Some((outcome, duration_us)),
-            forwarded: false,
-            manifest_sha: None,
-            content,
+            ..Entry::event(Kind::Outcome, event_type, time_ms, content)
         });
     }
 }

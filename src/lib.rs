@@ -27,7 +27,7 @@
 //! | 0 | `json`, `text`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
-//! | 3 | `config` | settings, validated once |
+//! | 3 | `config`, `publish` | settings, validated once; what puts policy sets in force |
 //! | 4 | `web` | what both planes share |
 //! | 5 | `proxy`, `api` | faces |
 //! | 6 | `planes` | which path leads to which face, and who may take it |
@@ -54,6 +54,7 @@ pub mod metrics;
 pub mod planes;
 pub mod policy;
 pub mod proxy;
+pub mod publish;
 pub mod redact;
 pub mod replay;
 pub mod text;

@@ -24,6 +24,10 @@ pub struct Metrics {
     pub append_failures: IntCounter,
     /// `docket_evaluation_errors_total`: policy errors and timeouts.
     pub evaluation_errors: IntCounter,
+    /// `docket_policy_publications_total{result}`: `updated`, `unchanged`, `rejected`.
+    pub publications: IntCounterVec,
+    /// `docket_policy_rejected`: 1 while the newest set was refused and an older one is in force.
+    pub policy_rejected: IntGauge,
     queue_length: IntGauge,
 }
 
@@ -64,10 +68,19 @@ impl Metrics {
                 "docket_evaluation_errors_total",
                 "Policy errors and timeouts.",
             )?,
+            publications: counters(
+                "docket_policy_publications_total",
+                "Times the policy set was read again, by what came of it.",
+                &["result"],
+            )?,
+            policy_rejected: IntGauge::new(
+                "docket_policy_rejected",
+                "1 while the newest policy set is refused and an older one in force.",
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
-        for collector in [&metrics.decisions, &metrics.outcomes, &metrics.refused] {
+        for collector in [&metrics.decisions, &metrics.outcomes, &metrics.refused, &metrics.publications] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
         for collector in [&metrics.evaluation, &metrics.append, &metrics.upstream] {
@@ -76,7 +89,9 @@ impl Metrics {
         for collector in [&metrics.append_failures, &metrics.evaluation_errors] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
-        metrics.registry.register(Box::new(metrics.queue_length.clone()))?;
+        for collector in [&metrics.queue_length, &metrics.policy_rejected] {
+            metrics.registry.register(Box::new(collector.clone()))?;
+        }
         Ok(metrics)
     }
 

@@ -12,12 +12,14 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, proof, simulate};
+use crate::api::{audit, authzen, explain, policies, proof, simulate};
+use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
 use crate::ledger::{Kind, Reader};
 use crate::proxy::Proxy;
+use crate::publish::Publisher;
 use crate::replay::Replayer;
 use crate::web::{self, Body, Face, Problem, Visit};
 
@@ -29,6 +31,8 @@ pub struct DataPlane {
     pub agents: Agents,
     /// Where it listens and what it answers to.
     pub plane: Plane,
+    /// What puts policies in force.
+    pub publisher: Arc<Publisher>,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -47,6 +51,8 @@ pub struct AdminPlane {
     pub token: AdminToken,
     /// Where it listens and what it answers to.
     pub plane: Plane,
+    /// What puts policies in force.
+    pub publisher: Arc<Publisher>,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -57,7 +63,7 @@ impl Face for DataPlane {
         let visit = Visit::new(gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => health(path, gate, &self.stopping),
+            path @ ("/healthz" | "/readyz") => health(path, gate, &self.publisher, &self.stopping),
             _ => match self.admit(gate, request.headers(), &visit) {
                 Ok(caller) => self.route(request, caller, visit).await,
                 Err(refused) => *refused,
@@ -137,7 +143,7 @@ impl Face for AdminPlane {
         let visit = Visit::new(&self.gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => health(path, &self.gate, &self.stopping),
+            path @ ("/healthz" | "/readyz") => health(path, &self.gate, &self.publisher, &self.stopping),
             _ => match self.admit(request.headers(), &visit) {
                 Ok(()) => self.route(request, &visit).await,
                 Err(refused) => *refused,
@@ -175,6 +181,12 @@ impl AdminPlane {
             };
         }
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        if path == "/v1/policies/reload" {
+            return match *request.method() {
+                Method::POST => policies::reload(&self.publisher, visit).await,
+                _ => method_not_allowed("POST", visit),
+            };
+        }
         if request.method() != Method::GET {
             return method_not_allowed("GET", visit);
         }
@@ -214,8 +226,13 @@ impl AdminPlane {
     }
 }
 
-/// `/healthz`: the process answers. `/readyz`: it also takes calls.
-fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response<Body> {
+/// `/healthz`: the process answers. `/readyz`: it also takes calls, and says when the newest policies are not in force.
+fn health(
+    path: &str,
+    gate: &Gate,
+    publisher: &Publisher,
+    stopping: &watch::Receiver<bool>,
+) -> Response<Body> {
     let policies = gate.policies.load();
     let set = policies.reference();
     if path == "/healthz" {
@@ -229,7 +246,12 @@ fn health(path: &str, gate: &Gate, stopping: &watch::Receiver<bool>) -> Response
     if let Some(status) = trouble {
         return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": status}));
     }
-    web::json_response(StatusCode::OK, &json!({"status": "ready", "manifest_sha": set.manifest_sha}))
+    let mut ready = json!({"status": "ready", "manifest_sha": set.manifest_sha});
+    if let Some(rejected) = publisher.rejected() {
+        ready["policy_rejected"] =
+            json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+    }
+    web::json_response(StatusCode::OK, &ready)
 }
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {

@@ -160,7 +160,7 @@ fn ask(
     input: Option<Json>,
     files: Vec<SourceFile>,
 ) -> Result<Vec<docket::policy::Row>, Vec<Finding>> {
-    let source = Source { id: "case".into(), revision: None, files };
+    let source = Source { id: "case".into(), revision: None, files, entrypoint: None };
     let _ = case;
     let moment =
         Moment { call_id: "01K00000000000000000000000".parse().unwrap(), time_ns: 1_767_225_600_000_000_000 };

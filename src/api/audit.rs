@@ -225,7 +225,7 @@ impl Parameters {
         match name {
             "request_id" => self.filter.request_id = Some(value),
             "kind" => {
-                one_of(&["decision", "outcome", "auth", "access", "start", "stop"])?;
+                one_of(&["decision", "outcome", "auth", "access", "policy", "start", "stop"])?;
                 self.filter.kind = Some(value);
             }
             "decision" => {
@@ -313,19 +313,11 @@ pub(super) async fn record_access(
         "principal": "admin", "path": path, "query": query,
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
     });
+    let content = gate.redactor.record(vec![("metadata", metadata)]);
+    let time_ms = visit.moment.time_ns / 1_000_000;
     let entry = Entry {
-        kind: Kind::Access,
-        event_type: event_type.into(),
-        time_ms: visit.moment.time_ns / 1_000_000,
-        call_id: None,
         request_id: Some(visit.request_id.clone()),
-        zone: "default".into(),
-        mode: None,
-        decision: None,
-        outcome: None,
-        forwarded: false,
-        manifest_sha: None,
-        content: gate.redactor.record(vec![("metadata", metadata)]),
+        ..Entry::event(Kind::Access, event_type, time_ms, content)
     };
     if let Err(error) = gate.ledger.append(entry).await {
         tracing::error!(request_id = %visit.request_id, error = %error, "a read of the ledger was not recorded");

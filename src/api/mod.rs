@@ -3,5 +3,6 @@
 pub mod audit;
 pub mod authzen;
 pub mod explain;
+pub mod policies;
 pub mod proof;
 pub mod simulate;

@@ -124,7 +124,7 @@ fn compile(files: BTreeMap<String, String>) -> Result<PolicySet, Refused> {
         return Err(Refused::Invalid(detail));
     }
     let files = files.into_iter().map(|(path, text)| SourceFile { path, bytes: text.into_bytes() }).collect();
-    let source = Source { id: "inline".into(), revision: None, files };
+    let source = Source { id: "inline".into(), revision: None, files, entrypoint: None };
     PolicySet::compile(source, Limits::default()).map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
         Refused::Invalid(format!("`policies` do not compile\n{}", listed.join("\n")))

@@ -68,7 +68,10 @@ impl Client {
 
     async fn read(response: Response<Incoming>) -> anyhow::Result<Option<Value>> {
         let (status, body) = Self::collect(response).await?;
-        let value: Value = serde_json::from_slice(&body).context("docket's answer is not JSON")?;
+        Self::accept(status, serde_json::from_slice(&body).context("docket's answer is not JSON")?)
+    }
+
+    fn accept(status: StatusCode, value: Value) -> anyhow::Result<Option<Value>> {
         match status {
             StatusCode::OK => Ok(Some(value)),
             StatusCode::NOT_FOUND => Ok(None),
@@ -87,10 +90,17 @@ impl Client {
 
     /// Sends a JSON body and reads the JSON answer; `None` for 404.
     pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Option<Value>> {
+        let (status, answer) = self.exchange(path, body).await?;
+        Self::accept(status, answer)
+    }
+
+    /// Sends a JSON body and reads the JSON answer, whatever its status.
+    pub async fn exchange(&self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
         let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
         let response =
             self.send(http::Method::POST, path, &[("content-type", "application/json")], body).await?;
-        Self::read(response).await
+        let (status, body) = Self::collect(response).await?;
+        Ok((status, serde_json::from_slice(&body).context("docket's answer is not JSON")?))
     }
 
     /// Opens a response whose body is read as it comes.
@@ -128,7 +138,8 @@ impl Client {
     }
 }
 
-fn refusal(problem: &Value) -> &str {
+/// What a problem document says.
+pub fn refusal(problem: &Value) -> &str {
     problem.get("detail").and_then(Value::as_str).unwrap_or("docket refused to answer")
 }
 

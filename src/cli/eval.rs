@@ -42,7 +42,7 @@ impl Eval {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let source = match &self.policy {
             Some(path) => Source::read(path)?,
-            None => Source { id: "none".into(), revision: None, files: Vec::new() },
+            None => Source { id: "none".into(), revision: None, files: Vec::new(), entrypoint: None },
         };
         let clock = system_clock();
         let moment = Moment { call_id: clock.ulid(), time_ns: (clock.now_ms)().saturating_mul(NS_PER_MS) };

@@ -11,6 +11,7 @@ mod eval;
 mod explain;
 mod policy;
 mod prove;
+mod reload;
 mod render;
 mod serve;
 mod simulate;

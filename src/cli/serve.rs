@@ -13,21 +13,23 @@ use clap::Args;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::starter;
 use crate::clock::Clock;
-use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy};
+use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
 use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
-use crate::policy::{Limits, PolicySet, Source};
+use crate::policy::watch::{Method, Watch};
+use crate::policy::{Limits, PolicySet};
 use crate::proxy::{Proxy, Sessions};
+use crate::publish::{Cause, Origin, Publisher, keep};
 use crate::redact::Redactor;
 use crate::replay::Replayer;
 use crate::upstream::Upstream;
@@ -35,6 +37,9 @@ use crate::web;
 
 /// Stack of a worker thread: evaluation recurses as deep as policies nest.
 const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// Requests to read the policies again that may wait.
+const MAX_CAUSES: usize = 4;
 
 /// Arguments of `docket serve`.
 #[derive(Debug, Args)]
@@ -78,9 +83,16 @@ impl Serve {
         runtime.block_on(async {
             let mut interrupt = signal(SignalKind::interrupt())?;
             let mut terminate = signal(SignalKind::terminate())?;
+            let mut hangup = signal(SignalKind::hangup())?;
             let running = start(config, system_clock()).await?;
             running.announce()?;
-            let name = tokio::select! { _ = interrupt.recv() => "SIGINT", _ = terminate.recv() => "SIGTERM" };
+            let name = loop {
+                tokio::select! {
+                    _ = interrupt.recv() => break "SIGINT",
+                    _ = terminate.recv() => break "SIGTERM",
+                    _ = hangup.recv() => running.reload(Cause::Signal),
+                }
+            };
             tracing::info!(signal = name, "stopping");
             running.stop().await;
             Ok(ExitCode::SUCCESS)
@@ -117,6 +129,7 @@ pub struct Running {
     servers: Vec<String>,
     policies: String,
     gate: Arc<Gate>,
+    reload: mpsc::Sender<Cause>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -126,7 +139,14 @@ pub struct Running {
 /// # Errors
 /// The policies, the ledger, the admin token or an address cannot be used.
 pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
-    let (policies, described) = load_policies(&config.policy)?;
+    let origin = origin_of(&config.policy);
+    let limits = origin.limits;
+    let (policies, described) = (load_policies(&origin)?, origin.described());
+    let policy_watch = match config.policy.watch {
+        RawWatch::Off => None,
+        RawWatch::Auto => watch_policies(&origin, Method::Native),
+        RawWatch::Poll => watch_policies(&origin, Method::Poll),
+    };
     let bind = async |section: &str, address: SocketAddr| {
         TcpListener::bind(address)
             .await
@@ -154,7 +174,9 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         clock,
         flood: Mutex::new(Flood::default()),
     });
-    record_start(&gate).await?;
+    let publisher = Arc::new(Publisher::new(gate.clone(), origin));
+    record_start(&gate, &publisher).await?;
+    let (reload, causes) = mpsc::channel(MAX_CAUSES);
     let (stop, stopping) = watch::channel(false);
     let proxy = Arc::new(Proxy {
         gate: gate.clone(),
@@ -173,15 +195,17 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         proxy,
         agents: Agents::new(config.agents, accept_anonymous),
         plane: config.data,
+        publisher: publisher.clone(),
         stopping: stopping.clone(),
     };
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: gate.ledger.reader(),
-        replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits_of(&config.policy))),
+        replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
         token,
         plane: config.admin,
+        publisher: publisher.clone(),
         stopping: stopping.clone(),
     };
     let manifest_sha = gate.policies.load().reference().manifest_sha.clone();
@@ -195,9 +219,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
             tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
-            tokio::spawn(keep_house(gate.clone(), stopping)),
+            tokio::spawn(keep_house(gate.clone(), stopping.clone())),
+            tokio::spawn(web::until_stopped(stopping, publisher.follow(policy_watch, causes))),
         ],
         gate,
+        reload,
         stop,
     })
 }
@@ -207,6 +233,12 @@ impl Running {
     #[must_use]
     pub fn gate(&self) -> &Arc<Gate> {
         &self.gate
+    }
+
+    /// Reads the policy set again, and puts it in force if it can be. Several requests that wait become one.
+    pub fn reload(&self, cause: Cause) {
+        // A full queue reads the set after this anyway.
+        let _ = self.reload.try_send(cause);
     }
 
     /// Stops accepting, finishes calls under way within the bound, commits the last entries.
@@ -262,12 +294,12 @@ impl Running {
 }
 
 /// Records the start with the policies in force, and closes what an earlier run left open.
-async fn record_start(gate: &Arc<Gate>) -> anyhow::Result<()> {
-    let policies = gate.policies.load_full();
-    let manifest = (policies.reference().manifest_sha.clone(), policies.manifest().to_vec());
-    let files = policies.files().map(|(_, digest, bytes)| (digest.to_owned(), bytes.to_vec()));
-    gate.ledger.keep(files.chain([manifest]).collect()).await?;
+async fn record_start(gate: &Arc<Gate>, publisher: &Publisher) -> anyhow::Result<()> {
+    let reader = gate.ledger.reader();
+    let before = tokio::task::spawn_blocking(move || reader.newest_manifest()).await??;
+    keep(gate, &gate.policies.load_full()).await?;
     gate.ledger.append(life_entry(gate, Kind::Start, "docket.started")).await?;
+    publisher.note_restart(before).await?;
     let closed = gate.ledger.close_open_calls().await?;
     if closed > 0 {
         tracing::warn!(calls = closed, "an earlier run left calls without an outcome; recorded as unknown");
@@ -279,20 +311,9 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
     // The key stands in the ledger too: a copy of the file alone says which key it claims.
     let metadata =
         json!({"version": env!("CARGO_PKG_VERSION"), "signed_by": gate.ledger.verifier().to_string()});
-    Entry {
-        kind,
-        event_type: event_type.into(),
-        time_ms: (gate.clock.now_ms)(),
-        call_id: None,
-        request_id: None,
-        zone: "default".into(),
-        mode: None,
-        decision: None,
-        outcome: None,
-        forwarded: false,
-        manifest_sha: Some(gate.policies.load().reference().manifest_sha.clone()),
-        content: gate.redactor.record(vec![("metadata", metadata)]),
-    }
+    let content = gate.redactor.record(vec![("metadata", metadata)]);
+    let manifest_sha = Some(gate.policies.load().reference().manifest_sha.clone());
+    Entry { manifest_sha, ..Entry::event(kind, event_type, (gate.clock.now_ms)(), content) }
 }
 
 /// New leaves are under a checkpoint after this long at most, and a little less so as not to promise in vain.
@@ -334,27 +355,36 @@ async fn record_gap(gate: &Arc<Gate>, recorded: u64) -> u64 {
     }
 }
 
-/// The configured policy set, or the built-in one where the default folder is absent; and a description of it.
-pub(super) fn load_policies(config: &RawPolicy) -> anyhow::Result<(PolicySet, String)> {
-    let built_in = config.path == Path::new("policies") && !config.path.exists();
-    let (source, described) = if built_in {
-        (starter::source(), "the built-in starter set (there is no `policies` folder here)".to_owned())
-    } else {
-        (Source::read(&config.path)?, config.path.display().to_string())
-    };
-    let policies = PolicySet::compile(source, limits_of(config)).map_err(|findings| {
+/// Where the configured policy set comes from: the built-in one stands in where the default folder is absent.
+pub(super) fn origin_of(config: &RawPolicy) -> Origin {
+    Origin {
+        path: config.path.clone(),
+        built_in: (config.path == Path::new("policies")).then(starter::source),
+        entrypoint: config.entrypoint.clone(),
+        limits: Limits { timeout: Duration::from_millis(config.timeout_ms) },
+        require_tests: config.require_tests,
+    }
+}
+
+/// The set, with its warnings in the log.
+pub(super) fn load_policies(origin: &Origin) -> anyhow::Result<PolicySet> {
+    let policies = origin.load().map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        anyhow!("the policies in {described} do not compile\n{}", listed.join("\n"))
+        anyhow!("the policies in {} cannot be put in force\n{}", origin.described(), listed.join("\n"))
     })?;
     for warning in policies.warnings() {
         tracing::warn!("{warning}");
     }
-    Ok((policies, described))
+    Ok(policies)
 }
 
-/// The configured bounds on evaluating one call.
-pub(super) fn limits_of(config: &RawPolicy) -> Limits {
-    Limits { timeout: Duration::from_millis(config.timeout_ms) }
+/// Watches the set's files. Where that cannot be, docket runs on: the set can still be read again when somebody says so.
+fn watch_policies(origin: &Origin, method: Method) -> Option<Watch> {
+    if origin.built_in.is_some() && !origin.path.exists() {
+        return None;
+    }
+    let watch = Watch::new(&origin.path, method);
+    watch.inspect_err(|error| tracing::warn!("{error}; send SIGHUP after a change of the policies")).ok()
 }
 
 /// Logs go to stderr: pretty on a terminal, JSON otherwise.

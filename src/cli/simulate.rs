@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{Client, runtime};
-use super::serve::load_policies;
+use super::serve::{load_policies, origin_of};
 use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
 use crate::call::{Call, Moment};
 use crate::config::{Flags, Raw};
@@ -122,8 +122,7 @@ impl Simulate {
             (None, Some(replayer), Some(manifest)) => replayer.set(&manifest)?,
             _ => {
                 let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
-                let (set, _) = load_policies(&config.policy)?;
-                Arc::new(set)
+                Arc::new(load_policies(&origin_of(&config.policy))?)
             }
         };
         let clock = system_clock();

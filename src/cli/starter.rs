@@ -29,6 +29,7 @@ pub fn source() -> Source {
         id: "starter".into(),
         revision: Some(env!("CARGO_PKG_VERSION").into()),
         files: FILES.iter().map(file).collect(),
+        entrypoint: None,
     }
 }
 

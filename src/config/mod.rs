@@ -19,7 +19,7 @@ use crate::upstream;
 
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawServer, RawTool,
+    RawMode, RawPolicy, RawServer, RawTool, RawWatch,
 };
 
 impl Raw {

@@ -103,6 +103,26 @@ pub struct RawPolicy {
     pub path: PathBuf,
     /// Longest evaluation of one call.
     pub timeout_ms: u64,
+    /// How changes of the files are noticed: `auto`, `poll` (where the file system notifies of nothing) or `off`.
+    pub watch: RawWatch,
+    /// Whether a set must pass its own Rego tests to be put in force.
+    pub require_tests: bool,
+    /// The one rule that decides, as `data.authz.decision`, for policies that are not written in docket's effects.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<String>,
+}
+
+/// `policy.watch`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawWatch {
+    /// By the operating system's notifications.
+    #[default]
+    Auto,
+    /// By looking every second.
+    Poll,
+    /// Not at all: SIGHUP and `docket policy reload` still work.
+    Off,
 }
 
 /// `[servers.NAME]`
@@ -234,7 +254,13 @@ impl Default for RawLedger {
 
 impl Default for RawPolicy {
     fn default() -> Self {
-        Self { path: "policies".into(), timeout_ms: 500 }
+        Self {
+            path: "policies".into(),
+            timeout_ms: 500,
+            watch: RawWatch::Auto,
+            require_tests: false,
+            entrypoint: None,
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub enum Kind {
     Auth,
     /// Somebody read the ledger.
     Access,
+    /// A policy set was published or refused.
+    Policy,
     /// docket started.
     Start,
     /// docket stopped in good order.
@@ -67,6 +69,7 @@ impl Kind {
             Self::Outcome => "outcome",
             Self::Auth => "auth",
             Self::Access => "access",
+            Self::Policy => "policy",
             Self::Start => "start",
             Self::Stop => "stop",
         }
@@ -158,6 +161,30 @@ pub(super) struct Sealed {
 }
 
 impl Entry {
+    /// An entry that is about no call: whatever says more than this is put in its place.
+    #[must_use]
+    pub fn event(
+        kind: Kind,
+        event_type: impl Into<Cow<'static, str>>,
+        time_ms: i64,
+        content: Redacted<Record>,
+    ) -> Self {
+        Self {
+            kind,
+            event_type: event_type.into(),
+            time_ms,
+            call_id: None,
+            request_id: None,
+            zone: "default".into(),
+            mode: None,
+            decision: None,
+            outcome: None,
+            forwarded: false,
+            manifest_sha: None,
+            content,
+        }
+    }
+
     /// Draws salts, takes commitments and lays out the leaf. Hashing happens here, off the writer's thread.
     pub(super) fn seal(self, clock: &Clock) -> Sealed {
         let mut roots = self.content.into_inner();

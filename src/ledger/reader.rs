@@ -186,6 +186,15 @@ impl Reader {
         })
     }
 
+    /// The manifest the ledger speaks of last: that of the policies in force when its newest entries were written.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn newest_manifest(&self) -> Result<Option<String>, LedgerError> {
+        let sql = "SELECT manifest_sha FROM leaves WHERE manifest_sha IS NOT NULL ORDER BY seq DESC LIMIT 1";
+        self.with(|connection| connection.query_row(sql, [], |row| row.get(0)).optional())
+    }
+
     /// The bytes kept under a digest (`sha256:…`).
     ///
     /// # Errors

@@ -32,6 +32,8 @@ pub struct Source {
     pub revision: Option<String>,
     /// Its `.rego`, `.json` and `.yaml` files, sorted by path.
     pub files: Vec<SourceFile>,
+    /// The one rule that decides, as `data.authz.decision`; without it, every package that defines an effect does.
+    pub entrypoint: Option<String>,
 }
 
 /// Why a source could not be read.
@@ -100,7 +102,7 @@ impl Source {
             if !read.files.iter().any(|file| is_policy(&file.path)) {
                 return Err(LoadError::Empty(path.to_owned()));
             }
-            return Ok(Self { id, revision: read.revision, files: read.files });
+            return Ok(Self { id, revision: read.revision, files: read.files, entrypoint: None });
         }
         let mut files = Vec::new();
         let name = if root.is_dir() {
@@ -119,7 +121,7 @@ impl Source {
         }
         let id = name.and_then(|name| name.to_str()).unwrap_or("policies").to_owned();
         files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Self { id, revision: None, files })
+        Ok(Self { id, revision: None, files, entrypoint: None })
     }
 }
 

@@ -16,6 +16,7 @@ use super::finding::{Finding, Located};
 use super::groups::Group;
 use super::set::{Entry, Policy, PolicySet};
 use super::value;
+use super::verdict::Verdict;
 use crate::call::{Action, Call, Caller, Entity, Moment};
 use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;
@@ -32,8 +33,11 @@ const MAX_RESULT_BYTES: usize = 1024 * 1024;
 enum Said {
     No,
     Yes(Vec<Diagnostic>),
-    Failed(Diagnostic, EvaluationStatus),
+    Failed(Failure),
 }
+
+/// A rule that could not be evaluated, and how that ends the evaluation.
+pub(super) type Failure = (Diagnostic, EvaluationStatus);
 
 impl PolicySet {
     /// Decides a call. Evaluates `deny` of every policy the call is a target of, then `require_approval`, then `allow`,
@@ -55,7 +59,9 @@ impl PolicySet {
         let policies = candidates.into_iter().filter_map(|at| self.policies.get(at));
         run.engines
             .extend(policies.filter(|policy| policy.targets.include(call)).map(|policy| (policy, None)));
-        let effect = builtins::during(moment, run.deadline, || run.combine()).unwrap_or_else(|| {
+        let deadline = run.deadline;
+        let mut decide = || if self.has_entrypoint { run.ask_entrypoint() } else { run.combine() };
+        let effect = builtins::during(moment, deadline, &mut decide).unwrap_or_else(|| {
             run.diagnostics.push(default_deny(call));
             Effect::Deny
         });
@@ -130,12 +136,39 @@ impl Run<'_> {
         None
     }
 
+    /// What the one rule of a set with an entry point decides; `None` where it is undefined or `false`.
+    fn ask_entrypoint(&mut self) -> Option<Effect> {
+        let (policy, engine) = self.engines.first_mut()?;
+        let entry = policy.entries.first()?;
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let verdict = evaluated(policy, entry, engine, &self.input, left, self.set.limits.timeout)
+            .and_then(|value| Verdict::read(policy, entry, &value));
+        match verdict {
+            Ok(None) => None,
+            Ok(Some(Verdict { policy_id, effect, diagnostics })) => {
+                self.diagnostics.extend(diagnostics);
+                self.determining.push(Determining {
+                    policy_id,
+                    policy_version: Arc::clone(&policy.version),
+                    title: policy.title.clone(),
+                    decision: effect,
+                });
+                Some(effect)
+            }
+            Err((diagnostic, status)) => {
+                self.diagnostics.push(diagnostic);
+                self.status = status;
+                Some(Effect::Deny)
+            }
+        }
+    }
+
     fn ask_all(&mut self, effect: Effect) {
         for (policy, engine) in &mut self.engines {
             let Some(entry) = policy.entries.iter().find(|entry| entry.effect == effect) else { continue };
             let left = self.deadline.saturating_duration_since(Instant::now());
             let said = if left.is_zero() {
-                timed_out(policy, entry, self.set.limits.timeout)
+                Said::Failed(timed_out(policy, entry, self.set.limits.timeout))
             } else if let Some(answers) = ask_group(self.set, policy, &mut self.groups, &self.input, left)
                 && let Some((_, position)) = policy.group
             {
@@ -143,7 +176,10 @@ impl Run<'_> {
                 read(policy, entry, answer.unwrap_or(&Value::Undefined))
             } else {
                 let left = self.deadline.saturating_duration_since(Instant::now());
-                ask(policy, entry, engine, &self.input, left, self.set.limits.timeout)
+                match evaluated(policy, entry, engine, &self.input, left, self.set.limits.timeout) {
+                    Ok(value) => read(policy, entry, &value),
+                    Err(failure) => Said::Failed(failure),
+                }
             };
             match said {
                 Said::No => {}
@@ -156,7 +192,7 @@ impl Run<'_> {
                         decision: effect,
                     });
                 }
-                Said::Failed(diagnostic, status) => {
+                Said::Failed((diagnostic, status)) => {
                     self.diagnostics.push(diagnostic);
                     self.status = status;
                     if status == EvaluationStatus::Timeout {
@@ -193,14 +229,14 @@ fn ask_group<'a>(
     answers.as_ref()
 }
 
-fn ask(
+fn evaluated(
     policy: &Policy,
     entry: &Entry,
     engine: &mut Option<Engine>,
     input: &Value,
     left: Duration,
     limit: Duration,
-) -> Said {
+) -> Result<Value, Failure> {
     let evaluated = catch_unwind(AssertUnwindSafe(|| {
         let engine = engine.get_or_insert_with(|| {
             let mut engine = policy.engine.clone();
@@ -211,7 +247,7 @@ fn ask(
         engine.eval_rule(entry.path.clone())
     }));
     match evaluated {
-        Ok(Ok(value)) => read(policy, entry, &value),
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let text = error.to_string();
             let timer = match error.downcast_ref::<LimitError>() {
@@ -220,21 +256,20 @@ fn ask(
                 _ => text.contains(builtins::TIME_IS_UP),
             };
             if timer {
-                return timed_out(policy, entry, limit);
+                return Err(timed_out(policy, entry, limit));
             }
-            let located = Located::read(&text);
-            failed(policy, entry, &located)
+            Err(failed(policy, entry, &Located::read(&text)))
         }
         Err(_) => {
             // What the panic left behind is not to be asked again.
             *engine = None;
             let message = "the policy engine panicked while evaluating this rule".to_owned();
-            failed(policy, entry, &Located { place: None, message })
+            Err(failed(policy, entry, &Located { place: None, message }))
         }
     }
 }
 
-fn failed(policy: &Policy, entry: &Entry, located: &Located) -> Said {
+pub(super) fn failed(policy: &Policy, entry: &Entry, located: &Located) -> Failure {
     let place = located.place.as_ref();
     let (file, line, column) =
         place.map_or((&entry.file, entry.line, entry.column), |p| (&p.file, p.line, p.column));
@@ -245,10 +280,10 @@ fn failed(policy: &Policy, entry: &Entry, located: &Located) -> Said {
         message: Some(format!("policy `{}` failed: {}", policy.id, located.message)),
         data: Some(json!({"file": file, "line": line, "column": column})),
     };
-    Said::Failed(diagnostic, EvaluationStatus::Error)
+    (diagnostic, EvaluationStatus::Error)
 }
 
-fn timed_out(policy: &Policy, entry: &Entry, limit: Duration) -> Said {
+fn timed_out(policy: &Policy, entry: &Entry, limit: Duration) -> Failure {
     let diagnostic = Diagnostic {
         policy_id: Some(Arc::clone(&policy.id)),
         effect: Effect::Deny,
@@ -256,7 +291,7 @@ fn timed_out(policy: &Policy, entry: &Entry, limit: Duration) -> Said {
         message: Some(format!("policy `{}` was not done within {} ms", policy.id, limit.as_millis())),
         data: Some(json!({"file": entry.file, "line": entry.line, "column": entry.column})),
     };
-    Said::Failed(diagnostic, EvaluationStatus::Timeout)
+    (diagnostic, EvaluationStatus::Timeout)
 }
 
 /// What a rule's value means (DESIGN §5).
@@ -275,7 +310,7 @@ fn read(policy: &Policy, entry: &Entry, value: &Value) -> Said {
             let mut budget = MAX_RESULT_BYTES;
             if !bounds::spend(value, &mut budget) {
                 let message = format!("`{}` says more than {MAX_RESULT_BYTES} bytes", entry.path);
-                return failed(policy, entry, &Located { place: None, message });
+                return Said::Failed(failed(policy, entry, &Located { place: None, message }));
             }
             Said::Yes(items.iter_sorted().map(|item| diagnostic(policy, entry.effect, item)).collect())
         }
@@ -285,14 +320,14 @@ fn read(policy: &Policy, entry: &Entry, value: &Value) -> Said {
                 entry.path,
                 value::type_name(other)
             );
-            failed(policy, entry, &Located { place: None, message })
+            Said::Failed(failed(policy, entry, &Located { place: None, message }))
         }
     }
 }
 
 /// One element of an effect's set: an object with `rule`, `message` (or Conftest's `msg`) and `data`, or a message.
 /// What has neither shape is kept as data, and so are an object's other fields where it has no `data`.
-fn diagnostic(policy: &Policy, effect: Effect, item: &Value) -> Diagnostic {
+pub(super) fn diagnostic(policy: &Policy, effect: Effect, item: &Value) -> Diagnostic {
     let mut found =
         Diagnostic { policy_id: Some(Arc::clone(&policy.id)), effect, rule: None, message: None, data: None };
     let Value::Object(_) = item else {

@@ -5,9 +5,11 @@
 use std::fmt;
 
 use regorus::unstable::Span;
+use serde::Serialize;
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The set cannot be put in force.
     Error,
@@ -27,7 +29,7 @@ impl Severity {
 }
 
 /// One thing to say about a policy set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// Whether the set can be used in spite of it.
     pub severity: Severity,
@@ -67,7 +69,8 @@ impl fmt::Display for Place {
 
 impl Finding {
     /// An error about a file as a whole, or about the set where `file` is empty.
-    pub(super) fn file(code: &'static str, file: &str, message: impl Into<String>) -> Self {
+    #[must_use]
+    pub fn file(code: &'static str, file: &str, message: impl Into<String>) -> Self {
         let (file, message) = (file.to_owned(), message.into());
         Self { severity: Severity::Error, file, line: 0, column: 0, code, message, excerpt: None }
     }

@@ -148,58 +148,113 @@ impl Library {
     }
 
     /// The packages that are policies.
-    pub fn policies(&mut self, findings: &mut Vec<Finding>) -> Vec<Draft> {
-        let packages: BTreeSet<Vec<String>> =
-            self.modules.iter().map(|module| module.package.clone()).collect();
+    pub fn policies(&self, findings: &mut Vec<Finding>) -> Vec<Draft> {
+        let packages: BTreeSet<&Vec<String>> = self.modules.iter().map(|module| &module.package).collect();
         let mut drafts: Vec<Draft> = Vec::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
         for package in packages {
-            let modules: Vec<usize> = self.of_package(&package).collect();
-            let (entries, rules) = self.entries(&package, &modules, findings);
+            let modules: Vec<usize> = self.of_package(package).collect();
+            let (entries, rules) = self.entries(package, &modules, findings);
             if entries.is_empty() {
                 continue;
             }
-            let blocks = || {
-                modules
-                    .iter()
-                    .filter_map(|at| self.modules.get(*at))
-                    .filter_map(|m| Some((m, m.package_metadata()?)))
-            };
-            let mut targets = Targets::default();
-            for (module, block) in blocks() {
-                match Targets::read(&block.custom) {
-                    Ok(read) if block.custom.contains_key("targets") => targets = read,
-                    Ok(_) => {}
-                    Err(message) => findings.push(at_line(module, block.line, "metadata", message)),
-                }
-            }
-            for what in ["id", "targets"] {
-                let values: Vec<_> = blocks()
-                    .filter_map(|(m, block)| Some((m, block.line, block.custom.get(what)?)))
-                    .collect();
-                if let [(_, _, first), rest @ ..] = values.as_slice()
-                    && let Some((module, line, _)) = rest.iter().find(|(_, _, value)| value != first)
-                {
-                    let message = format!(
-                        "package `{}` has another `custom.{what}` in another file",
-                        written(&package)
-                    );
-                    findings.push(at_line(module, *line, "metadata", message));
-                }
-            }
-            let name = written(&package);
-            let id = blocks().find_map(|(_, block)| block.id()).unwrap_or(&name).to_owned();
-            if let Some(other) = ids.insert(id.clone(), name.clone()) {
-                let message =
-                    format!("packages `{other}` and `{name}` have the same id `{id}`; give each its own");
-                let (file, line) = entries.first().map_or(("", 0), |entry| (entry.file.as_str(), entry.line));
+            let draft = self.draft(package, modules, entries, rules, findings);
+            let name = written(package);
+            if let Some(other) = ids.insert(draft.id.clone(), name.clone()) {
+                let message = format!(
+                    "packages `{other}` and `{name}` have the same id `{}`; give each its own",
+                    draft.id
+                );
+                let first = draft.entries.first();
+                let (file, line) = first.map_or(("", 0), |entry| (entry.file.as_str(), entry.line));
                 let mut finding = Finding::file("duplicate_id", file, message);
                 finding.line = line;
                 findings.push(finding);
             }
-            drafts.push(Draft { modules, id, targets, entries, rules });
+            drafts.push(draft);
         }
         drafts
+    }
+
+    /// The one policy of a set with an entry point: the package whose rule decides everything.
+    pub fn entrypoint(&self, path: &str, findings: &mut Vec<Finding>) -> Vec<Draft> {
+        let rules = || self.graph.rules().map(|(path, _)| format!("data.{}", written(path)));
+        let definitions: Vec<_> = self
+            .graph
+            .definitions
+            .iter()
+            .filter(|found| found.arity.is_none() && found.name.len() == 1)
+            .filter(|found| {
+                let module = self.modules.get(found.module);
+                let package = module.map(|module| module.package.clone()).unwrap_or_default();
+                let full: Vec<String> = package.into_iter().chain(found.name.iter().cloned()).collect();
+                format!("data.{}", written(&full)) == path
+            })
+            .collect();
+        let (Some(first), Some(package)) = (
+            definitions.iter().find(|found| !found.is_default).or(definitions.first()),
+            definitions.first().and_then(|found| self.modules.get(found.module)).map(|m| m.package.clone()),
+        ) else {
+            let nearest = rules()
+                .max_by(|a, b| strsim::jaro_winkler(a, path).total_cmp(&strsim::jaro_winkler(b, path)));
+            let hint = nearest.map_or_else(String::new, |rule| format!("; did you mean `{rule}`?"));
+            let message = format!("entry point `{path}` is no rule of this set{hint}");
+            findings.push(Finding::file("entrypoint", "", message));
+            return Vec::new();
+        };
+        let modules: Vec<usize> = self.of_package(&package).collect();
+        let full = |name: &str| package.iter().cloned().chain([name.to_owned()]).collect::<Vec<_>>();
+        let name = first.name.first().map(String::as_str).unwrap_or_default();
+        // Where the entry point only says what `allow` came to, it is the rules of `allow` that explain it.
+        let explained = if name == "allow" { vec![full(name)] } else { vec![full(name), full("allow")] };
+        let entry = Entry {
+            effect: Effect::Allow,
+            path: path.to_owned(),
+            rule: None,
+            explained,
+            file: first.span.source.get_path().clone(),
+            line: first.span.line,
+            column: first.span.col,
+        };
+        vec![self.draft(&package, modules, vec![entry], Vec::new(), findings)]
+    }
+
+    /// A policy with what its METADATA says.
+    fn draft(
+        &self,
+        package: &[String],
+        modules: Vec<usize>,
+        entries: Vec<Entry>,
+        rules: Vec<RuleInfo>,
+        findings: &mut Vec<Finding>,
+    ) -> Draft {
+        let blocks = || {
+            modules
+                .iter()
+                .filter_map(|at| self.modules.get(*at))
+                .filter_map(|m| Some((m, m.package_metadata()?)))
+        };
+        let mut targets = Targets::default();
+        for (module, block) in blocks() {
+            match Targets::read(&block.custom) {
+                Ok(read) if block.custom.contains_key("targets") => targets = read,
+                Ok(_) => {}
+                Err(message) => findings.push(at_line(module, block.line, "metadata", message)),
+            }
+        }
+        let name = written(package);
+        for what in ["id", "targets"] {
+            let values: Vec<_> =
+                blocks().filter_map(|(m, block)| Some((m, block.line, block.custom.get(what)?))).collect();
+            if let [(_, _, first), rest @ ..] = values.as_slice()
+                && let Some((module, line, _)) = rest.iter().find(|(_, _, value)| value != first)
+            {
+                let message = format!("package `{name}` has another `custom.{what}` in another file");
+                findings.push(at_line(module, *line, "metadata", message));
+            }
+        }
+        let id = blocks().find_map(|(_, block)| block.id()).unwrap_or(&name).to_owned();
+        Draft { modules, id, targets, entries, rules }
     }
 
     /// The effects a package defines.
@@ -251,8 +306,9 @@ impl Library {
             let mut path: Vec<String> = vec!["data".to_owned()];
             path.extend(package.iter().cloned());
             path.push(effect.as_str().to_owned());
+            let explained = vec![path.iter().skip(1).cloned().collect()];
             let (file, line, column) = (span.source.get_path().clone(), span.line, span.col);
-            entries.push(Entry { effect, path: written(&path), rule, file, line, column });
+            entries.push(Entry { effect, path: written(&path), rule, explained, file, line, column });
         }
         (entries, rules)
     }

@@ -5,6 +5,8 @@ use sha2::{Digest, Sha256};
 
 /// How effects are combined, as a word in the manifest: a set evaluated under other rules is another set.
 const COMBINATION: &str = "deny>require_approval>allow>deny";
+/// The word where one rule decides everything.
+const ENTRYPOINT: &str = "entrypoint";
 const VERSION: u32 = 1;
 
 /// The manifest of a set. Fields are declared in the order RFC 8785 sorts their keys; all values are strings and one
@@ -27,6 +29,9 @@ pub(super) struct Manifest {
 pub(super) struct EntryPoint {
     pub id: String,
     pub package: String,
+    /// The rule that decides, where one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 /// A file of the set.
@@ -45,7 +50,18 @@ impl Manifest {
         entry_points: Vec<EntryPoint>,
         files: Vec<File>,
     ) -> Self {
-        Self { combination: COMBINATION.into(), entry_points, files, id, revision, v: VERSION }
+        let combination =
+            if entry_points.iter().any(|entry| entry.rule.is_some()) { ENTRYPOINT } else { COMBINATION };
+        Self { combination: combination.into(), entry_points, files, id, revision, v: VERSION }
+    }
+
+    /// The rule that decides everything, as it stands in a configuration, where one does.
+    pub fn entrypoint(&self) -> Option<String> {
+        let [EntryPoint { package, rule: Some(rule), .. }] = self.entry_points.as_slice() else {
+            return None;
+        };
+        let separator = if package.starts_with('[') { "" } else { "." };
+        Some(format!("data{separator}{package}.{rule}"))
     }
 
     /// The canonical bytes.
@@ -60,9 +76,10 @@ impl Manifest {
         if manifest.v != VERSION {
             return Err(format!("its version is {}; this docket reads version {VERSION}", manifest.v));
         }
-        if manifest.combination != COMBINATION {
+        let combination = if manifest.entrypoint().is_some() { ENTRYPOINT } else { COMBINATION };
+        if manifest.combination != combination {
             return Err(format!(
-                "its combination is `{}`; this docket knows `{COMBINATION}`",
+                "its combination is `{}`; this docket knows `{combination}` with such entry points",
                 manifest.combination
             ));
         }
@@ -90,7 +107,7 @@ mod tests {
     #[test]
     fn bytes_are_canonical() {
         for revision in [None, Some("r\u{e9}v \"1\"\n\u{1f600}\u{2028}\u{7f}\u{1}".to_owned())] {
-            let entry = EntryPoint { id: "pol_ä".into(), package: "a[\"b\"]".into() };
+            let entry = EntryPoint { id: "pol_ä".into(), package: "a[\"b\"]".into(), rule: None };
             let file = File { path: "dir/\u{fb33}.rego".into(), sha256: sha256_hex(b"x") };
             let manifest = Manifest::new("set/\\".into(), revision, vec![entry], vec![file]);
             let bytes = manifest.to_bytes();

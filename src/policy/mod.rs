@@ -13,6 +13,7 @@
 mod archive;
 mod builtins;
 pub mod bundle;
+mod changes;
 mod data;
 mod deep;
 pub mod evaluate;
@@ -32,8 +33,11 @@ mod scan;
 pub mod set;
 pub mod targets;
 mod value;
+mod verdict;
+pub mod watch;
 
 pub use bundle::{LoadError, Source, SourceFile};
+pub use changes::Changes;
 pub use explain::Explanation;
 pub use finding::{Finding, Severity};
 pub use query::{Answer, Query, Row, query};

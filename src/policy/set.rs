@@ -35,6 +35,8 @@ pub struct PolicySet {
     pub(super) index: Index,
     pub(super) groups: Vec<Group>,
     pub(super) limits: Limits,
+    /// Whether one rule decides everything, instead of effects that are combined.
+    pub(super) has_entrypoint: bool,
     pub(super) reference: Arc<PolicySetRef>,
     manifest: Vec<u8>,
     files: Vec<StoredFile>,
@@ -97,6 +99,8 @@ pub(super) struct Entry {
     pub effect: Effect,
     /// `data.….deny`
     pub path: String,
+    /// Full paths without `data` of the rules that explain the effect.
+    pub explained: Vec<Vec<String>>,
     /// Name for the rule where its value is `true`: its METADATA title if it has but one, else the policy's.
     pub rule: Option<String>,
     pub file: String,
@@ -155,6 +159,7 @@ impl PolicySet {
         limits: Limits,
     ) -> Result<Self, StoredError> {
         let read = Manifest::from_bytes(manifest).map_err(StoredError::Manifest)?;
+        let entrypoint = read.entrypoint();
         let mut files = Vec::with_capacity(read.files.len());
         for File { path, sha256 } in read.files {
             let digest = format!("sha256:{sha256}");
@@ -164,7 +169,7 @@ impl PolicySet {
             }
             files.push(SourceFile { path, bytes });
         }
-        let source = Source { id: read.id, revision: read.revision, files };
+        let source = Source { id: read.id, revision: read.revision, files, entrypoint };
         let mut set = Self::compile(source, limits).map_err(StoredError::Compile)?;
         if set.manifest != manifest {
             // The files are those of the manifest, so this is still the set it names.
@@ -215,10 +220,13 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     }
     let mut files = files;
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut library = Library::read(&files)?;
+    let library = Library::read(&files)?;
     let mut findings = library.graph.check();
     findings.extend(library.check_data());
-    let policies = library.policies(&mut findings);
+    let policies = match &source.entrypoint {
+        None => library.policies(&mut findings),
+        Some(path) => library.entrypoint(path, &mut findings),
+    };
     if findings.is_empty() {
         findings.extend(library.prepare_all());
     }
@@ -246,16 +254,17 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
         findings.dedup();
         return Err(findings);
     }
-    let entry = |policy: &Policy| EntryPoint { id: policy.id.to_string(), package: policy.package.clone() };
+    let entry = |policy: &Policy| {
+        let rule = || policy.entries.first()?.explained.first()?.last().cloned();
+        let rule = source.entrypoint.as_ref().and_then(|_| rule());
+        EntryPoint { id: policy.id.to_string(), package: policy.package.clone(), rule }
+    };
     let file = |(path, sha256): (&&str, &String)| File { path: (*path).to_owned(), sha256: sha256.clone() };
+    let entry_points = built.iter().map(entry).collect();
     let (id, revision) = (source.id, source.revision);
-    let manifest = Manifest::new(
-        id.clone(),
-        revision.clone(),
-        built.iter().map(entry).collect(),
-        digests.iter().map(file).collect(),
-    )
-    .to_bytes();
+    let manifest =
+        Manifest::new(id.clone(), revision.clone(), entry_points, digests.iter().map(file).collect())
+            .to_bytes();
     let reference = Arc::new(PolicySetRef { id, revision, manifest_sha: sha256(&manifest) });
     drop(digests);
     let stored =
@@ -268,6 +277,7 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
         index,
         groups,
         limits,
+        has_entrypoint: source.entrypoint.is_some(),
         reference,
         manifest,
         files,

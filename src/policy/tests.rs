@@ -12,7 +12,7 @@ use crate::decision::{Decision, Effect, EvaluationStatus};
 fn source(files: &[(&str, &str)]) -> Source {
     let file =
         |(path, text): &(&str, &str)| SourceFile { path: (*path).into(), bytes: text.as_bytes().to_vec() };
-    Source { id: "set".into(), revision: None, files: files.iter().map(file).collect() }
+    Source { id: "set".into(), revision: None, files: files.iter().map(file).collect(), entrypoint: None }
 }
 
 fn set(files: &[(&str, &str)]) -> PolicySet {
@@ -652,5 +652,68 @@ fn time_per_decision() {
             std::hint::black_box(set.decide(call, &moment()));
         }
         eprintln!("{:.1} us per decision", started.elapsed().as_secs_f64() * 1e6 / f64::from(256 * 40));
+    }
+}
+
+#[test]
+fn an_entry_point_decides_as_documented() {
+    let decided = |rule: &str| {
+        let text = format!("# METADATA\n# custom:\n#   id: main\npackage a.b\n{rule}\n");
+        let file = SourceFile { path: "a.rego".into(), bytes: text.into_bytes() };
+        let source = Source {
+            id: "set".into(),
+            revision: None,
+            files: vec![file],
+            entrypoint: Some("data.a.b.decision".into()),
+        };
+        let set = PolicySet::compile(source, Limits::default()).unwrap();
+        let stored: std::collections::BTreeMap<String, Vec<u8>> =
+            set.files().map(|(_, digest, bytes)| (digest.to_owned(), bytes.to_vec())).collect();
+        let again =
+            PolicySet::from_stored(set.manifest(), |digest| stored.get(digest).cloned(), Limits::default());
+        assert_eq!(again.unwrap().reference(), set.reference());
+        set.decide(&call(&json!({})), &moment())
+    };
+    for (rule, effect, status, message) in [
+        ("decision := true", Effect::Allow, "complete", ""),
+        ("decision := false", Effect::Deny, "complete", "no policy allows"),
+        ("decision if input.nothing", Effect::Deny, "complete", "no policy allows"),
+        ("decision := {\"allow\": true}", Effect::Allow, "complete", ""),
+        ("decision := {\"allow\": false, \"reason\": \"because\"}", Effect::Deny, "complete", "because"),
+        ("decision := {\"decision\": \"require_approval\"}", Effect::RequireApproval, "complete", ""),
+        (
+            "decision := {\"decision\": \"deny\", \"diagnostics\": [{\"rule\": \"r\", \"message\": \"m\"}]}",
+            Effect::Deny,
+            "complete",
+            "m",
+        ),
+        ("decision := {\"decision\": \"maybe\"}", Effect::Deny, "error", "must be `allow`, `deny`"),
+        ("decision := {\"allow\": true, \"decision\": false}", Effect::Deny, "error", "one thing in `allow`"),
+        ("decision := {\"ok\": true}", Effect::Deny, "error", "neither `allow` nor `decision`"),
+        ("decision := \"allow\"", Effect::Deny, "error", "must be a boolean, or an object"),
+        ("decision := 1 / input.zero\nx := 1", Effect::Deny, "complete", "no policy allows"),
+    ] {
+        let decision = decided(rule);
+        assert_eq!((decision.effect, decision.status.as_str()), (effect, status), "{rule}");
+        let said = decision.diagnostics[0].message.clone().unwrap_or_default();
+        assert!(said.contains(message), "{rule}: {said}");
+        let determined = status == "complete" && !message.starts_with("no policy");
+        assert_eq!(decision.determining.len(), usize::from(determined), "{rule}");
+    }
+    let file =
+        SourceFile { path: "a.rego".into(), bytes: b"package authz\ndecision := true\nf(x) := x".to_vec() };
+    for (entrypoint, says) in [
+        ("data.authz.decison", "did you mean `data.authz.decision`?"),
+        ("data.authz.f", "is no rule"),
+        ("authz", "is no rule"),
+    ] {
+        let source = Source {
+            id: "s".into(),
+            revision: None,
+            files: vec![file.clone()],
+            entrypoint: Some(entrypoint.into()),
+        };
+        let findings = PolicySet::compile(source, Limits::default()).err().unwrap();
+        assert!(findings[0].message.contains(says), "{findings:?}");
     }
 }

@@ -14,8 +14,13 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 19] = [
+const FACTS: [&str; 25] = [
+    "added",
+    "after",
     "agent",
+    "before",
+    "cause",
+    "changed",
     "classification",
     "code",
     "count",
@@ -25,6 +30,7 @@ const FACTS: [&str; 19] = [
     "peer",
     "principal",
     "reason",
+    "removed",
     "roles",
     "server",
     "sha256",

@@ -15,6 +15,7 @@ mod disk;
 mod explain;
 mod harness;
 mod mcp;
+mod publish;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;

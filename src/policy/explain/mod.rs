@@ -14,7 +14,6 @@ mod tests;
 mod walk;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
@@ -22,7 +21,6 @@ use serde::Serialize;
 
 use super::bundle::SourceFile;
 use super::library::Library;
-use super::module::written;
 use super::set::{Policy, PolicySet};
 use super::{builtins, deep, value};
 use crate::call::{Call, Moment};
@@ -220,13 +218,30 @@ impl PolicySet {
         Some(Arc::new(Parsed { library, rules }))
     }
 
+    /// Whether the rules of a policy for an effect say why a decision came out as it did, and what it lacked.
+    fn asks(&self, decision: &Decision, policy: &Policy, effect: Effect) -> (bool, bool) {
+        let determined = !decision.determining.is_empty();
+        if self.has_entrypoint {
+            // One rule says it all, under whatever name the policy gives itself.
+            return (determined, decision.effect != Effect::Allow);
+        }
+        let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
+        let by_default =
+            decision.effect == Effect::Deny && decision.diagnostics.iter().all(|d| d.policy_id.is_none());
+        let lacks = by_default || decision.effect == Effect::RequireApproval;
+        (determines && effect == decision.effect, effect == Effect::Allow && lacks)
+    }
+
     fn fill(&self, explanation: &mut Explanation, call: &Call, parsed: &Parsed, deadline: Instant) {
         let mut lacking = Vec::new();
         for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
             let probe = Probe::new(policy, value::from_call(call), deadline);
             let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe };
             for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
-                explanation.add(&mut walker, policy, effect, &mut lacking);
+                let (is_why, is_missing) = self.asks(&explanation.decision, policy, effect);
+                if is_why || is_missing || explanation.trace.is_some() {
+                    explanation.add(&mut walker, policy, effect, (is_why, is_missing), &mut lacking);
+                }
             }
         }
         // Of those with as many conditions false, the one with the most that hold says more.
@@ -240,18 +255,15 @@ impl PolicySet {
 
 impl Explanation {
     /// Adds what the rules of one policy for one effect have to say.
-    fn add(&mut self, walker: &mut Walker<'_>, policy: &Policy, effect: Effect, lacking: &mut Vec<Missing>) {
-        let decision = &self.decision;
-        let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
-        let is_why = determines && effect == decision.effect;
-        let by_default =
-            decision.effect == Effect::Deny && decision.diagnostics.iter().all(|d| d.policy_id.is_none());
-        let is_missing =
-            effect == Effect::Allow && (by_default || decision.effect == Effect::RequireApproval);
-        if !is_why && !is_missing && self.trace.is_none() {
-            return;
-        }
-        for place in definitions(walker.library, walker.rules, policy, effect) {
+    fn add(
+        &mut self,
+        walker: &mut Walker<'_>,
+        policy: &Policy,
+        effect: Effect,
+        (is_why, is_missing): (bool, bool),
+        lacking: &mut Vec<Missing>,
+    ) {
+        for place in definitions(walker.rules, policy, effect) {
             let Some(definition) = Definition::of(walker.library, place).filter(|d| !d.is_default()) else {
                 continue;
             };
@@ -279,23 +291,14 @@ impl Explanation {
     }
 }
 
-fn definitions(library: &Library, rules: &Rules, policy: &Policy, effect: Effect) -> Vec<Place> {
-    let packages: BTreeSet<&Vec<String>> = library
-        .modules
-        .iter()
-        .map(|module| &module.package)
-        .filter(|package| written(package) == policy.package)
-        .collect();
-    let mut places = Vec::new();
-    for package in packages {
-        let path: Vec<String> = package.iter().cloned().chain([effect.as_str().to_owned()]).collect();
-        if let Some((length, found)) = rules.find(&path)
-            && length == path.len()
-        {
-            places.extend_from_slice(found);
-        }
-    }
-    places
+/// Where the rules stand that argue for an effect.
+fn definitions(rules: &Rules, policy: &Policy, effect: Effect) -> Vec<Place> {
+    let entries = policy.entries.iter().filter(|entry| entry.effect == effect);
+    let found = entries.flat_map(|entry| &entry.explained).filter_map(|path| {
+        let (length, found) = rules.find(path)?;
+        (length == path.len()).then_some(found)
+    });
+    found.flatten().copied().collect()
 }
 
 fn rule_name(library: &Library, definition: &Definition<'_>, effect: Effect) -> String {

@@ -12,7 +12,12 @@ use super::*;
 fn set(files: &[(&str, &str)]) -> PolicySet {
     let file =
         |(path, text): &(&str, &str)| SourceFile { path: (*path).into(), bytes: text.as_bytes().to_vec() };
-    let source = Source { id: "set".into(), revision: None, files: files.iter().map(file).collect() };
+    let source = Source {
+        id: "set".into(),
+        revision: None,
+        files: files.iter().map(file).collect(),
+        entrypoint: None,
+    };
     PolicySet::compile(source, Limits::default()).unwrap_or_else(|findings| panic!("{findings:#?}"))
 }
 
@@ -241,7 +246,7 @@ fn an_explanation_comes_to_an_end() {
         "x in [a | a := 1]; some y in numbers.range(1, 2000); some z in numbers.range(1, 2000); y * z == -1";
     let text = format!("package p\n\nallow if {{ some {slow} }}\n\nallow if {{ some {slow} }}\n");
     let file = SourceFile { path: "p.rego".into(), bytes: text.into_bytes() };
-    let source = Source { id: "set".into(), revision: None, files: vec![file] };
+    let source = Source { id: "set".into(), revision: None, files: vec![file], entrypoint: None };
     let limits = Limits { timeout: std::time::Duration::from_millis(50) };
     let set = PolicySet::compile(source, limits).unwrap();
     let started = std::time::Instant::now();
@@ -270,7 +275,8 @@ fn the_benchmark_calls_are_explained() {
         assert_eq!(found.why.is_empty(), !by_rule, "{call:?}");
         assert_eq!(found.why_not.is_empty(), by_rule, "{call:?}");
         assert!(found.why.iter().all(|rule| rule.applies == Some(true)), "{:?}", found.why);
-        let fired: BTreeSet<&str> = found.why.iter().map(|rule| rule.rule.as_str()).collect();
+        let fired: std::collections::BTreeSet<&str> =
+            found.why.iter().map(|rule| rule.rule.as_str()).collect();
         if by_rule {
             let said = found.decision.diagnostics.iter().filter_map(|said| said.rule.as_deref());
             assert_eq!(fired, said.collect());
@@ -290,7 +296,7 @@ fn the_benchmark_calls_are_explained() {
 fn calls_under_the_starter_policies_are_explained() {
     let source = Source::read(std::path::Path::new("policies")).unwrap();
     let set = PolicySet::compile(source, Limits::default()).unwrap();
-    let mut seen = BTreeSet::new();
+    let mut seen = std::collections::BTreeSet::new();
     for (tool, server, arguments) in [
         ("read_file", "filesystem", json!({"path": "/etc/passwd"})),
         ("read_file", "filesystem", json!({"path": "relative"})),
