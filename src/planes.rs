@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, policies, proof, simulate};
+use crate::api::{audit, authzen, explain, policies, proof, replay, simulate};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
@@ -164,12 +164,14 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        if request.uri().path() == "/v1/simulate" {
+        if let asked @ ("/v1/simulate" | "/v1/replay") = request.uri().path() {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
+            let simulates = asked == "/v1/simulate";
             return match web::receive(request.into_body(), &self.limits).await {
-                Ok(body) => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
+                Ok(body) if simulates => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
+                Ok(body) => replay::answer(&self.gate, &self.replayer, &body, visit).await,
                 Err(error) => Problem::new(
                     error.status(),
                     "invalid-request",

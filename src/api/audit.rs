@@ -3,23 +3,19 @@
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
 //! ledger cannot append: an incident is no time to lock its investigators out.
 
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
-use http_body::{Body as HttpBody, Frame};
 use jiff::{Span, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use crate::gate::Gate;
 use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader};
-use crate::web::{self, Body, BodyError, Problem, Visit};
+use crate::web::{self, Body, Problem, Visit};
 
 /// Entries a page has unless it says otherwise.
 pub const DEFAULT_LIMIT: u32 = 100;
@@ -38,7 +34,8 @@ const RETRY_MS: u64 = 1_000;
 
 /// Parameters `/v1/audit` takes, for its error messages.
 const PARAMETERS: &str =
-    "`request_id`, `kind`, `decision`, `since`, `limit`, `pageSize`, `page`, `cursor`, `order`, `after`";
+    "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, `pageSize`, `page`, `cursor`, \
+     `order`, `after`";
 
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
@@ -95,7 +92,7 @@ pub async fn stream(
     let (events, receiver) = mpsc::channel(MAX_STREAM_EVENTS);
     let following = follow(reader.clone(), parsed.filter, after, head, events);
     tokio::spawn(web::until_stopped(stopping, following));
-    let mut response = Response::new(Body::Stream(Box::pin(Events(receiver))));
+    let mut response = Response::new(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
@@ -163,23 +160,6 @@ fn error_event(message: &str) -> Bytes {
     Bytes::from(format!("event: error\ndata: {}\n\n", json!({ "error": message })))
 }
 
-struct Events(mpsc::Receiver<Bytes>);
-
-impl HttpBody for Events {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        self.0
-            .poll_recv(cx)
-            .map(|event| event.map(|bytes| Ok(Frame::data(bytes))))
-            .map_err(|never: Infallible| match never {})
-    }
-}
-
 /// The parameters of a query, checked.
 #[derive(Debug)]
 struct Parameters {
@@ -232,10 +212,14 @@ impl Parameters {
                 one_of(&["allow", "deny", "require_approval"])?;
                 self.filter.decision = Some(value);
             }
-            "since" => {
+            "server" => self.filter.server = Some(value),
+            "tool" => self.filter.tool = Some(value),
+            "agent" => self.filter.agent = Some(value),
+            "since" | "until" => {
                 let time = parse_time(&value.replace(' ', "+"), now_ms)
                     .map_err(|error| format!("`{name}`: {error}"))?;
-                self.filter.since_ms = Some(time);
+                *(if name == "since" { &mut self.filter.since_ms } else { &mut self.filter.until_ms }) =
+                    Some(time);
             }
             "limit" | "pageSize" => self.filter.limit = Some(number(1..=MAX_LIMIT)?),
             "page" => self.page = number(1..=u32::MAX)?,

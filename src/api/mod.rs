@@ -5,4 +5,5 @@ pub mod authzen;
 pub mod explain;
 pub mod policies;
 pub mod proof;
+pub mod replay;
 pub mod simulate;

@@ -1,7 +1,7 @@
 //! `POST /v1/simulate`: what would be decided, and why. Nothing is recorded as a decision, and no tool is called.
 //!
 //! The body is `{"input": CALL}` or `{"from": REQUEST_ID}`, with `"set": {POINTER: VALUE}` edits, `"policies": {PATH: TEXT}`
-//! in place of the set in force, and `"trace": true` for every condition of every rule. Starting from a recorded call reads
+//! in place of the set in force (with `"entrypoint"`, where one rule decides), and `"trace": true` for every condition of every rule. Starting from a recorded call reads
 //! the ledger, so that is an access entry like any other read.
 
 use std::collections::BTreeMap;
@@ -37,6 +37,7 @@ struct Wanted {
     #[serde(default)]
     set: BTreeMap<String, Value>,
     policies: Option<BTreeMap<String, String>>,
+    entrypoint: Option<String>,
     #[serde(default)]
     trace: bool,
 }
@@ -109,28 +110,33 @@ fn answered(
         call = put(call, &pointer, value).map_err(Refused::Invalid)?;
     }
     let moment = moment.unwrap_or_else(|| moment_of(&call, now));
-    let inline = wanted.policies.map(compile).transpose()?;
+    let inline = wanted.policies.map(|files| compile(files, wanted.entrypoint).map_err(Refused::Invalid));
+    let inline = inline.transpose()?;
     let simulated = simulate(inline.as_ref().unwrap_or(in_force), &call, &moment, wanted.trace);
     serde_json::to_value(simulated).map_err(|error| Refused::Invalid(error.to_string()))
 }
 
-fn compile(files: BTreeMap<String, String>) -> Result<PolicySet, Refused> {
+/// Compiles policies of a body, within bounds; the error is for its sender.
+pub(super) fn compile(
+    files: BTreeMap<String, String>,
+    entrypoint: Option<String>,
+) -> Result<PolicySet, String> {
     let bytes: usize = files.values().map(String::len).sum();
     if files.len() > MAX_FILES || bytes > MAX_POLICY_BYTES {
-        let detail = format!(
+        return Err(format!(
             "`policies` has {} files of {bytes} bytes; at most {MAX_FILES} files of {MAX_POLICY_BYTES} bytes are accepted",
             files.len()
-        );
-        return Err(Refused::Invalid(detail));
+        ));
     }
     let files = files.into_iter().map(|(path, text)| SourceFile { path, bytes: text.into_bytes() }).collect();
-    let source = Source { id: "inline".into(), revision: None, files, entrypoint: None };
+    let source = Source { id: "inline".into(), revision: None, files, entrypoint };
     PolicySet::compile(source, Limits::default()).map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        Refused::Invalid(format!("`policies` do not compile\n{}", listed.join("\n")))
+        format!("`policies` do not compile\n{}", listed.join("\n"))
     })
 }
 
-fn invalid(detail: String, visit: &Visit) -> Response<Body> {
+/// A body that cannot be used.
+pub(super) fn invalid(detail: String, visit: &Visit) -> Response<Body> {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-request", "Invalid request", detail, visit).response()
 }

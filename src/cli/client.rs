@@ -96,11 +96,14 @@ impl Client {
 
     /// Sends a JSON body and reads the JSON answer, whatever its status.
     pub async fn exchange(&self, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
-        let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
-        let response =
-            self.send(http::Method::POST, path, &[("content-type", "application/json")], body).await?;
-        let (status, body) = Self::collect(response).await?;
+        let (status, body) = Self::collect(self.stream(path, body).await?).await?;
         Ok((status, serde_json::from_slice(&body).context("docket's answer is not JSON")?))
+    }
+
+    /// Sends a JSON body; the answer is read as it comes.
+    pub async fn stream(&self, path: &str, body: &Value) -> anyhow::Result<Response<Incoming>> {
+        let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
+        self.send(http::Method::POST, path, &[("content-type", "application/json")], body).await
     }
 
     /// Opens a response whose body is read as it comes.

@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. Exit codes are stable: 0 for success, 1 where a command found what it looks
 //! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
 
+mod candidate;
 mod check;
 mod checkpoint;
 mod client;
@@ -11,8 +12,11 @@ mod eval;
 mod explain;
 mod policy;
 mod prove;
+mod progress;
 mod reload;
 mod render;
+mod replay;
+mod selection;
 mod serve;
 mod simulate;
 mod starter;
@@ -62,6 +66,8 @@ enum Command {
     Explain(explain::Explain),
     /// Decide a call without recording it or calling any tool, and say why.
     Simulate(simulate::Simulate),
+    /// Decide recorded calls again by a changed policy set: which decisions flip?
+    Replay(replay::Replay),
     /// List the newest decisions, and follow new ones.
     Tail(tail::Tail),
     /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
@@ -109,6 +115,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Policy(policy) => policy.run(),
         Command::Explain(explain) => explain.run(),
         Command::Simulate(simulate) => simulate.run(),
+        Command::Replay(replay) => replay.run(),
         Command::Tail(tail) => tail.run(),
         Command::Verify(verify) => verify.run(),
         Command::Prove(prove) => prove.run(),

@@ -26,7 +26,8 @@ impl Paint {
         self.code(code, text)
     }
 
-    fn bold(&self, text: &str) -> String {
+    /// Stands out.
+    pub fn bold(&self, text: &str) -> String {
         self.code("1", text)
     }
 
@@ -38,12 +39,16 @@ impl Paint {
 /// A member as text; empty where it is absent or null. Control characters cannot reach the terminal.
 pub fn field(value: &Value, pointer: &str) -> String {
     let pointer = if pointer.starts_with('/') { pointer.to_owned() } else { format!("/{pointer}") };
-    let text = match value.pointer(&pointer) {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(other) => other.to_string(),
-    };
-    printable(&text)
+    value.pointer(&pointer).map(text).unwrap_or_default()
+}
+
+/// A value as text, likewise.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => printable(text),
+        other => printable(&other.to_string()),
+    }
 }
 
 /// Replaces control characters, which a terminal would obey, and characters that are not seen but turn or join what stands

@@ -10,14 +10,13 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use super::candidate::Candidate;
 use super::client::{Client, runtime};
-use super::serve::{load_policies, origin_of};
 use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
 use crate::call::{Call, Moment};
-use crate::config::{Flags, Raw};
 use crate::json;
 use crate::ledger::Reader;
-use crate::policy::{Limits, PolicySet, Source};
+use crate::policy::Limits;
 use crate::replay::{Replayer, moment_of, put, simulate};
 
 /// A call may have as many bytes as a request body.
@@ -33,10 +32,8 @@ pub struct Simulate {
     /// Start from the newest recorded decision with this request id.
     #[arg(long, value_name = "REQUEST_ID")]
     from: Option<String>,
-    /// The policies to ask: a directory or one `.rego` file [default: with --ledger those recorded with the call, with a
-    /// running docket those in force, else the configured ones].
-    #[arg(long, value_name = "PATH")]
-    policy: Option<PathBuf>,
+    #[command(flatten)]
+    candidate: Candidate,
     /// Change the call: a JSON pointer and a value, which is text where it is not JSON. May be repeated.
     #[arg(long = "set", value_name = "POINTER=VALUE")]
     edits: Vec<String>,
@@ -84,14 +81,8 @@ impl Simulate {
             Some(id) => insert("from", id.clone().into()),
             None => insert("input", serde_json::to_value(self.read_call()?)?),
         }
-        if let Some(path) = &self.policy {
-            let mut files = serde_json::Map::new();
-            for file in Source::read(path)?.files {
-                let text =
-                    String::from_utf8(file.bytes).map_err(|_| anyhow!("`{}` is not UTF-8", file.path))?;
-                files.insert(file.path, text.into());
-            }
-            insert("policies", Value::Object(files));
+        if let Value::Object(fields) = &mut body {
+            fields.extend(self.candidate.members()?);
         }
         let client = Client::new(&self.remote)?;
         runtime()?.block_on(client.post("/v1/simulate", &body))
@@ -117,13 +108,9 @@ impl Simulate {
             call = put(call, &pointer, value).map_err(|error| anyhow!(error))?;
         }
         let manifest = recorded.as_mut().map(|(_, manifest)| std::mem::take(manifest));
-        let set = match (&self.policy, &replayer, manifest) {
-            (Some(path), _, _) => Arc::new(compile(Source::read(path)?)?),
-            (None, Some(replayer), Some(manifest)) => replayer.set(&manifest)?,
-            _ => {
-                let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
-                Arc::new(load_policies(&origin_of(&config.policy))?)
-            }
+        let set = match (&replayer, manifest) {
+            (Some(replayer), Some(manifest)) if !self.candidate.is_named() => replayer.set(&manifest)?,
+            _ => Arc::new(self.candidate.load(self.remote.config.as_deref())?),
         };
         let clock = system_clock();
         let now = || Moment { call_id: clock.ulid(), time_ns: (clock.now_ms)().saturating_mul(1_000_000) };
@@ -152,13 +139,6 @@ impl Simulate {
             )
         })
     }
-}
-
-fn compile(source: Source) -> anyhow::Result<PolicySet> {
-    PolicySet::compile(source, Limits::default()).map_err(|findings| {
-        let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
-        anyhow!("the policies do not compile\n{}", listed.join("\n"))
-    })
 }
 
 /// `POINTER=VALUE`, the value JSON or else text.

@@ -4,14 +4,14 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::client::{Client, encode, runtime};
-use super::{Remote, render, system_clock};
-use crate::api::audit;
+use super::client::{Client, runtime};
+use super::selection::Selection;
+use super::{Remote, render};
 use crate::ledger::{Filter, Reader};
 
 /// Arguments of `docket tail`.
@@ -21,15 +21,8 @@ pub struct Tail {
     /// Go on with new entries as they are recorded.
     #[arg(short, long, conflicts_with = "json")]
     follow: bool,
-    /// Only decisions with this effect.
-    #[arg(long)]
-    decision: Option<Effect>,
-    /// Only this request.
-    #[arg(long, value_name = "ID")]
-    request_id: Option<String>,
-    /// Not before this time: RFC 3339, a date, or how long ago (`15m`, `24h`, `7d`).
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
+    #[command(flatten)]
+    selection: Selection,
     /// At most this many, newest first to be chosen.
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -44,24 +37,6 @@ pub struct Tail {
     jsonl: bool,
     #[command(flatten)]
     remote: Remote,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Effect {
-    Allow,
-    Deny,
-    #[value(name = "require_approval")]
-    RequireApproval,
-}
-
-impl Effect {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::RequireApproval => "require_approval",
-        }
-    }
 }
 
 impl Tail {
@@ -84,15 +59,9 @@ impl Tail {
     }
 
     fn query(&self) -> String {
-        let mut pairs = Vec::new();
+        let mut pairs = self.selection.query();
         if !self.all {
             pairs.push("kind=decision".to_owned());
-        }
-        if let Some(decision) = self.decision {
-            pairs.push(format!("decision={}", decision.as_str()));
-        }
-        for (name, value) in [("request_id", &self.request_id), ("since", &self.since)] {
-            pairs.extend(value.iter().map(|value| format!("{name}={}", encode(value))));
         }
         pairs.join("&")
     }
@@ -105,16 +74,8 @@ impl Tail {
     }
 
     fn read_file(&self, file: &std::path::Path) -> anyhow::Result<Vec<Value>> {
-        let now_ms = (system_clock().now_ms)();
-        let since_ms = self.since.as_deref().map(|since| audit::parse_time(since, now_ms));
-        let filter = Filter {
-            kind: (!self.all).then(|| "decision".into()),
-            decision: self.decision.map(|decision| decision.as_str().into()),
-            request_id: self.request_id.clone(),
-            since_ms: since_ms.transpose().map_err(anyhow::Error::msg)?,
-            limit: Some(self.limit),
-            ..Filter::default()
-        };
+        let kind = (!self.all).then(|| "decision".into());
+        let filter = Filter { kind, limit: Some(self.limit), ..self.selection.filter()? };
         let entries = Reader::new(file.into()).entries(&filter)?;
         entries.iter().map(|entry| serde_json::to_value(entry).map_err(Into::into)).collect()
     }

@@ -1,12 +1,13 @@
 //! `docket verify`: is the ledger what it was, entry by entry?
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 
+use super::progress::Progress;
 use super::{EXIT_FINDINGS, checkpoint, prove, system_clock};
 use crate::api::audit;
 use crate::config::{Flags, Raw};
@@ -73,10 +74,8 @@ impl Verify {
             old_checkpoint: self.checkpoint.as_deref().map(read).transpose()?,
             since_ms: since_ms.transpose().map_err(anyhow::Error::msg)?,
         };
-        let progress = Progress::new();
-        let report = verify::ledger(&ledger, &options, &mut |done, total| progress.show(done, total));
-        progress.clear();
-        Ok(report?)
+        let progress = Progress::new("verifying entries");
+        Ok(verify::ledger(&ledger, &options, &mut |done, total| progress.show(done, total))?)
     }
 }
 
@@ -102,25 +101,4 @@ pub fn print(report: &Report, json: bool) -> anyhow::Result<()> {
     let word = if report.ok { "verified" } else { "NOT verified" };
     writeln!(out, "{word}: {} entries", report.entries)?;
     Ok(())
-}
-
-/// How far it is, on a terminal only.
-struct Progress(bool);
-
-impl Progress {
-    fn new() -> Self {
-        Self(std::io::stderr().is_terminal())
-    }
-
-    fn show(&self, done: u64, total: u64) {
-        if self.0 {
-            eprint!("\rverifying {done} of {total} entries");
-        }
-    }
-
-    fn clear(&self) {
-        if self.0 {
-            eprint!("\r\x1b[K");
-        }
-    }
 }

@@ -11,6 +11,7 @@ mod entry;
 pub mod key;
 mod reader;
 mod schema;
+mod traffic;
 mod tree;
 pub mod verify;
 mod writer;
@@ -31,6 +32,7 @@ use writer::{Job, Writer};
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
+pub use traffic::{Extent, Recorded};
 pub use tree::StoredLeaf;
 
 /// Why the ledger could not do what it was asked.

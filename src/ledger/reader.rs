@@ -47,8 +47,16 @@ pub struct Filter {
     pub kind: Option<String>,
     /// `allow`, `deny` or `require_approval`.
     pub decision: Option<String>,
+    /// The configured server the call was for.
+    pub server: Option<String>,
+    /// The name of the tool, or of whatever else the call was about.
+    pub tool: Option<String>,
+    /// The authenticated agent.
+    pub agent: Option<String>,
     /// Not before this time, in milliseconds since the Unix epoch.
     pub since_ms: Option<i64>,
+    /// Before this time, in milliseconds since the Unix epoch.
+    pub until_ms: Option<i64>,
     /// Only sequence numbers above this.
     pub after_seq: Option<i64>,
     /// Only sequence numbers below this.
@@ -180,7 +188,8 @@ impl Reader {
     /// As [`Reader::entries`].
     pub fn count(&self, filter: &Filter) -> Result<i64, LedgerError> {
         let (clauses, values) = filter.clauses();
-        let sql = format!("SELECT count(*) FROM leaves l{clauses}");
+        let payloads = if filter.reads_payloads() { " JOIN payloads p ON p.seq = l.seq" } else { "" };
+        let sql = format!("SELECT count(*) FROM leaves l{payloads}{clauses}");
         self.with(|connection| {
             connection.prepare_cached(&sql)?.query_row(params_from_iter(values.iter()), |row| row.get(0))
         })
@@ -228,7 +237,12 @@ impl Reader {
 }
 
 impl Filter {
-    fn clauses(&self) -> (String, Vec<Box<dyn ToSql>>) {
+    /// Whether the conditions speak of what payloads hold.
+    pub(super) fn reads_payloads(&self) -> bool {
+        self.server.is_some() || self.tool.is_some() || self.agent.is_some()
+    }
+
+    pub(super) fn clauses(&self) -> (String, Vec<Box<dyn ToSql>>) {
         let mut clauses = Vec::new();
         let mut values: Vec<Box<dyn ToSql>> = Vec::new();
         let mut text = |clause: &'static str, value: Option<String>| {
@@ -240,9 +254,13 @@ impl Filter {
         text("l.request_id = ?", self.request_id.clone());
         text("l.kind = ?", self.kind.clone());
         text("l.decision = ?", self.decision.clone());
+        text("p.server = ?", self.server.clone());
+        text("p.resource_id = ?", self.tool.clone());
+        text("p.agent = ?", self.agent.clone());
         // Ids are ULIDs of the entry's time, and have an index: they serve as the index on time.
         let earliest = |ms: i64| Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0).to_string();
         text("l.id >= ?", self.since_ms.map(earliest));
+        text("l.id < ?", self.until_ms.map(earliest));
         for (clause, seq) in [("l.seq > ?", self.after_seq), ("l.seq < ?", self.before_seq)] {
             if let Some(seq) = seq {
                 clauses.push(clause);

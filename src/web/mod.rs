@@ -19,7 +19,7 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::call::{Moment, RequestId};
 use crate::config::{Limits, Plane};
@@ -53,6 +53,26 @@ impl Body {
     #[must_use]
     pub fn empty() -> Self {
         Self::Full(Full::default())
+    }
+
+    /// A body that is sent as it comes out of a channel, and ends with it.
+    #[must_use]
+    pub fn channel(pieces: mpsc::Receiver<Bytes>) -> Self {
+        Self::Stream(Box::pin(Channel(pieces)))
+    }
+}
+
+struct Channel(mpsc::Receiver<Bytes>);
+
+impl HttpBody for Channel {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
 }
 

@@ -5,11 +5,11 @@ use regorus::unstable::{Expr, Rule, RuleHead};
 use super::super::library::Library;
 use super::super::module::{Node, constant_prefix};
 
-/// The constant beginnings of every reference to `input` in some files, without `input` itself. A reference that goes on
+/// The constant beginnings of every reference to `input` in a module, without `input` itself. A reference that goes on
 /// with something not constant stands for everything below it.
-pub(super) fn paths(library: &Library, wanted: impl Fn(&str) -> bool) -> Vec<Vec<String>> {
+pub(super) fn paths(library: &Library, number: usize) -> Vec<Vec<String>> {
     let mut found = Vec::new();
-    for (number, module) in library.modules.iter().enumerate().filter(|(_, module)| wanted(&module.path)) {
+    if let Some(module) = library.modules.get(number) {
         let mut pending: Vec<Node<'_>> = Vec::new();
         for rule in &module.syntax.policy {
             match rule.as_ref() {

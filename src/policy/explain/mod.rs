@@ -154,6 +154,8 @@ pub(super) struct Sources(OnceLock<Option<Arc<Parsed>>>);
 struct Parsed {
     library: Library,
     rules: Rules,
+    /// What each module reads of `input`.
+    inputs: Vec<Vec<Vec<String>>>,
 }
 
 impl PolicySet {
@@ -181,7 +183,9 @@ impl PolicySet {
             self.policies.iter().filter(|policy| policy.targets.include(call)).collect();
         let in_closure =
             |file: &str| targeted.iter().any(|policy| policy.files.iter().any(|path| path == file));
-        let paths = inputs::paths(&sources.library, in_closure);
+        let modules = sources.library.modules.iter().zip(&sources.inputs);
+        let read = modules.filter(|(module, _)| in_closure(&module.path));
+        let paths: Vec<&Vec<String>> = read.flat_map(|(_, paths)| paths).collect();
         let is_read = |pointer: &String| {
             let unescaped = |part: &str| part.replace("~1", "/").replace("~0", "~");
             let segments: Vec<String> = pointer.split('/').skip(1).map(unescaped).collect();
@@ -215,7 +219,8 @@ impl PolicySet {
         let files: Vec<SourceFile> = self.files().map(file).collect();
         let library = deep::run(|| Library::read(&files)).ok()?.ok()?;
         let rules = Rules::new(&library);
-        Some(Arc::new(Parsed { library, rules }))
+        let inputs = (0..library.modules.len()).map(|module| inputs::paths(&library, module)).collect();
+        Some(Arc::new(Parsed { library, rules, inputs }))
     }
 
     /// Whether the rules of a policy for an effect say why a decision came out as it did, and what it lacked.

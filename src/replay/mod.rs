@@ -5,12 +5,14 @@
 //! for. The recorded call is the redacted one: what redaction took away is gone, and cannot come back here. Where a policy
 //! reads such a place, the answer is approximate and names it.
 
+mod traffic;
+
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::Timestamp;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use tokio::sync::Semaphore;
@@ -22,6 +24,8 @@ use crate::json::Object;
 use crate::ledger::{Filter, Order, Reader, Stored};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Explanation, Limits, PolicySet};
+
+pub use traffic::{Event, Flip, Side, Totals, Traffic};
 
 /// Policy sets kept compiled.
 const MAX_SETS: usize = 4;
@@ -37,6 +41,8 @@ pub struct Replayer {
     sets: Mutex<VecDeque<Arc<PolicySet>>>,
     /// To be held by whoever explains beside a data plane.
     pub workers: Semaphore,
+    /// To be held by whoever replays traffic there: that takes long, and explanations must not wait for it.
+    pub replays: Arc<Semaphore>,
 }
 
 /// A recorded call, evaluated again.
@@ -68,7 +74,8 @@ impl Replayer {
     /// Replays from a ledger.
     #[must_use]
     pub fn new(reader: Reader, limits: Limits) -> Self {
-        Self { reader, limits, sets: Mutex::default(), workers: Semaphore::new(MAX_WORKERS) }
+        let replays = Arc::new(Semaphore::new(MAX_WORKERS));
+        Self { reader, limits, sets: Mutex::default(), workers: Semaphore::new(MAX_WORKERS), replays }
     }
 
     /// The ledger it replays from.
@@ -107,7 +114,7 @@ impl Replayer {
         let set = self.set(&recorded.manifest_sha)?;
         let explanation = if trace { set.trace(&call, &moment) } else { set.explain(&call, &moment) };
         let reproduced = entry.decision.as_deref() == Some(explanation.decision.effect.as_str());
-        let approximate = set.read_among(&call, redacted(entry));
+        let approximate = set.read_among(&call, redacted(entry.redactions.get()));
         Ok(Replayed { explanation, reproduced, approximate })
     }
 
@@ -147,32 +154,63 @@ impl Replayer {
 /// # Errors
 /// [`Unreplayable`].
 pub fn call_of(entry: &Stored) -> Result<(Call, Moment), Unreplayable> {
-    /// Of a diagnostic, what tells docket's own refusals from the policies'.
-    #[derive(serde::Deserialize)]
-    struct Said {
-        policy_id: Option<String>,
-        rule: Option<String>,
-    }
-    // Refusals that nobody waited for have no call id.
-    let call_id =
-        entry.call_id.as_deref().filter(|_| entry.kind == "decision").ok_or(Unreplayable::NoCall)?;
-    let said: Vec<Said> = part(entry.diagnostics.as_deref()).unwrap_or_default();
-    let by_docket = |said: &Said| said.policy_id.is_none() && said.rule.as_deref() != Some("default_deny");
-    if said.iter().any(by_docket) {
-        return Err(Unreplayable::NoCall);
-    }
-    let subject: Entity = part(entry.subject.as_deref()).ok_or(Unreplayable::Incomplete("subject"))?;
-    let resource: Entity = part(entry.resource.as_deref()).ok_or(Unreplayable::Incomplete("resource"))?;
-    let action: Action = part(entry.action_part.as_deref()).ok_or(Unreplayable::Incomplete("action"))?;
     let context = match entry.metadata.get("context") {
         Some(Value::Object(context)) => context.clone(),
         Some(_) => return Err(Unreplayable::Incomplete("context")),
         None => Object::new(),
     };
-    let call_id = Ulid::from_string(call_id).map_err(|_| Unreplayable::Incomplete("call_id"))?;
-    let time: Timestamp = entry.occurred_at.parse().map_err(|_| Unreplayable::Incomplete("occurred_at"))?;
-    let moment = Moment { call_id, time_ns: time.as_millisecond().saturating_mul(1_000_000) };
-    Ok((Call { subject, action, resource, context }, moment))
+    let text = |raw: &'_ Option<Box<RawValue>>| raw.as_deref().map(|raw| raw.get().to_owned());
+    let (subject, resource, action) =
+        (text(&entry.subject), text(&entry.resource), text(&entry.action_part));
+    let diagnostics = text(&entry.diagnostics);
+    let parts = Parts {
+        call_id: entry.call_id.as_deref().filter(|_| entry.kind == "decision"),
+        occurred_at: &entry.occurred_at,
+        subject: subject.as_deref(),
+        resource: resource.as_deref(),
+        action: action.as_deref(),
+        diagnostics: diagnostics.as_deref(),
+    };
+    parts.call(context)
+}
+
+/// What a recorded call is put together from.
+struct Parts<'a> {
+    call_id: Option<&'a str>,
+    occurred_at: &'a str,
+    subject: Option<&'a str>,
+    resource: Option<&'a str>,
+    action: Option<&'a str>,
+    diagnostics: Option<&'a str>,
+}
+
+impl Parts<'_> {
+    fn call(&self, context: Object) -> Result<(Call, Moment), Unreplayable> {
+        /// Of a diagnostic, what tells docket's own refusals from the policies'.
+        #[derive(serde::Deserialize)]
+        struct Said<'a> {
+            #[serde(borrow)]
+            policy_id: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            rule: Option<Cow<'a, str>>,
+        }
+        // Refusals that nobody waited for have no call id.
+        let call_id = self.call_id.ok_or(Unreplayable::NoCall)?;
+        let said: Vec<Said<'_>> = self.diagnostics.and_then(parsed).unwrap_or_default();
+        let by_docket =
+            |said: &Said<'_>| said.policy_id.is_none() && said.rule.as_deref() != Some("default_deny");
+        if said.iter().any(by_docket) {
+            return Err(Unreplayable::NoCall);
+        }
+        let subject: Entity = self.subject.and_then(parsed).ok_or(Unreplayable::Incomplete("subject"))?;
+        let resource: Entity = self.resource.and_then(parsed).ok_or(Unreplayable::Incomplete("resource"))?;
+        let action: Action = self.action.and_then(parsed).ok_or(Unreplayable::Incomplete("action"))?;
+        let call_id = Ulid::from_string(call_id).map_err(|_| Unreplayable::Incomplete("call_id"))?;
+        let time: Timestamp =
+            self.occurred_at.parse().map_err(|_| Unreplayable::Incomplete("occurred_at"))?;
+        let moment = Moment { call_id, time_ns: time.as_millisecond().saturating_mul(1_000_000) };
+        Ok((Call { subject, action, resource, context }, moment))
+    }
 }
 
 /// What a simulated call comes to (DESIGN §9).
@@ -254,26 +292,27 @@ pub fn moment_of(call: &Call, now: &Moment) -> Moment {
     Moment { time_ns: time_ns.unwrap_or(now.time_ns), call_id: now.call_id }
 }
 
-/// The places of the call that redaction edited.
-fn redacted(entry: &Stored) -> Vec<String> {
+/// The places of the call among the edits of an entry, as stored.
+fn redacted(redactions: &str) -> Vec<String> {
     #[derive(serde::Deserialize)]
-    struct Edit {
-        path: String,
+    struct Edit<'a> {
+        #[serde(borrow)]
+        path: Cow<'a, str>,
     }
-    let edits: Vec<Edit> = part(Some(&entry.redactions)).unwrap_or_default();
+    let edits: Vec<Edit<'_>> = parsed(redactions).unwrap_or_default();
     let of_call = |path: &str| {
         let root = path.split('/').nth(1).unwrap_or_default();
         ["subject", "action", "resource", "context"].contains(&root)
     };
     let mut paths: Vec<String> =
-        edits.into_iter().map(|edit| edit.path).filter(|path| of_call(path)).collect();
+        edits.into_iter().filter(|edit| of_call(&edit.path)).map(|edit| edit.path.into_owned()).collect();
     paths.sort();
     paths.dedup();
     paths
 }
 
-fn part<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
-    serde_json::from_str(raw?.get()).ok()
+fn parsed<'a, T: Deserialize<'a>>(text: &'a str) -> Option<T> {
+    serde_json::from_str(text).ok()
 }
 
 #[cfg(test)]

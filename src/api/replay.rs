@@ -1,0 +1,144 @@
+//! `POST /v1/replay`: recorded calls decided again, and which decisions flip. Nothing is recorded but the question.
+//!
+//! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with `"entrypoint"`, where one rule decides),
+//! the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`, `since`, `until`), `"limit": N` for the
+//! newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
+//! `{"type": "progress", "done", "of"}` between them where that was asked for, and `{"type": "totals", …}` at the end; an
+//! answer without totals broke off, and says why in `{"type": "error", "message"}` where it can.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::audit::{parse_time, record_access, unreadable};
+use super::simulate::{compile, invalid};
+use crate::gate::Gate;
+use crate::json;
+use crate::ledger::{Filter, LedgerError};
+use crate::policy::PolicySet;
+use crate::replay::{Event, Replayer, Traffic};
+use crate::web::{Body, Visit};
+
+/// Lines waiting for a slow reader; replaying waits for it.
+const MAX_LINES: usize = 64;
+
+/// The body.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wanted {
+    #[serde(skip_serializing)]
+    policies: Option<BTreeMap<String, String>>,
+    entrypoint: Option<String>,
+    request_id: Option<String>,
+    decision: Option<String>,
+    server: Option<String>,
+    tool: Option<String>,
+    agent: Option<String>,
+    since: Option<String>,
+    until: Option<String>,
+    limit: Option<u32>,
+    progress: bool,
+}
+
+/// Answers `POST /v1/replay`.
+pub async fn answer(
+    gate: &Arc<Gate>,
+    replayer: &Arc<Replayer>,
+    body: &Bytes,
+    visit: &Visit,
+) -> Response<Body> {
+    let wanted: Wanted = match json::parse_as(body) {
+        Ok(wanted) => wanted,
+        Err(error) => return invalid(format!("body cannot be used: {error}"), visit),
+    };
+    let asked = json!(wanted).to_string();
+    let (newest, progress) = (wanted.limit, wanted.progress);
+    let (filter, inline) = match read(wanted, (gate.clock.now_ms)()) {
+        Ok(read) => read,
+        Err(detail) => return invalid(detail, visit),
+    };
+    record_access(gate, "ledger.replayed", "/v1/replay", &asked, visit).await;
+    let Ok(worker) = replayer.replays.clone().acquire_owned().await else {
+        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
+    };
+    let compiled = match inline {
+        None => Ok(gate.policies.load_full()),
+        Some((files, entrypoint)) => {
+            let task = tokio::task::spawn_blocking(move || compile(files, entrypoint).map(Arc::new));
+            task.await.unwrap_or_else(|error| Err(error.to_string()))
+        }
+    };
+    let candidate: Arc<PolicySet> = match compiled {
+        Ok(candidate) => candidate,
+        Err(detail) => return invalid(detail, visit),
+    };
+    let (lines, receiver) = mpsc::channel(MAX_LINES);
+    let reader = replayer.reader().clone();
+    tokio::task::spawn_blocking(move || {
+        let _worker = worker;
+        // One thread: the rest of the machine is the data plane's.
+        let threads = NonZeroUsize::MIN;
+        let traffic = Traffic { reader: &reader, filter, newest, candidate: &candidate, threads };
+        let replayed = traffic.replay(|event| match event {
+            Event::Flip(flip) => send(&lines, flip),
+            Event::Progress(done, of) if progress => {
+                send(&lines, &json!({"type": "progress", "done": done, "of": of}))
+            }
+            Event::Progress(..) => !lines.is_closed(),
+        });
+        match replayed {
+            Ok(totals) => send(&lines, &totals),
+            Err(error) => send(&lines, &json!({"type": "error", "message": error.to_string()})),
+        }
+    });
+    let mut response = Response::new(Body::channel(receiver));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Sends one line; `false` where the reader has gone.
+fn send(lines: &mpsc::Sender<Bytes>, line: &impl Serialize) -> bool {
+    let Ok(mut text) = serde_json::to_vec(line) else { return false };
+    text.push(b'\n');
+    lines.blocking_send(text.into()).is_ok()
+}
+
+/// Policies to compile, and the rule that decides.
+type Inline = (BTreeMap<String, String>, Option<String>);
+
+fn read(wanted: Wanted, now_ms: i64) -> Result<(Filter, Option<Inline>), String> {
+    let time = |name: &str, text: Option<String>| {
+        let parsed = text.map(|text| parse_time(&text, now_ms)).transpose();
+        parsed.map_err(|error| format!("`{name}`: {error}"))
+    };
+    if let Some(decision) = &wanted.decision
+        && !["allow", "deny", "require_approval"].contains(&decision.as_str())
+    {
+        return Err(format!("`decision` must be `allow`, `deny` or `require_approval`, not `{decision}`"));
+    }
+    if wanted.limit == Some(0) {
+        return Err("`limit` must be greater than 0".into());
+    }
+    if wanted.entrypoint.is_some() && wanted.policies.is_none() {
+        return Err("`entrypoint` goes with `policies`: the set in force has its own".into());
+    }
+    let filter = Filter {
+        request_id: wanted.request_id,
+        decision: wanted.decision,
+        server: wanted.server,
+        tool: wanted.tool,
+        agent: wanted.agent,
+        since_ms: time("since", wanted.since)?,
+        until_ms: time("until", wanted.until)?,
+        ..Filter::default()
+    };
+    Ok((filter, wanted.policies.map(|files| (files, wanted.entrypoint))))
+}
