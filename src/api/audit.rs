@@ -33,8 +33,7 @@ const HEARTBEAT_MS: u64 = 15_000;
 const RETRY_MS: u64 = 1_000;
 
 /// Parameters `/v1/audit` takes, for its error messages.
-const PARAMETERS: &str =
-    "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, `pageSize`, `page`, `cursor`, \
+const PARAMETERS: &str = "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, `pageSize`, `page`, `cursor`, \
      `order`, `after`";
 
 /// Answers `GET /v1/audit`.

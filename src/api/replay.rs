@@ -1,7 +1,7 @@
 //! `POST /v1/replay`: recorded calls decided again, and which decisions flip. Nothing is recorded but the question.
 //!
-//! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with `"entrypoint"`, where one rule decides),
-//! the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`, `since`, `until`), `"limit": N` for the
+//! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with its `"id"`, its `"revision"`, and its
+//! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`, `since`, `until`), `"limit": N` for the
 //! newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
 //! `{"type": "progress", "done", "of"}` between them where that was asked for, and `{"type": "totals", …}` at the end; an
 //! answer without totals broke off, and says why in `{"type": "error", "message"}` where it can.
@@ -18,7 +18,7 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::audit::{parse_time, record_access, unreadable};
-use super::simulate::{compile, invalid};
+use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::{Filter, LedgerError};
@@ -35,6 +35,8 @@ const MAX_LINES: usize = 64;
 struct Wanted {
     #[serde(skip_serializing)]
     policies: Option<BTreeMap<String, String>>,
+    id: Option<String>,
+    revision: Option<String>,
     entrypoint: Option<String>,
     request_id: Option<String>,
     decision: Option<String>,
@@ -70,8 +72,8 @@ pub async fn answer(
     };
     let compiled = match inline {
         None => Ok(gate.policies.load_full()),
-        Some((files, entrypoint)) => {
-            let task = tokio::task::spawn_blocking(move || compile(files, entrypoint).map(Arc::new));
+        Some(inline) => {
+            let task = tokio::task::spawn_blocking(move || compile(inline).map(Arc::new));
             task.await.unwrap_or_else(|error| Err(error.to_string()))
         }
     };
@@ -111,9 +113,6 @@ fn send(lines: &mpsc::Sender<Bytes>, line: &impl Serialize) -> bool {
     lines.blocking_send(text.into()).is_ok()
 }
 
-/// Policies to compile, and the rule that decides.
-type Inline = (BTreeMap<String, String>, Option<String>);
-
 fn read(wanted: Wanted, now_ms: i64) -> Result<(Filter, Option<Inline>), String> {
     let time = |name: &str, text: Option<String>| {
         let parsed = text.map(|text| parse_time(&text, now_ms)).transpose();
@@ -140,5 +139,6 @@ fn read(wanted: Wanted, now_ms: i64) -> Result<(Filter, Option<Inline>), String>
         until_ms: time("until", wanted.until)?,
         ..Filter::default()
     };
-    Ok((filter, wanted.policies.map(|files| (files, wanted.entrypoint))))
+    let (id, revision, entrypoint) = (wanted.id, wanted.revision, wanted.entrypoint);
+    Ok((filter, wanted.policies.map(|files| Inline { files, id, revision, entrypoint })))
 }

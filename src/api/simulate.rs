@@ -1,7 +1,7 @@
 //! `POST /v1/simulate`: what would be decided, and why. Nothing is recorded as a decision, and no tool is called.
 //!
 //! The body is `{"input": CALL}` or `{"from": REQUEST_ID}`, with `"set": {POINTER: VALUE}` edits, `"policies": {PATH: TEXT}`
-//! in place of the set in force (with `"entrypoint"`, where one rule decides), and `"trace": true` for every condition of every rule. Starting from a recorded call reads
+//! in place of the set in force (with its `"id"`, its `"revision"`, and its `"entrypoint"` where one rule decides), and `"trace": true` for every condition of every rule. Starting from a recorded call reads
 //! the ledger, so that is an access entry like any other read.
 
 use std::collections::BTreeMap;
@@ -37,6 +37,8 @@ struct Wanted {
     #[serde(default)]
     set: BTreeMap<String, Value>,
     policies: Option<BTreeMap<String, String>>,
+    id: Option<String>,
+    revision: Option<String>,
     entrypoint: Option<String>,
     #[serde(default)]
     trace: bool,
@@ -110,17 +112,23 @@ fn answered(
         call = put(call, &pointer, value).map_err(Refused::Invalid)?;
     }
     let moment = moment.unwrap_or_else(|| moment_of(&call, now));
-    let inline = wanted.policies.map(|files| compile(files, wanted.entrypoint).map_err(Refused::Invalid));
-    let inline = inline.transpose()?;
+    let (id, revision, entrypoint) = (wanted.id, wanted.revision, wanted.entrypoint);
+    let inline = wanted.policies.map(|files| compile(Inline { files, id, revision, entrypoint }));
+    let inline = inline.transpose().map_err(Refused::Invalid)?;
     let simulated = simulate(inline.as_ref().unwrap_or(in_force), &call, &moment, wanted.trace);
     serde_json::to_value(simulated).map_err(|error| Refused::Invalid(error.to_string()))
 }
 
+/// Policies that came with a body.
+pub(super) struct Inline {
+    pub files: BTreeMap<String, String>,
+    pub id: Option<String>,
+    pub revision: Option<String>,
+    pub entrypoint: Option<String>,
+}
+
 /// Compiles policies of a body, within bounds; the error is for its sender.
-pub(super) fn compile(
-    files: BTreeMap<String, String>,
-    entrypoint: Option<String>,
-) -> Result<PolicySet, String> {
+pub(super) fn compile(Inline { files, id, revision, entrypoint }: Inline) -> Result<PolicySet, String> {
     let bytes: usize = files.values().map(String::len).sum();
     if files.len() > MAX_FILES || bytes > MAX_POLICY_BYTES {
         return Err(format!(
@@ -129,7 +137,8 @@ pub(super) fn compile(
         ));
     }
     let files = files.into_iter().map(|(path, text)| SourceFile { path, bytes: text.into_bytes() }).collect();
-    let source = Source { id: "inline".into(), revision: None, files, entrypoint };
+    let id = id.unwrap_or_else(|| "inline".into());
+    let source = Source { id, revision, files, entrypoint };
     PolicySet::compile(source, Limits::default()).map_err(|findings| {
         let listed: Vec<String> = findings.iter().map(ToString::to_string).collect();
         format!("`policies` do not compile\n{}", listed.join("\n"))

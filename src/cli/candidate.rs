@@ -42,7 +42,7 @@ impl Candidate {
         self.policy.is_some()
     }
 
-    /// The set as members of a JSON body, `policies` and `entrypoint`; none where the one in force is meant.
+    /// The set as members of a JSON body, `policies`, `id`, `revision` and `entrypoint`; none where the one in force is meant.
     ///
     /// # Errors
     /// It cannot be read.
@@ -51,11 +51,12 @@ impl Candidate {
         let Some(source) = self.source()? else { return Ok(members) };
         let mut files = Map::new();
         for file in source.files {
-            let text =
-                String::from_utf8(file.bytes).map_err(|_| anyhow!("`{}` is not UTF-8", file.path))?;
+            let text = String::from_utf8(file.bytes).map_err(|_| anyhow!("`{}` is not UTF-8", file.path))?;
             files.insert(file.path, text.into());
         }
         members.insert("policies".into(), Value::Object(files));
+        members.insert("id".into(), source.id.into());
+        members.extend(source.revision.map(|revision| ("revision".to_owned(), revision.into())));
         members.extend(source.entrypoint.map(|rule| ("entrypoint".to_owned(), rule.into())));
         Ok(members)
     }

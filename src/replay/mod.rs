@@ -160,8 +160,7 @@ pub fn call_of(entry: &Stored) -> Result<(Call, Moment), Unreplayable> {
         None => Object::new(),
     };
     let text = |raw: &'_ Option<Box<RawValue>>| raw.as_deref().map(|raw| raw.get().to_owned());
-    let (subject, resource, action) =
-        (text(&entry.subject), text(&entry.resource), text(&entry.action_part));
+    let (subject, resource, action) = (text(&entry.subject), text(&entry.resource), text(&entry.action_part));
     let diagnostics = text(&entry.diagnostics);
     let parts = Parts {
         call_id: entry.call_id.as_deref().filter(|_| entry.kind == "decision"),

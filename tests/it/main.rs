@@ -16,6 +16,7 @@ mod explain;
 mod harness;
 mod mcp;
 mod publish;
+mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;
