@@ -24,6 +24,8 @@ pub struct Metrics {
     pub append_failures: IntCounter,
     /// `docket_evaluation_errors_total`: policy errors and timeouts.
     pub evaluation_errors: IntCounter,
+    /// `docket_traces_skipped_total`: refused calls that lost something to redaction and were not explained live.
+    pub traces_skipped: IntCounter,
     queue_length: IntGauge,
 }
 
@@ -64,6 +66,10 @@ impl Metrics {
                 "docket_evaluation_errors_total",
                 "Policy errors and timeouts.",
             )?,
+            traces_skipped: IntCounter::new(
+                "docket_traces_skipped_total",
+                "Refused calls with redacted parts for which no live trace was taken.",
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
@@ -73,7 +79,7 @@ impl Metrics {
         for collector in [&metrics.evaluation, &metrics.append, &metrics.upstream] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
-        for collector in [&metrics.append_failures, &metrics.evaluation_errors] {
+        for collector in [&metrics.append_failures, &metrics.evaluation_errors, &metrics.traces_skipped] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
         metrics.registry.register(Box::new(metrics.queue_length.clone()))?;

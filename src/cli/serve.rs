@@ -30,6 +30,7 @@ use crate::policy::{Limits, PolicySet, Source};
 use crate::proxy::{Proxy, Sessions};
 use crate::redact::Redactor;
 use crate::replay::Replayer;
+use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::web;
 
@@ -146,13 +147,16 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
+    let redactor = Arc::new(Redactor::builtin());
+    let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
         policies: ArcSwap::from_pointee(policies),
-        redactor: Redactor::builtin(),
+        redactor,
         ledger,
         metrics: Metrics::new()?,
         clock,
         flood: Mutex::new(Flood::default()),
+        tracer,
     });
     record_start(&gate).await?;
     let (stop, stopping) = watch::channel(false);
@@ -218,6 +222,7 @@ impl Running {
             }
         }
         self.gate.turn_flood();
+        self.gate.metrics.traces_skipped.inc_by(self.gate.tracer.stop().await);
         if let Err(error) =
             self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await
         {

@@ -34,7 +34,8 @@ pub mod targets;
 mod value;
 
 pub use bundle::{LoadError, Source, SourceFile};
-pub use explain::Explanation;
+pub use evaluate::Asked;
+pub use explain::{Explanation, Redaction};
 pub use finding::{Finding, Severity};
 pub use query::{Answer, Query, Row, query};
 pub use rego_tests::{TestOutcome, TestResult, run_tests};

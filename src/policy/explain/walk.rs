@@ -14,8 +14,10 @@ use regorus::unstable::{Expr, Query, Rule, Span};
 use super::super::library::Library;
 use super::super::module::written;
 use super::super::value::to_json;
+use super::frame::Frame;
 use super::probe::Probe;
 use super::rules::{Definition, Place, Rules};
+use super::shadow::Shadow;
 use super::syntax::{self, Read, Statement, What, range};
 use super::{Condition, Step};
 use crate::json::Object;
@@ -35,16 +37,8 @@ pub(super) struct Walker<'a> {
     pub library: &'a Library,
     pub rules: &'a Rules,
     pub probe: Probe<'a>,
-}
-
-/// Where a condition is asked: the locals from outside, and the conditions before it that hold.
-#[derive(Clone, Default)]
-pub(super) struct Frame {
-    module: usize,
-    prelude: Vec<String>,
-    kept: Vec<String>,
-    implicit: BTreeSet<String>,
-    bound: BTreeSet<String>,
+    /// Where not everything may be shown: what the redacted call gives.
+    pub shadow: Option<Shadow<'a>>,
 }
 
 pub(super) enum Truth {
@@ -116,47 +110,6 @@ impl Walked<'_> {
             Truth::Untested(why) => Some(why.as_str()),
             _ => None,
         })
-    }
-}
-
-impl Frame {
-    pub fn new(module: usize) -> Self {
-        Self { module, ..Self::default() }
-    }
-
-    fn with(&self, more: &[&str], implicit: &BTreeSet<String>) -> String {
-        let mut text = String::new();
-        for line in &self.prelude {
-            text.push_str(line);
-            text.push('\n');
-        }
-        for name in self.implicit.union(implicit).filter(|name| *name != "_") {
-            text.push_str("some ");
-            text.push_str(name);
-            text.push('\n');
-        }
-        for line in self.kept.iter().map(String::as_str).chain(more.iter().copied()) {
-            text.push_str(line);
-            text.push('\n');
-        }
-        if text.is_empty() { "true\n".to_owned() } else { text }
-    }
-
-    fn keep(&mut self, statement: &Statement<'_>) {
-        match statement.what {
-            What::Print => return,
-            What::Silent if statement.vars.is_empty() => {}
-            _ => self.bound.extend(statement.vars.iter().cloned()),
-        }
-        self.kept.push(statement.text.clone());
-        let new: Vec<String> =
-            statement.implicit.iter().filter(|name| !self.prelude_binds(name)).cloned().collect();
-        self.implicit.extend(new);
-    }
-
-    fn prelude_binds(&self, name: &str) -> bool {
-        let head = format!("{name} :=");
-        self.prelude.iter().any(|line| line.starts_with(&head))
     }
 }
 
@@ -482,7 +435,15 @@ impl<'a> Walker<'a> {
         let query = format!("[[{}] |\n{}]", args.join(",\n"), frame.with(&[], &BTreeSet::new()));
         let rows = items(&self.probe.ask(query).ok()?);
         let row = items(rows.first()?);
-        (row.len() == args.len()).then(|| (places, row.into_iter().map(Probe::local).collect()))
+        if row.len() != args.len() {
+            return None;
+        }
+        let mut locals = Vec::with_capacity(args.len());
+        for (value, arg) in row.into_iter().zip(args) {
+            let redacted = self.shadow.as_mut().map(|shadow| shadow.value(frame, read, arg));
+            locals.push(Probe::local(value, redacted.unwrap_or(Value::Undefined)));
+        }
+        Some((places, locals))
     }
 
     /// Goes on in the first element for which the body of an `every` does not hold.
@@ -513,15 +474,24 @@ impl<'a> Walker<'a> {
             let leaf = self.leaf(frame, &over, rule, depth + 1);
             return (!leaf.via.is_empty()).then_some(leaf);
         }
-        for row in rows.iter().take(MAX_ELEMENTS) {
+        let redacted = self.shadow.as_mut().map(|shadow| {
+            shadow.rows(format!("[[docket_k, docket_e] |\n{}{line}\n]", frame.about(&over.vars)))
+        });
+        for (number, row) in rows.iter().take(MAX_ELEMENTS).enumerate() {
             let [at, element] = <[Value; 2]>::try_from(items(row)).ok()?;
+            let left =
+                redacted.as_ref().and_then(|rows| <[Value; 2]>::try_from(items(rows.get(number)?)).ok());
+            let [left_at, left_element] = left.unwrap_or([Value::Undefined, Value::Undefined]);
             let mut inner = frame.clone();
-            let shown = to_json(&at);
-            for (name, value) in key.map(|key| (key, at)).into_iter().chain([(value, element)]) {
-                let name = name.text();
-                if name != "_" {
-                    inner.prelude.push(format!("{name} := {}", Probe::local(value)));
-                    inner.bound.insert(name.to_owned());
+            let place = if redacted.is_none() || left_at == at {
+                format!("for the element at {}", to_json(&at))
+            } else {
+                "for one of the elements".to_owned()
+            };
+            let key = key.map(|key| (key, at, left_at));
+            for (name, value, left) in key.into_iter().chain([(value, element, left_element)]) {
+                if name.text() != "_" {
+                    inner.give(name.text(), Probe::local(value, left));
                 }
             }
             let statements = syntax::body(self.library, self.rules, frame.module, Some(query), &inner.bound);
@@ -529,7 +499,7 @@ impl<'a> Walker<'a> {
             if let Some((index, frame)) = &walked.first {
                 let (statement, _) = walked.tested.get(*index)?;
                 let mut leaf = self.leaf(frame, statement, rule, depth + 1);
-                leaf.condition.note.get_or_insert_with(|| format!("for the element at {shown}"));
+                leaf.condition.note.get_or_insert(place);
                 return Some(leaf);
             }
         }
@@ -591,7 +561,10 @@ impl<'a> Walker<'a> {
         });
         let rows = rows.unwrap_or_default();
         if rows.len() > 1 {
-            condition.bindings = Some(rows.len());
+            let known = self.shadow.as_mut().is_none_or(|shadow| {
+                shadow.rows(format!("[1 |\n{}]", frame.with(&[], &BTreeSet::new()))).len() == rows.len()
+            });
+            condition.bindings = known.then_some(rows.len());
         }
         let Some(row) = rows.into_iter().next() else { return values };
         let mut row = row.into_iter();
@@ -604,7 +577,11 @@ impl<'a> Walker<'a> {
                 continue;
             }
             *slot = if let Some(value) = items(&value).into_iter().next() {
-                condition.values.insert(read.key.clone(), shown(&value));
+                let shown = match &mut self.shadow {
+                    Some(shadow) => shadow.shown(frame, read, &value, shown),
+                    None => shown(&value),
+                };
+                condition.values.insert(read.key.clone(), shown);
                 Seen::Value(value)
             } else {
                 condition.undefined.push(read.key.clone());
@@ -665,7 +642,7 @@ fn name_of(definition: &Definition<'_>) -> String {
     head.span().text().to_owned()
 }
 
-fn items(value: &Value) -> Vec<Value> {
+pub(super) fn items(value: &Value) -> Vec<Value> {
     value.as_array().map(|items| items.iter().cloned().collect()).unwrap_or_default()
 }
 
