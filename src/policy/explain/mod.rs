@@ -1,16 +1,19 @@
 //! Explaining one decision: which conditions of which rules held, and which were missing.
 //!
-//! Reading order: `rules` (what is defined where) → `syntax` (one condition, ready to be asked by itself) → `probe`
-//! (asking) → `frame` (what stands before a condition) → `walk` (a body, and the way down to the condition that failed) →
-//! `shadow` (what may be shown of it). The interpreter that decides also answers every question here; this module only
-//! chooses what to ask. Where the engine gives no answer, the explanation says that it cannot tell. Nothing here knows
-//! where the call came from or who asks.
+//! Reading order: `rules` (what is defined where) → `syntax` and `reader` (one condition, ready to be asked by itself) →
+//! `frame` (what stands before it) → `probe` (asking) → `walk` (a body) → `descent` (the way down to the condition that
+//! failed) → `shadow` (what may be shown of it). The interpreter that decides also answers every question here; this
+//! module only chooses what to ask. Where the engine gives no answer, the explanation says that it cannot tell. Nothing
+//! here knows where the call came from or who asks.
 
+mod descent;
 mod frame;
 mod inputs;
 mod probe;
+mod reader;
 mod rules;
 mod shadow;
+mod span;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -377,12 +380,12 @@ fn missing_of(
     rule: String,
     definition: &Definition<'_>,
     tested: &walk::Walked<'_>,
-    lacked: Result<walk::Leaf, String>,
+    lacked: Result<descent::Leaf, String>,
 ) -> Missing {
     let (leaf, uncertain) = match lacked {
         // What comes before the first that fails, and cannot be told, may have been what was missing.
         Ok(leaf) => (leaf, tested.unknown_before_first().map(str::to_owned)),
-        Err(why) => (walk::whole(definition), Some(why)),
+        Err(why) => (descent::whole(definition), Some(why)),
     };
     Missing {
         policy_id: policy.id.to_string(),
