@@ -41,7 +41,7 @@ impl<'a> Walker<'a> {
         let descended = if depth >= MAX_DEPTH {
             condition.note = Some("not followed any further".into());
             None
-        } else if statement.with {
+        } else if statement.is_replaced() {
             condition.note = Some("not looked into: it is evaluated under `with`".into());
             None
         } else {
@@ -63,8 +63,40 @@ impl<'a> Walker<'a> {
                 leaf.via.insert(0, step_of(statement, rule));
                 leaf
             }
-            None => Leaf { condition, via: Vec::new(), alternatives: Vec::new() },
+            None => {
+                if condition.note.is_none() {
+                    condition.note = self.absent(frame, statement, &values);
+                }
+                Leaf { condition, via: Vec::new(), alternatives: Vec::new() }
+            }
         }
+    }
+
+    /// What a condition looks for in something that does not have it.
+    fn absent(&mut self, frame: &Frame, statement: &Statement<'a>, values: &[Seen]) -> Option<String> {
+        for (read, value) in statement.reads.iter().zip(values) {
+            let Some(index) =
+                read.index.as_ref().filter(|_| matches!(value, Seen::Undefined) && !read.nested)
+            else {
+                continue;
+            };
+            let (holder, element) = &index.written;
+            let mut is_there = |text: &str| self.first(frame, read, text).is_some();
+            if is_there(&index.holder)
+                && is_there(&index.index)
+                && !is_there(&format!("{}[{}]", index.holder, index.index))
+            {
+                return Some(format!("`{holder}` has no element `{element}`"));
+            }
+        }
+        None
+    }
+
+    /// The first value of an expression in a reading, if it has one.
+    fn first(&mut self, frame: &Frame, read: &Read, text: &str) -> Option<Value> {
+        let line = format!("docket_v := {text}{}", read.under);
+        let query = format!("[docket_v |\n{}]", frame.with(&[&line], &BTreeSet::new()));
+        items(&self.probe.ask(query).ok()?).into_iter().next()
     }
 
     /// Goes on in the first rule or function the condition reads that gave nothing.
@@ -85,7 +117,7 @@ impl<'a> Walker<'a> {
             };
             if nothing
                 && !read.nested
-                && let Some(leaf) = self.descend(frame, read, depth + 1)
+                && let Some(leaf) = self.descend(frame, statement, read, depth + 1)
             {
                 return Some(leaf);
             }
@@ -94,8 +126,45 @@ impl<'a> Walker<'a> {
     }
 
     /// The nearest definition of the rule or function that a condition read, and what is missing there.
-    fn descend(&mut self, frame: &Frame, read: &Read, depth: usize) -> Option<Leaf> {
+    fn descend(
+        &mut self,
+        frame: &Frame,
+        statement: &Statement<'a>,
+        read: &Read,
+        depth: usize,
+    ) -> Option<Leaf> {
         let (places, args) = self.callee(frame, read)?;
+        self.under(frame, statement, read, |walker| walker.nearest(places, &args, depth))?
+    }
+
+    /// Does something with what a statement's `with` puts into the input. What was read outside of that stays outside.
+    fn under<T>(
+        &mut self,
+        frame: &Frame,
+        statement: &Statement<'a>,
+        read: &Read,
+        work: impl FnOnce(&mut Self) -> T,
+    ) -> Option<T> {
+        let Some(with) = statement.with.as_ref().filter(|_| !read.under.is_empty()) else {
+            return Some(work(self));
+        };
+        let inputs = with.inputs.as_ref()?;
+        let paths: Vec<&[String]> = inputs.iter().map(|(path, _)| path.as_slice()).collect();
+        let values: Vec<&str> = inputs.iter().map(|(_, value)| value.as_str()).collect();
+        let values = format!("[{}]", values.join(",\n"));
+        let line = format!("docket_v := {values}");
+        let rows = self.probe.ask(format!("[docket_v |\n{}]", frame.with(&[&line], &BTreeSet::new())));
+        let probe = self.probe.under(&paths, items(items(&rows.ok()?).first()?))?;
+        let shadow = self.shadow.as_mut().map(|shadow| shadow.under(frame, &read.vars, &paths, &values));
+        let outside =
+            (std::mem::replace(&mut self.probe, probe), std::mem::replace(&mut self.shadow, shadow));
+        let result = work(self);
+        (self.probe, self.shadow) = outside;
+        Some(result)
+    }
+
+    /// Of some definitions the nearest, and what is missing there.
+    fn nearest(&mut self, places: Vec<Place>, args: &[String], depth: usize) -> Option<Leaf> {
         let mut candidates: Vec<(usize, Reverse<usize>, Frame, Statement<'a>, String)> = Vec::new();
         for place in places {
             let definition = Definition::of(self.library, place)?;
@@ -104,7 +173,7 @@ impl<'a> Walker<'a> {
             }
             let name = name_of(&definition);
             for body in bodies(definition.rule) {
-                let mut walked = self.definition(&definition, body, &args);
+                let mut walked = self.definition(&definition, body, args);
                 let (fails, holds) = (walked.fails(), Reverse(walked.holds()));
                 if let Some((index, frame)) = walked.first.take() {
                     let (statement, _) = walked.tested.swap_remove(index);
@@ -135,19 +204,21 @@ impl<'a> Walker<'a> {
     /// The definitions a reading leads to, and its arguments as expressions. `None` where it leads to none, or where the
     /// rule has a value and only what was looked for in it is not there.
     fn callee(&mut self, frame: &Frame, read: &Read) -> Option<(Vec<Place>, Vec<String>)> {
-        let path = read.target.as_deref()?;
-        let (length, places) = self.rules.find(path)?;
+        let mut path = read.target.clone()?;
+        let known = path.len();
+        // An index that has a value here may name a rule as a constant would.
+        if let Some(index) = &read.index
+            && let Some(Value::String(key)) = self.first(frame, read, &index.index)
+        {
+            path.push(key.to_string());
+        }
+        let (length, places) = self.rules.find(&path)?;
         let places = places.to_vec();
         let Some(args) = &read.args else {
-            if length < path.len() {
+            if length < known {
                 let rule = format!("data.{}", written(path.get(..length)?));
-                let query = format!(
-                    "[docket_v |\n{}]",
-                    frame.with(&[&format!("docket_v := {rule}")], &BTreeSet::new())
-                );
-                let values = items(&self.probe.ask(query).ok()?);
                 let empty = |value: &Value| matches!(value, Value::Set(items) if items.is_empty());
-                if values.first().is_some_and(|value| !empty(value)) {
+                if self.first(frame, read, &rule).is_some_and(|value| !empty(&value)) {
                     return None;
                 }
             }
@@ -156,9 +227,7 @@ impl<'a> Walker<'a> {
         if length < path.len() {
             return None;
         }
-        let query = format!("[[{}] |\n{}]", args.join(",\n"), frame.with(&[], &BTreeSet::new()));
-        let rows = items(&self.probe.ask(query).ok()?);
-        let row = items(rows.first()?);
+        let row = items(&self.first(frame, read, &format!("[{}]", args.join(",\n")))?);
         if row.len() != args.len() {
             return None;
         }
@@ -244,23 +313,25 @@ impl<'a> Walker<'a> {
             return;
         };
         let Some((places, args)) = self.callee(frame, read) else { return };
+        let holding = self.under(frame, statement, read, |walker| walker.holding(places, &args)).flatten();
+        if let Some(span) = holding {
+            let (file, line, column) = (span.source.get_path(), span.line, column_of(&span));
+            condition.note = Some(format!("`{}` holds by {file}:{line}:{column}", read.key));
+        }
+    }
+
+    /// Of some definitions one that applies.
+    fn holding(&mut self, places: Vec<Place>, args: &[String]) -> Option<Span> {
         for place in places {
             let Some(definition) = Definition::of(self.library, place) else { continue };
             for body in bodies(definition.rule) {
-                let walked = self.definition(&definition, body, &args);
+                let walked = self.definition(&definition, body, args);
                 if !definition.is_default() && self.fired(&definition, body, &walked) == Ok(true) {
-                    let span = definition.rule.span();
-                    condition.note = Some(format!(
-                        "`{}` holds by {}:{}:{}",
-                        read.key,
-                        span.source.get_path(),
-                        span.line,
-                        column_of(span)
-                    ));
-                    return;
+                    return Some(definition.rule.span().clone());
                 }
             }
         }
+        None
     }
 }
 

@@ -15,6 +15,7 @@ use regorus::{Engine, Value};
 use super::super::evaluate::CLOCK_EVERY;
 use super::super::finding::Located;
 use super::super::set::Policy;
+use super::super::value;
 
 /// The extension that hands over locals.
 const LOCAL: &str = "docket_explain_local";
@@ -56,6 +57,13 @@ impl<'a> Probe<'a> {
     pub fn new(policy: &'a Policy, input: Value, side: Side, deadline: Instant) -> Self {
         LOCALS.with_borrow_mut(Vec::clear);
         Self { policy, input, side, engine: None, deadline }
+    }
+
+    /// The same with values put into its input; `None` where they cannot be.
+    pub fn under(&self, paths: &[&[String]], values: Vec<Value>) -> Option<Self> {
+        let put = |input: Value, (path, value): (&&[String], Value)| value::put(&input, path, value);
+        let input = paths.iter().zip(values).try_fold(self.input.clone(), put)?;
+        Some(Self { policy: self.policy, input, side: self.side, engine: None, deadline: self.deadline })
     }
 
     /// Keeps a value and the one it has on the redacted side, and answers the expression that gives back either.

@@ -9,7 +9,7 @@ use super::super::module::{constant_path, constant_prefix, written};
 use super::super::refs::{bound, declared};
 use super::rules::Rules;
 use super::span::{range, range_of};
-use super::syntax::{Names, Read, Statement, What};
+use super::syntax::{Index, Names, Read, Statement, What, With};
 
 /// Reads one statement.
 pub(super) struct Reader<'l> {
@@ -55,7 +55,7 @@ impl<'l> Reader<'l> {
         span: &Span,
         text: String,
         binds: Names,
-        with: bool,
+        with: Option<With>,
     ) -> Statement<'a> {
         let mut reads = self.reads;
         let mut seen = BTreeSet::new();
@@ -74,10 +74,8 @@ impl<'l> Reader<'l> {
     }
 
     pub fn statement(mut self, stmt: &LiteralStmt) -> Statement<'_> {
-        for with in &stmt.with_mods {
-            self.with_target(&with.refr);
-            self.expr(&with.r#as);
-        }
+        let with = self.with(stmt);
+        let (outside, with_vars) = (self.reads.len(), self.vars.clone());
         let mut binds = Names::new();
         let what = match &stmt.literal {
             Literal::SomeVars { .. } => What::Silent,
@@ -131,7 +129,32 @@ impl<'l> Reader<'l> {
         let text = self.resolved(range);
         let mut span = stmt.span.clone();
         (span.start, span.end) = range;
-        self.finish(what, &span, text, binds, !stmt.with_mods.is_empty())
+        if let Some(with) = &with {
+            for read in self.reads.iter_mut().skip(outside) {
+                read.under.clone_from(&with.text);
+                read.vars.extend(with_vars.iter().cloned());
+            }
+        }
+        self.finish(what, &span, text, binds, with)
+    }
+
+    /// What a statement is evaluated under. The values are read outside of it.
+    fn with(&mut self, stmt: &LiteralStmt) -> Option<With> {
+        let mut inputs = Some(Vec::new());
+        let mut text = String::new();
+        for with in &stmt.with_mods {
+            self.with_target(&with.refr);
+            self.expr(&with.r#as);
+            let value = self.resolved(range(&with.r#as));
+            text.push_str(&format!(" with {} as {value}", self.resolved(range(&with.refr))));
+            let path =
+                constant_path(&with.refr).filter(|path| path.first().is_some_and(|root| root == "input"));
+            match (path, &mut inputs) {
+                (Some(path), Some(inputs)) => inputs.push((path.into_iter().skip(1).collect(), value)),
+                _ => inputs = None,
+            }
+        }
+        (!stmt.with_mods.is_empty()).then_some(With { text, inputs })
     }
 
     fn arity(&self, name: &[String]) -> Option<usize> {
@@ -281,10 +304,7 @@ impl<'l> Reader<'l> {
         let mut constant = true;
         while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = base {
             if let Expr::RefBrack { index, .. } = base {
-                constant &= matches!(
-                    index.as_ref(),
-                    Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. }
-                );
+                constant &= is_constant(index);
                 match index.as_ref() {
                     Expr::Var { span, .. } => {
                         self.name(span);
@@ -317,9 +337,30 @@ impl<'l> Reader<'l> {
         }
         self.read(expr, target, None);
         if !constant && self.shadows.is_empty() {
+            if let Some(index) = self.index(expr)
+                && let Some(read) = self.reads.last_mut().filter(|read| read.range == range(expr))
+            {
+                read.index = Some(index);
+            }
             // With an index that is not bound, the whole cannot be shown; what is indexed can.
             self.prefix(expr);
         }
+    }
+
+    /// The first index of a chain that is no constant name.
+    fn index(&self, expr: &Expr) -> Option<Index> {
+        let (mut at, mut first) = (expr, None);
+        while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = at {
+            if let Expr::RefBrack { refr, index, .. } = at
+                && !matches!(index.as_ref(), Expr::String { .. } | Expr::RawString { .. })
+            {
+                first = Some((range(refr), range(index)));
+            }
+            at = refr;
+        }
+        let (holder, index) = first?;
+        let written = (self.source_of(holder).to_owned(), self.source_of(index).to_owned());
+        Some(Index { holder: self.resolved(holder), index: self.resolved(index), written })
     }
 
     /// The longest constant beginning of a chain with indices, as something read.
@@ -328,10 +369,7 @@ impl<'l> Reader<'l> {
         let mut beginning = None;
         while let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = at {
             if let Expr::RefBrack { index, .. } = at
-                && !matches!(
-                    index.as_ref(),
-                    Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. }
-                )
+                && !is_constant(index)
             {
                 beginning = Some(refr);
             }
@@ -374,6 +412,8 @@ impl<'l> Reader<'l> {
             args,
             range,
             nested: !self.shadows.is_empty(),
+            under: String::new(),
+            index: None,
         });
     }
 
@@ -399,6 +439,11 @@ impl<'l> Reader<'l> {
         text.push_str(self.source_of((at, end)));
         text
     }
+}
+
+/// Whether an index is the same for every call.
+fn is_constant(index: &Expr) -> bool {
+    matches!(index, Expr::String { .. } | Expr::RawString { .. } | Expr::Number { .. })
 }
 
 /// All names an expression mentions, whatever they mean.

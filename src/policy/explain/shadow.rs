@@ -14,7 +14,7 @@ use super::super::value;
 use super::Redaction;
 use super::frame::Frame;
 use super::probe::{Probe, Side};
-use super::syntax::Read;
+use super::syntax::{Names, Read};
 use super::walk::items;
 
 /// The redacted call under one policy.
@@ -41,9 +41,20 @@ impl<'a> Shadow<'a> {
         if self.value(frame, read, &read.text) == *value { shown(value) } else { self.mark.into() }
     }
 
+    /// The same with values put into its input, which an expression gives; nothing is left where they cannot be.
+    pub fn under(&mut self, frame: &Frame, vars: &Names, paths: &[&[String]], values: &str) -> Self {
+        let values = items(&self.first(frame, vars, values));
+        let probe = self.probe.as_ref().filter(|_| values.len() == paths.len());
+        Self { probe: probe.and_then(|probe| probe.under(paths, values)), mark: self.mark }
+    }
+
     /// What an expression in a reading has for a value here; `Undefined` where it has none.
     pub fn value(&mut self, frame: &Frame, read: &Read, text: &str) -> Value {
-        let query = format!("[docket_v |\n{}docket_v := {text}\n]", frame.about(&read.vars));
+        self.first(frame, &read.vars, &format!("{text}{}", read.under))
+    }
+
+    fn first(&mut self, frame: &Frame, vars: &Names, text: &str) -> Value {
+        let query = format!("[docket_v |\n{}docket_v := {text}\n]", frame.about(vars));
         self.rows(query).into_iter().next().unwrap_or(Value::Undefined)
     }
 

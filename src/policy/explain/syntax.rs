@@ -30,8 +30,18 @@ pub(super) struct Statement<'a> {
     pub implicit: Names,
     /// What it reads, parts before the whole.
     pub reads: Vec<Read>,
-    /// Whether it runs under `with`, so that what it reads is not what a query outside would see.
-    pub with: bool,
+    /// What it is evaluated under, so that what it reads is not what a query without would see.
+    pub with: Option<With>,
+}
+
+/// The `with` of a statement.
+#[derive(Clone)]
+pub(super) struct With {
+    /// As it must be written behind what is asked.
+    pub text: String,
+    /// What it puts into the input: the path below `input`, and the value as it must be asked. `None` where it replaces
+    /// anything else.
+    pub inputs: Option<Vec<(Vec<String>, String)>>,
 }
 
 /// What kind of condition it is.
@@ -71,6 +81,20 @@ pub(super) struct Read {
     pub range: (u32, u32),
     /// Inside a comprehension or `every`: shown, not looked into.
     pub nested: bool,
+    /// The `with` it is read under, as it must be written behind it; often none.
+    pub under: String,
+    /// The first index in it that is no constant name.
+    pub index: Option<Index>,
+}
+
+/// `holder[index]`.
+#[derive(Clone)]
+pub(super) struct Index {
+    /// Both as they must be asked.
+    pub holder: String,
+    pub index: String,
+    /// Both as written.
+    pub written: (String, String),
 }
 
 /// The conditions of one body in the order in which they can be evaluated, which is the source's unless a statement
@@ -133,7 +157,7 @@ pub(super) fn value<'a>(
     let mut span = expr.span().clone();
     (span.line, span.col) = (base.span().line, base.span().col);
     (span.start, span.end) = range(expr);
-    reader.finish(What::Expr(expr), &span, text, Names::new(), false)
+    reader.finish(What::Expr(expr), &span, text, Names::new(), None)
 }
 
 /// The pattern of a function's argument as a condition on `argument`, an expression.
@@ -157,7 +181,7 @@ pub(super) fn pattern<'a>(
         Expr::Var { span, .. } => format!("{} := {argument}", span.text()),
         _ => format!("{} = {argument}", reader.resolved(range(expr))),
     };
-    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), false);
+    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), None);
     if is_name {
         statement.what = What::Silent;
     } else {

@@ -354,7 +354,8 @@ impl<'a> Walker<'a> {
 
     /// The values of some readings for each binding there is: an array with the value, or an empty one.
     fn rows(&mut self, frame: &Frame, reads: &[&Read]) -> Result<Vec<Vec<Value>>, String> {
-        let each = reads.iter().map(|read| format!("[docket_v |\ndocket_v := {}\n]", read.text));
+        let each =
+            reads.iter().map(|read| format!("[docket_v |\ndocket_v := {}{}\n]", read.text, read.under));
         let query =
             format!("[[{}] |\n{}]", each.collect::<Vec<_>>().join(",\n"), frame.with(&[], &BTreeSet::new()));
         self.probe.ask(query).map(|rows| items(&rows).iter().map(items).collect())
@@ -364,6 +365,13 @@ impl<'a> Walker<'a> {
 impl Statement<'_> {
     pub fn is_silent(&self) -> bool {
         matches!(self.what, What::Silent | What::Print)
+    }
+
+    /// Whether it is evaluated under a `with` that cannot be taken along to where it leads: anything but the input is
+    /// replaced, or the statement goes on inside itself.
+    pub fn is_replaced(&self) -> bool {
+        let every = matches!(self.what, What::Every { .. });
+        self.with.as_ref().is_some_and(|with| every || with.inputs.is_none())
     }
 }
 
