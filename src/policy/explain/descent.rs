@@ -58,18 +58,14 @@ impl<'a> Walker<'a> {
                 What::Silent | What::Print | What::Pattern => None,
             }
         };
-        match descended {
-            Some(mut leaf) => {
-                leaf.via.insert(0, step_of(statement, rule));
-                leaf
-            }
-            None => {
-                if condition.note.is_none() {
-                    condition.note = self.absent(frame, statement, &values);
-                }
-                Leaf { condition, via: Vec::new(), alternatives: Vec::new() }
-            }
+        if let Some(mut leaf) = descended {
+            leaf.via.insert(0, step_of(statement, rule));
+            return leaf;
         }
+        if condition.note.is_none() {
+            condition.note = self.absent(frame, statement, &values);
+        }
+        Leaf { condition, via: Vec::new(), alternatives: Vec::new() }
     }
 
     /// What a condition looks for in something that does not have it.
@@ -83,8 +79,8 @@ impl<'a> Walker<'a> {
             let (holder, element) = &index.written;
             let mut is_there = |text: &str| self.first(frame, read, text).is_some();
             if is_there(&index.holder)
-                && is_there(&index.index)
-                && !is_there(&format!("{}[{}]", index.holder, index.index))
+                && is_there(&index.element)
+                && !is_there(&format!("{}[{}]", index.holder, index.element))
             {
                 return Some(format!("`{holder}` has no element `{element}`"));
             }
@@ -186,7 +182,7 @@ impl<'a> Walker<'a> {
                     // `else := false` says nothing by itself: what stands before it does.
                     Head::Missing(statement, constant) => {
                         let fails = if constant { usize::MAX } else { 0 };
-                        candidates.push((fails, holds, walked.frame, statement, name.clone()));
+                        candidates.push((fails, holds, walked.frame, *statement, name.clone()));
                     }
                 }
             }
@@ -208,7 +204,7 @@ impl<'a> Walker<'a> {
         let known = path.len();
         // An index that has a value here may name a rule as a constant would.
         if let Some(index) = &read.index
-            && let Some(Value::String(key)) = self.first(frame, read, &index.index)
+            && let Some(Value::String(key)) = self.first(frame, read, &index.element)
         {
             path.push(key.to_string());
         }

@@ -146,7 +146,7 @@ impl<'l> Reader<'l> {
             self.with_target(&with.refr);
             self.expr(&with.r#as);
             let value = self.resolved(range(&with.r#as));
-            text.push_str(&format!(" with {} as {value}", self.resolved(range(&with.refr))));
+            text.extend([" with ", &self.resolved(range(&with.refr)), " as ", &value]);
             let path =
                 constant_path(&with.refr).filter(|path| path.first().is_some_and(|root| root == "input"));
             match (path, &mut inputs) {
@@ -360,7 +360,7 @@ impl<'l> Reader<'l> {
         }
         let (holder, index) = first?;
         let written = (self.source_of(holder).to_owned(), self.source_of(index).to_owned());
-        Some(Index { holder: self.resolved(holder), index: self.resolved(index), written })
+        Some(Index { holder: self.resolved(holder), element: self.resolved(index), written })
     }
 
     /// The longest constant beginning of a chain with indices, as something read.

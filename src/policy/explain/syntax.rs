@@ -87,12 +87,12 @@ pub(super) struct Read {
     pub index: Option<Index>,
 }
 
-/// `holder[index]`.
+/// `holder[element]`.
 #[derive(Clone)]
 pub(super) struct Index {
     /// Both as they must be asked.
     pub holder: String,
-    pub index: String,
+    pub element: String,
     /// Both as written.
     pub written: (String, String),
 }

@@ -63,7 +63,7 @@ pub(super) enum Head<'a> {
     /// It did: for a set an element, else a value that is not `false`.
     Given,
     /// It did not although every condition holds.
-    Missing(Statement<'a>, bool),
+    Missing(Box<Statement<'a>>, bool),
     /// It cannot be told.
     Unknown(String),
 }
@@ -220,13 +220,13 @@ impl<'a> Walker<'a> {
         );
         match self.probe.ask(query).map(|value| items(&value)) {
             Err(why) => Head::Unknown(why),
-            Ok(values) if values.is_empty() => Head::Missing(statement, false),
+            Ok(values) if values.is_empty() => Head::Missing(Box::new(statement), false),
             Ok(values) => {
                 let given = definition.is_set() || values.iter().any(|value| *value != Value::Bool(false));
                 if given {
                     Head::Given
                 } else {
-                    Head::Missing(statement, matches!(expr.as_ref(), Expr::Bool { .. }))
+                    Head::Missing(Box::new(statement), matches!(expr.as_ref(), Expr::Bool { .. }))
                 }
             }
         }
