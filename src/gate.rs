@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::redact::{Record, Redacted, Redactor};
 use crate::text::truncated;
+use crate::trace::{Tracer, Untold};
 
 /// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
 const MAX_ERROR_BYTES: usize = 256;
@@ -33,7 +34,7 @@ pub struct Gate {
     /// The policy set in force; a reload swaps it whole.
     pub policies: ArcSwap<PolicySet>,
     /// The one way of free-form content into the ledger.
-    pub redactor: Redactor,
+    pub redactor: Arc<Redactor>,
     /// Where every decision is durable before its call goes on.
     pub ledger: Ledger,
     /// What operators watch.
@@ -42,6 +43,8 @@ pub struct Gate {
     pub clock: Clock,
     /// Refusals being folded.
     pub flood: Mutex<Flood>,
+    /// Explains refused calls of which redaction took something, while it is still known what.
+    pub tracer: Tracer,
 }
 
 /// A request as a face extracted it.
@@ -85,12 +88,17 @@ impl Gate {
     pub async fn decide(self: &Arc<Self>, arrival: Arrival) -> Result<Ruling, LedgerError> {
         let _arriving = self.ledger.arriving();
         let policies = self.policies.load_full();
-        let decision = match &arrival.request {
-            Ok(call) => policies.decide(call, &arrival.moment),
-            Err(fault) => Decision::refused(fault, policies.reference().clone()),
+        let moment = arrival.moment.clone();
+        let (decision, asked) = match &arrival.request {
+            Ok(call) => {
+                let (decision, asked) = policies.decide_keeping(call, &moment);
+                (decision, Some(asked))
+            }
+            Err(fault) => (Decision::refused(fault, policies.reference().clone()), None),
         };
         self.count(&decision, arrival.target.as_ref());
         let (entry, pending) = self.record(arrival, &decision);
+        let untold = asked.and_then(|asked| Untold::of(asked, moment, policies, &decision, &entry));
         let queued = Instant::now();
         let receipt = self.ledger.append(entry).await.inspect_err(|_| self.metrics.append_failures.inc())?;
         // From here the decision is durable.
@@ -101,6 +109,9 @@ impl Gate {
             "decided"
         );
         self.metrics.append.observe(queued.elapsed().as_secs_f64());
+        if untold.is_some_and(|untold| !self.tracer.take(untold)) {
+            self.metrics.traces_skipped.inc();
+        }
         Ok(Ruling { decision, receipt, pending })
     }
 

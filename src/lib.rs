@@ -26,12 +26,13 @@
 //! | --- | --- | --- |
 //! | 0 | `json`, `text`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
-//! | 2 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
-//! | 3 | `config`, `publish` | settings, validated once; what puts policy sets in force |
-//! | 4 | `web` | what both planes share |
-//! | 5 | `proxy`, `api` | faces |
-//! | 6 | `planes` | which path leads to which face, and who may take it |
-//! | 7 | `cli` | wiring: one file per command |
+//! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
+//! | 3 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
+//! | 4 | `config`, `publish` | settings, validated once; what puts policy sets in force |
+//! | 5 | `web` | what both planes share |
+//! | 6 | `proxy`, `api` | faces |
+//! | 7 | `planes` | which path leads to which face, and who may take it |
+//! | 8 | `cli` | wiring: one file per command |
 //!
 //! Engines do not know each other, with two declared exceptions: the ledger takes [`redact::Redacted`], and the upstream
 //! takes [`ledger::Permit`].
@@ -59,5 +60,6 @@ pub mod redact;
 pub mod replay;
 pub mod text;
 pub mod tlog;
+pub mod trace;
 pub mod upstream;
 pub mod web;

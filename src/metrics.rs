@@ -28,6 +28,8 @@ pub struct Metrics {
     pub publications: IntCounterVec,
     /// `docket_policy_rejected`: 1 while the newest set was refused and an older one is in force.
     pub policy_rejected: IntGauge,
+    /// `docket_traces_skipped_total`: refused calls that lost something to redaction and were not explained live.
+    pub traces_skipped: IntCounter,
     queue_length: IntGauge,
 }
 
@@ -77,6 +79,10 @@ impl Metrics {
                 "docket_policy_rejected",
                 "1 while the newest policy set is refused and an older one in force.",
             )?,
+            traces_skipped: IntCounter::new(
+                "docket_traces_skipped_total",
+                "Refused calls with redacted parts for which no live trace was taken.",
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
@@ -86,7 +92,7 @@ impl Metrics {
         for collector in [&metrics.evaluation, &metrics.append, &metrics.upstream] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
-        for collector in [&metrics.append_failures, &metrics.evaluation_errors] {
+        for collector in [&metrics.append_failures, &metrics.evaluation_errors, &metrics.traces_skipped] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
         for collector in [&metrics.queue_length, &metrics.policy_rejected] {

@@ -33,8 +33,8 @@ const HEARTBEAT_MS: u64 = 15_000;
 const RETRY_MS: u64 = 1_000;
 
 /// Parameters `/v1/audit` takes, for its error messages.
-const PARAMETERS: &str = "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, `pageSize`, `page`, `cursor`, \
-     `order`, `after`";
+const PARAMETERS: &str = "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, \
+     `pageSize`, `page`, `cursor`, `order`, `after`";
 
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {

@@ -1,7 +1,8 @@
 //! `GET /v1/explain/{request_id}`: every entry of a request, why each decision came out as it did, and what was missing.
 //!
 //! What was recorded comes first and is never replaced: the entries, and the diagnostics of their determining policies.
-//! Beside it stands what evaluating the recorded call again on the recorded policies shows, and whether that is the same.
+//! Beside it stands what evaluating the recorded call again on the recorded policies shows, and whether that is the same; or,
+//! for a refused call of which redaction took something, what was explained live before that was gone.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::audit::{blocking, record_access, unreadable};
 use crate::gate::Gate;
-use crate::ledger::{Filter, LedgerError, MAX_LIMIT, Reader, Stored};
+use crate::ledger::{Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
 use crate::text::truncated;
@@ -31,7 +32,8 @@ pub struct Explanation {
     pub why: Vec<Why>,
     /// For each decision that was denied by default or held, what each `allow` rule lacked, the nearest first.
     pub why_not: Vec<WhyNot>,
-    /// Whether every decision comes out again with the recorded effect; `false` too where it could not be tried.
+    /// Whether every decision comes out again with the recorded effect, or did when it was explained live; `false` too where
+    /// it could not be tried.
     pub reproduced: bool,
     /// Redacted places of the calls which a policy reads: what is said about them is said without their content.
     pub approximate: Vec<String>,
@@ -52,6 +54,10 @@ pub struct Why {
     pub decision: String,
     /// In words.
     pub reason: String,
+    /// `live` where it was explained live, on the call as it was before redaction; absent where the recorded call was
+    /// evaluated again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traced: Option<&'static str>,
     /// One for each diagnostic of a determining policy, or of docket itself, and for each determining rule that has none.
     pub because: Vec<Because>,
 }
@@ -173,7 +179,10 @@ pub fn explanation(
     decisions.sort_by_key(|entry| entry.decision.as_deref() == Some("allow"));
     for (number, entry) in decisions.into_iter().enumerate() {
         if number < MAX_REPLAYED {
-            explanation.add(entry, replayer.replay(entry, trace).map_err(|error| error.to_string()));
+            let is_its_trace =
+                |other: &&Stored| other.kind == Kind::Trace.as_str() && other.call_id == entry.call_id;
+            let live = entry.call_id.as_ref().and_then(|_| entries.iter().find(is_its_trace));
+            explanation.add(entry, replayer.replay(entry, live, trace).map_err(|error| error.to_string()));
         } else {
             explanation
                 .add(entry, Err(format!("only the first {MAX_REPLAYED} decisions are evaluated again")));
@@ -197,6 +206,8 @@ fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), L
             let filter = Filter { decision: Some(refused.into()), ..all.clone() };
             entries.extend(reader.entries(&filter)?);
         }
+        let traces = Filter { kind: Some(Kind::Trace.as_str().into()), ..all.clone() };
+        entries.extend(reader.entries(&traces)?);
     }
     entries.sort_by_key(|entry| entry.seq);
     entries.dedup_by_key(|entry| entry.seq);
@@ -206,31 +217,19 @@ fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), L
 
 impl Explanation {
     fn add(&mut self, entry: &Stored, replayed: Result<Replayed, String>) {
-        let mut rules = Vec::new();
+        let (mut rules, mut live) = (Vec::new(), false);
         match replayed {
             Ok(replayed) => {
                 let call_id = || entry.call_id.clone();
-                if replayed.reproduced {
-                    rules = replayed.explanation.why;
-                } else {
-                    let now = replayed.explanation.decision.effect.as_str();
-                    let why = if replayed.approximate.is_empty() {
-                        ""
-                    } else {
-                        "; what was redacted is missing from the call"
-                    };
-                    self.notes.push(format!("evaluated again, the recorded call comes out as `{now}`{why}"));
-                }
+                (rules, live) = (replayed.why, replayed.live);
+                self.notes.extend(replayed.notes);
                 self.reproduced &= replayed.reproduced;
                 self.approximate.extend(replayed.approximate);
-                let missing = replayed.explanation.why_not.into_iter();
+                let missing = replayed.why_not.into_iter();
                 self.why_not.extend(missing.map(|missing| WhyNot { call_id: call_id(), missing }));
-                let trace = replayed.explanation.trace.into_iter().flatten();
-                self.trace
-                    .get_or_insert_default()
-                    .extend(trace.map(|rule| Traced { call_id: call_id(), rule }));
-                if self.trace.as_ref().is_some_and(Vec::is_empty) {
-                    self.trace = None;
+                if let Some(trace) = &mut self.trace {
+                    let rules = replayed.trace.into_iter().flatten();
+                    trace.extend(rules.map(|rule| Traced { call_id: call_id(), rule }));
                 }
             }
             Err(note) => {
@@ -238,12 +237,12 @@ impl Explanation {
                 self.notes.push(note);
             }
         }
-        self.why.extend(why(entry, rules));
+        self.why.extend(why(entry, rules, live.then_some("live")));
     }
 }
 
 /// Why one decision entry came out as it did: what was recorded with it, each part beside the rule it came from.
-fn why(entry: &Stored, mut rules: Vec<RuleTrace>) -> Option<Why> {
+fn why(entry: &Stored, mut rules: Vec<RuleTrace>, traced: Option<&'static str>) -> Option<Why> {
     #[derive(Deserialize)]
     struct Determining {
         policy_id: String,
@@ -303,7 +302,7 @@ fn why(entry: &Stored, mut rules: Vec<RuleTrace>) -> Option<Why> {
         data: None,
         source: Some(source_of(rule)),
     }));
-    Some(Why { call_id: entry.call_id.clone(), decision, reason, because })
+    Some(Why { call_id: entry.call_id.clone(), decision, reason, traced, because })
 }
 
 fn source_of(rule: RuleTrace) -> Source {

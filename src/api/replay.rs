@@ -1,8 +1,8 @@
 //! `POST /v1/replay`: recorded calls decided again, and which decisions flip. Nothing is recorded but the question.
 //!
 //! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with its `"id"`, its `"revision"`, and its
-//! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`, `since`, `until`), `"limit": N` for the
-//! newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
+//! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`,
+//! `since`, `until`), `"limit": N` for the newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
 //! `{"type": "progress", "done", "of"}` between them where that was asked for, and `{"type": "totals", …}` at the end; an
 //! answer without totals broke off, and says why in `{"type": "error", "message"}` where it can.
 

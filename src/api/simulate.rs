@@ -1,8 +1,9 @@
 //! `POST /v1/simulate`: what would be decided, and why. Nothing is recorded as a decision, and no tool is called.
 //!
 //! The body is `{"input": CALL}` or `{"from": REQUEST_ID}`, with `"set": {POINTER: VALUE}` edits, `"policies": {PATH: TEXT}`
-//! in place of the set in force (with its `"id"`, its `"revision"`, and its `"entrypoint"` where one rule decides), and `"trace": true` for every condition of every rule. Starting from a recorded call reads
-//! the ledger, so that is an access entry like any other read.
+//! in place of the set in force (with its `"id"`, its `"revision"`, and its `"entrypoint"` where one rule decides), and
+//! `"trace": true` for every condition of every rule. Starting from a recorded call reads the ledger, so that is an access
+//! entry like any other read.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

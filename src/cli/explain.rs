@@ -78,7 +78,7 @@ fn text(explanation: &Value) -> String {
             let missing: Vec<&Value> = why_not.iter().filter(same).collect();
             let traced: Vec<&Value> = trace.iter().filter(same).collect();
             blocks.push(render::explained(entry, reason, &missing, &traced, &paint));
-        } else if kind != "outcome" {
+        } else if kind != "outcome" && kind != "trace" {
             blocks.push(render::other(entry));
         }
     }

@@ -203,6 +203,9 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     for edit in entry.get("redactions").and_then(Value::as_array).into_iter().flatten() {
         line("redacted", format!("{} ({} by {})", field(edit, "path"), field(edit, "op"), field(edit, "by")));
     }
+    if why.is_some_and(|why| field(why, "traced") == "live") {
+        line("explained", "live, on the call before redaction; what that took shows its truth only".into());
+    }
     line("request", field(entry, "request_id"));
     line("call", field(entry, "call_id"));
     line("entry", format!("{} (seq {})", field(entry, "id"), field(entry, "seq")));

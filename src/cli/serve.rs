@@ -32,6 +32,7 @@ use crate::proxy::{Proxy, Sessions};
 use crate::publish::{Cause, Origin, Publisher, keep};
 use crate::redact::Redactor;
 use crate::replay::Replayer;
+use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::web;
 
@@ -166,13 +167,16 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
+    let redactor = Arc::new(Redactor::builtin());
+    let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
         policies: ArcSwap::from_pointee(policies),
-        redactor: Redactor::builtin(),
+        redactor,
         ledger,
         metrics: Metrics::new()?,
         clock,
         flood: Mutex::new(Flood::default()),
+        tracer,
     });
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
     record_start(&gate, &publisher).await?;
@@ -250,6 +254,7 @@ impl Running {
             }
         }
         self.gate.turn_flood();
+        self.gate.metrics.traces_skipped.inc_by(self.gate.tracer.stop().await);
         if let Err(error) =
             self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await
         {

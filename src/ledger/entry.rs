@@ -48,6 +48,8 @@ pub enum Kind {
     Decision,
     /// A forwarded call ended.
     Outcome,
+    /// A call was explained while it was still known what redaction took from it.
+    Trace,
     /// Somebody failed to authenticate.
     Auth,
     /// Somebody read the ledger.
@@ -67,6 +69,7 @@ impl Kind {
         match self {
             Self::Decision => "decision",
             Self::Outcome => "outcome",
+            Self::Trace => "trace",
             Self::Auth => "auth",
             Self::Access => "access",
             Self::Policy => "policy",

@@ -44,6 +44,13 @@ impl PolicySet {
     /// and stops as soon as the effect is settled. Never panics; a failing policy denies.
     #[must_use]
     pub fn decide(&self, call: &Call, moment: &Moment) -> Decision {
+        self.decide_keeping(call, moment).0
+    }
+
+    /// As [`PolicySet::decide`], with the call as the policies saw it. That copy is made for deciding anyway, so whoever may
+    /// have to explain the call later need not make one.
+    #[must_use]
+    pub fn decide_keeping(&self, call: &Call, moment: &Moment) -> (Decision, Asked) {
         let started = Instant::now();
         let mut run = Run {
             set: self,
@@ -65,15 +72,16 @@ impl PolicySet {
             run.diagnostics.push(default_deny(call));
             Effect::Deny
         });
-        let Run { determining, diagnostics, status, .. } = run;
-        Decision {
+        let Run { determining, diagnostics, status, input, .. } = run;
+        let decision = Decision {
             effect,
             status,
             determining,
             diagnostics,
             evaluation_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             policy_set: Arc::clone(&self.reference),
-        }
+        };
+        (decision, Asked(input))
     }
 
     /// Warns where no policy would let a client connect, or see what there is, with the ordinary anonymous caller.
@@ -99,6 +107,23 @@ impl PolicySet {
             Finding::file("unreachable", "", message).warning()
         };
         ["initialize", "tools/list"].into_iter().filter(denied).map(finding).collect()
+    }
+}
+
+/// A call as policies see it, unredacted. Nothing here shows it; it is to be asked about, and dropped.
+pub struct Asked(Value);
+
+impl Asked {
+    /// The call again.
+    #[must_use]
+    pub fn call(&self) -> Option<Call> {
+        serde_json::from_value(value::to_json(&self.0)).ok()
+    }
+
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        value::bytes(&self.0)
     }
 }
 

@@ -38,7 +38,8 @@ pub mod watch;
 
 pub use bundle::{LoadError, Source, SourceFile};
 pub use changes::Changes;
-pub use explain::Explanation;
+pub use evaluate::Asked;
+pub use explain::{Explanation, Redaction};
 pub use finding::{Finding, Severity};
 pub use query::{Answer, Query, Row, query};
 pub use rego_tests::{TestOutcome, TestResult, run_tests};

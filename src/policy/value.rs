@@ -54,6 +54,35 @@ pub(super) fn to_json(value: &Value) -> Json {
     }
 }
 
+/// A document with a value put at a path, objects on the way made as `with` makes them. `None` where something on the way
+/// is no object.
+pub(super) fn put(document: &Value, path: &[String], value: Value) -> Option<Value> {
+    let Some((key, rest)) = path.split_first() else { return Some(value) };
+    let mut fields: BTreeMap<Value, Value> = match document {
+        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
+        Value::Undefined => BTreeMap::new(),
+        _ => return None,
+    };
+    let key = Value::from(key.as_str());
+    let below = put(fields.get(&key).unwrap_or(&Value::Undefined), rest, value)?;
+    fields.insert(key, below);
+    Some(Value::from(fields))
+}
+
+/// About how many bytes of memory a value takes.
+pub(super) fn bytes(value: &Value) -> usize {
+    /// A value by itself, with its share of what holds it.
+    const NODE_BYTES: usize = 64;
+    let parts: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(items) => items.iter().map(bytes).sum(),
+        Value::Set(items) => items.iter().map(bytes).sum(),
+        Value::Object(fields) => fields.iter().map(|(key, value)| bytes(key) + bytes(value)).sum(),
+        Value::Null | Value::Undefined | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    parts + NODE_BYTES
+}
+
 /// A word for a value's type, as `type_name` in Rego.
 pub(super) fn type_name(value: &Value) -> &'static str {
     match value {

@@ -85,15 +85,28 @@ impl Redacted<Record> {
         self.0.roots.iter().find(|(name, _)| *name == root).map(|(_, value)| value)
     }
 
+    /// The root of that name alone, with what was taken away from it: the others were only there so that what they lost, it
+    /// cannot give back.
+    #[must_use]
+    pub fn only(mut self, root: &str) -> Self {
+        let below = below(root);
+        self.0.edits.retain(|edit| below(&edit.path));
+        self.0.roots.retain(|(name, _)| *name == root);
+        self
+    }
+
     /// Whether anything was taken from the root of that name. Where nothing was, it is exactly as it was given.
     #[must_use]
     pub fn edited(&self, root: &str) -> bool {
-        let pointer = Place::root(root).pointer();
-        let below = |path: &str| {
-            path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
+        let below = below(root);
         self.0.edits.iter().any(|edit| below(&edit.path))
     }
+}
+
+/// Tells the pointers that lead to the root of that name, or below it.
+fn below(root: &str) -> impl Fn(&str) -> bool {
+    let pointer = Place::root(root).pointer();
+    move |path| path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The redaction pipeline: compiled once, shared by every call.

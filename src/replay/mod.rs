@@ -3,7 +3,8 @@
 //! A decision entry holds the call, its moment and the digest of the manifest that was in force; the ledger holds every
 //! file of that manifest. So explaining needs nothing but the database file, and asks nothing that the data plane waits
 //! for. The recorded call is the redacted one: what redaction took away is gone, and cannot come back here. Where a policy
-//! reads such a place, the answer is approximate and names it.
+//! reads such a place, the answer is approximate and names it; unless the call was refused and explained live, before it was
+//! gone: then what was recorded of that is the answer.
 
 mod traffic;
 
@@ -24,6 +25,7 @@ use crate::json::Object;
 use crate::ledger::{Filter, Order, Reader, Stored};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Explanation, Limits, PolicySet};
+use crate::trace::Told;
 
 pub use traffic::{Event, Flip, Side, Totals, Traffic};
 
@@ -45,15 +47,23 @@ pub struct Replayer {
     pub replays: Arc<Semaphore>,
 }
 
-/// A recorded call, evaluated again.
+/// A recorded call, explained.
 pub struct Replayed {
-    /// What comes out now, and why.
-    pub explanation: Explanation,
-    /// Whether that is the recorded effect.
+    /// The rules that produced the effect.
+    pub why: Vec<RuleTrace>,
+    /// What each `allow` rule lacked, the nearest first.
+    pub why_not: Vec<Missing>,
+    /// Every condition of every rule, where that was asked for and is known.
+    pub trace: Option<Vec<RuleTrace>>,
+    /// Whether the recorded effect came out.
     pub reproduced: bool,
     /// Redacted places of the call which a policy reads (RFC 6901 pointers). Generous: where it cannot be told which part
     /// of something a policy reads, all of it is.
     pub approximate: Vec<String>,
+    /// Whether it was explained live, with what redaction has taken away since.
+    pub live: bool,
+    /// What else there is to say, in words.
+    pub notes: Vec<String>,
 }
 
 /// Why a recorded decision cannot be evaluated again.
@@ -104,18 +114,69 @@ impl Replayer {
         Ok(Some((call, moment, manifest)))
     }
 
-    /// Evaluates a decision entry again, with every condition of every rule if `trace` says so. Blocks.
+    /// Explains a decision entry, with every condition of every rule if `trace` says so: by its live trace if one is given,
+    /// else by evaluating it again. Blocks.
     ///
     /// # Errors
     /// [`Unreplayable`].
-    pub fn replay(&self, entry: &Stored, trace: bool) -> Result<Replayed, Unreplayable> {
+    pub fn replay(
+        &self,
+        entry: &Stored,
+        live: Option<&Stored>,
+        trace: bool,
+    ) -> Result<Replayed, Unreplayable> {
+        if let Some(told) = live.and_then(|live| Told::read(&live.metadata)) {
+            return Ok(self.told(entry, told, trace));
+        }
         let (call, moment) = call_of(entry)?;
         let recorded = entry.policy_set.as_ref().ok_or(Unreplayable::NoCall)?;
         let set = self.set(&recorded.manifest_sha)?;
-        let explanation = if trace { set.trace(&call, &moment) } else { set.explain(&call, &moment) };
-        let reproduced = entry.decision.as_deref() == Some(explanation.decision.effect.as_str());
+        let found = if trace { set.trace(&call, &moment) } else { set.explain(&call, &moment) };
+        let Explanation { decision, why, why_not, trace } = found;
+        let reproduced = entry.decision.as_deref() == Some(decision.effect.as_str());
         let approximate = set.read_among(&call, redacted(entry.redactions.get()));
-        Ok(Replayed { explanation, reproduced, approximate })
+        let mut notes = Vec::new();
+        if !reproduced {
+            let because =
+                if approximate.is_empty() { "" } else { "; what was redacted is missing from the call" };
+            let now = decision.effect.as_str();
+            notes.push(format!("evaluated again, the recorded call comes out as `{now}`{because}"));
+        }
+        if !approximate.is_empty() && entry.decision.as_deref() != Some(Effect::Allow.as_str()) {
+            notes.push(match live {
+                Some(_) => "its live trace was withheld, erased or pruned".into(),
+                None => "no live trace of this call is recorded: it is still being taken, or was skipped because too many \
+                         calls waited for theirs or docket ended first (`docket_traces_skipped_total`)"
+                    .into(),
+            });
+        }
+        // Rules that produced another effect are no reason for the recorded one.
+        let why = if reproduced { why } else { Vec::new() };
+        Ok(Replayed { why, why_not, trace, reproduced, approximate, live: false, notes })
+    }
+
+    /// What was explained live, with the source it was recorded without.
+    fn told(&self, entry: &Stored, told: Told, trace: bool) -> Replayed {
+        let Told { reproduced, mut why, why_not, rules, left_out } = told;
+        let mut notes = Vec::new();
+        if !reproduced {
+            notes.push("explained live, the call did not come out as it was decided".into());
+        }
+        if left_out > 0 {
+            notes.push(format!("{left_out} more rules were too long to be kept in the live trace"));
+        }
+        let mut trace = trace.then(|| {
+            if rules.is_none() {
+                notes.push("the live trace of every rule was too long to be kept".into());
+            }
+            rules.unwrap_or_default()
+        });
+        let manifest = entry.policy_set.as_ref().map(|set| set.manifest_sha.as_str()).unwrap_or_default();
+        match self.set(manifest) {
+            Ok(set) => why.iter_mut().chain(trace.iter_mut().flatten()).for_each(|rule| set.quote(rule)),
+            Err(error) => notes.push(error.to_string()),
+        }
+        Replayed { why, why_not, trace, reproduced, approximate: Vec::new(), live: true, notes }
     }
 
     /// The set with that manifest, rebuilt from the ledger unless it is still at hand.

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{Docket, docket};
+use crate::harness::{Docket, Process, check, docket, evaluation, folder_with};
 
 const POLICY: &str = r#"# METADATA
 # title: Files
@@ -105,20 +105,161 @@ async fn a_deny_shows_its_rule_and_what_it_matched() {
     docket.stop().await;
 }
 
+/// Conditions on a password, and ways to give it back: in a message, in locals, through helpers, element by element.
+const PASSWORDS: &str = r#"package test.passwords
+
+args := input.context.arguments
+
+password := args.password
+
+shout(text) := upper(text)
+
+strong(text, least) if {
+	count(text) >= least
+	code := base64.encode(text)
+	count(code) > 16
+	not startswith(code, "aHVudGVy")
+}
+
+allow contains {"rule": "login"} if {
+	input.resource.id == "login"
+	args.user == "alice"
+	loud := shout(password)
+	count(loud) > 0
+	strong(password, 12)
+	args.user == "root"
+}
+
+allow contains {"rule": "parts"} if {
+	input.resource.id == "parts"
+	some common in ["swordfish", "hunter2-and-Xy9"]
+	common == password
+	args.user == "alice"
+	every part in split(password, "-") { part != "and" }
+}
+
+deny contains {"rule": "weak", "message": sprintf("`%s` of %s is weak: %s", [password, args.user, upper(password)])} if {
+	input.resource.id == "strict"
+	some ending in ["Xy8", "Xy9"]
+	args.user != ""
+	tail := substring(password, 12, 3)
+	tail == ending
+}
+"#;
+
 #[tokio::test]
-async fn what_was_redacted_stays_away_and_is_named() {
-    let docket = Docket::with("", POLICY).await;
-    let secret = "hunter2-and-more-of-it";
-    evaluate(&docket, "weak", "login", 10, json!({"password": secret, "path": "/x"})).await;
-    let answer = docket.admin_get("/v1/explain/weak?trace=true").await.text().await.unwrap();
-    assert!(!answer.contains("hunter2"), "{answer}");
-    let found: Value = serde_json::from_str(&answer).unwrap();
-    // The recorded call no longer has what the rule matched, and the answer says so instead of inventing a reason.
-    assert_eq!(found["entries"][0]["decision"], "deny");
-    assert_eq!(found["reproduced"], false);
+async fn what_redaction_took_from_a_refused_call_was_explained_before() {
+    let folder = folder_with("log.level = \"trace\"\n", PASSWORDS);
+    let docket_running = Process::start(folder.path());
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let client = reqwest::Client::new();
+    let secret = "hunter2-and-Xy9";
+    let mut seen = String::new();
+    for tool in ["login", "parts", "strict"] {
+        let body = evaluation(tool, &json!({"user": "alice", "password": secret}));
+        let request = client.post(format!("{}/access/v1/evaluation", docket_running.data));
+        let answer = request.header("x-request-id", tool).json(&body).send().await.unwrap();
+        assert_eq!(answer.json::<Value>().await.unwrap()["decision"], false);
+    }
+    let mut found = Vec::new();
+    for tool in ["login", "parts", "strict"] {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        let answer: Value = loop {
+            let url = format!("{}/v1/explain/{tool}?trace=true", docket_running.admin);
+            let text = client.get(url).bearer_auth(token.trim()).send().await.unwrap().text().await.unwrap();
+            seen.push_str(&text);
+            let answer: Value = serde_json::from_str(&text).unwrap();
+            if answer["why"][0]["traced"] == "live" {
+                break answer;
+            }
+            assert!(std::time::Instant::now() < deadline, "{answer:#}");
+        };
+        assert_eq!((&answer["reproduced"], &answer["approximate"]), (&json!(true), &json!([])), "{answer:#}");
+        let trace = &answer["entries"][1];
+        assert_eq!((&trace["kind"], &trace["request_id"]), (&json!("trace"), &json!(tool)));
+        assert_eq!(trace["call_id"], answer["entries"][0]["call_id"]);
+        found.push(answer);
+    }
+    // On what is recorded `strong` holds no more, and for another reason: only the true password shows the condition.
+    let missing = &found[0]["why_not"][0];
+    assert_eq!(missing["condition"], "not startswith(code, \"aHVudGVy\")", "{missing:#}");
+    assert_eq!(missing["via"][0]["condition"], "strong(password, 12)");
+    assert_eq!(missing["values"], json!({"code": "[redacted]"}), "{missing:#}");
+    let login = &found[0]["trace"][1]["conditions"];
+    assert_eq!(login[1]["values"], json!({"args.user": "alice"}), "{login:#}");
+    assert_eq!((&login[2]["holds"], &login[2]["values"]["password"]), (&json!(true), &json!("[redacted]")));
+    assert_eq!((&login[3]["holds"], &login[3]["values"]["loud"]), (&json!(true), &json!("[redacted]")));
+    assert_eq!(login[3]["values"]["count(loud)"], "[redacted]");
+    let missing = &found[1]["why_not"][0];
+    assert_eq!(
+        (&missing["condition"], &missing["values"]),
+        (&json!("part != \"and\""), &json!({"part": "[redacted]"}))
+    );
+    // Which of the common ones it was, is what was redacted.
+    let parts = &found[1]["trace"][2]["conditions"];
+    assert_eq!(parts[2]["values"], json!({"common": "[redacted]", "password": "[redacted]"}), "{parts:#}");
+    let because = &found[2]["why"][0]["because"][0];
+    assert_eq!(because["message"], "`[redacted]` of alice is weak: [redacted]");
+    assert!(because["excerpt"].as_str().unwrap().starts_with("deny contains"), "{because:#}");
+    let conditions = because["conditions"].as_array().unwrap();
+    assert_eq!(conditions.len(), 5);
+    assert!(conditions.iter().all(|condition| condition["holds"] == true), "{because:#}");
+    assert_eq!(conditions[2]["values"], json!({"args.user": "alice"}));
+    assert_eq!(conditions[4]["values"], json!({"tail": "[redacted]", "ending": "[redacted]"}));
+    assert_eq!(docket_running.terminate(), Some(0));
+    check(&folder.path().join("docket.db"));
+    for arguments in [&["login"][..], &["parts", "--json"], &["strict", "--trace"]] {
+        let arguments = [&["explain", "--ledger", "docket.db"], arguments].concat();
+        let (code, out, error) = docket(&arguments, folder.path());
+        assert_eq!(code, 0, "{error}");
+        assert!(out.contains("live"), "{out}");
+        seen = seen + &out + &error;
+    }
+    // What was taken away is nowhere, in no spelling of it; but for the policy, which names two common passwords.
+    let policy = PASSWORDS.as_bytes();
+    let mut places = vec![("answers".to_owned(), seen.into_bytes())];
+    for file in std::fs::read_dir(folder.path()).unwrap().map(Result::unwrap).filter(|f| f.path().is_file()) {
+        places.push((file.file_name().into_string().unwrap(), std::fs::read(file.path()).unwrap()));
+    }
+    assert!(places.iter().any(|(name, bytes)| name == "docket.log" && bytes.len() > 100));
+    let count =
+        |bytes: &[u8], text: &str| bytes.windows(text.len()).filter(|w| *w == text.as_bytes()).count();
+    for (name, bytes) in &places {
+        let quoted = if name == "answers" { usize::MAX } else { count(bytes, "package test.passwords") };
+        for spelling in
+            ["HUNTER2-AND", "aHVudGVyMi1hbmQtWHk5", "\"hunter2\"", "\"tail\":\"Xy9", "swordfish\":"]
+        {
+            assert_eq!(count(bytes, spelling), 0, "{spelling} in {name}");
+        }
+        assert!(count(bytes, secret) <= quoted.saturating_mul(count(policy, secret)), "{name}");
+    }
+    let answers = String::from_utf8(places.remove(0).1).unwrap();
+    for line in answers.lines().filter(|line| line.contains(secret)) {
+        assert!(line.contains("some common in"), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_live_trace_the_explanation_says_so() {
+    // An allowed call has none.
+    let policy = "package test.any\n\nallow if startswith(input.context.arguments.password, \"hunter\")\n";
+    let docket = Docket::with("", policy).await;
+    docket.evaluate("allowed", "login", json!({"password": "hunter2-and-more-of-it"})).await;
+    docket.evaluate("denied", "login", json!({"password": "other-and-more-of-it"})).await;
+    docket.wait_for(|entry| entry["kind"] == "trace").await;
+    assert_eq!(docket.entries("allowed").await.len(), 1);
+    let found = explained(&docket, "allowed").await;
     assert_eq!(found["approximate"], json!(["/context/arguments/password"]));
-    assert_eq!(found["why"][0]["because"][0]["rule"], "weak");
+    assert_eq!(found["reproduced"], false);
     assert!(found["notes"][0].as_str().unwrap().contains("redacted"), "{found:#}");
+    let metrics = docket.admin_get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("docket_traces_skipped_total 0"), "{metrics}");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn what_no_policy_reads_takes_nothing_away() {
+    let docket = Docket::with("", POLICY).await;
     // A redacted place that no policy reads takes nothing away.
     evaluate(
         &docket,

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # usage: tests/peers/run.sh PEERS_DIR DOCKET_BINARY
 # Real MCP clients, servers and conformance suites through docket: the Python SDK in both eras, and no conformance
-# scenario worse than without docket. Loopback only, bounded, and everything it starts is ended again.
+# scenario worse than without docket. OPA's evaluator beside docket: the same decisions by the same rules. Loopback only, bounded, and everything it starts is ended again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 peers=$(cd "$1" && pwd) docket=$(readlink -f "$2") work=$(mktemp -d)
@@ -48,6 +48,13 @@ data=http://$(sed -n 's/.*"data":"\([^"]*\)".*/\1/p' "$work/ready")
 admin=http://$(sed -n 's/.*"admin":"\([^"]*\)".*/\1/p' "$work/ready")
 
 timeout 120 "$python" "$here/client.py" "$data" "$admin" "$(cat "$work/admin.token")"
+
+load=$here/../../../shared/peers/load
+if [ -d "$load" ]; then
+  timeout 120 "$python" "$here/opa_differential.py" "$docket" "$load"
+else
+  echo "opa_differential: skipped, $load is not there"
+fi
 
 bash "$suite" "$peers" direct "http://127.0.0.1:$everything/mcp" "$work/conformance" >/dev/null
 bash "$suite" "$peers" docket "$data/mcp/everything" "$work/conformance" >/dev/null

@@ -1,13 +1,19 @@
 //! Explaining one decision: which conditions of which rules held, and which were missing.
 //!
-//! Reading order: `rules` (what is defined where) → `syntax` (one condition, ready to be asked by itself) → `probe`
-//! (asking) → `walk` (a body, and the way down to the condition that failed). The interpreter that decides also answers
-//! every question here; this module only chooses what to ask. Where the engine gives no answer, the explanation says that
-//! it cannot tell. Nothing here knows where the call came from or who asks.
+//! Reading order: `rules` (what is defined where) → `syntax` and `reader` (one condition, ready to be asked by itself) →
+//! `frame` (what stands before it) → `probe` (asking) → `walk` (a body) → `descent` (the way down to the condition that
+//! failed) → `shadow` (what may be shown of it). The interpreter that decides also answers every question here; this
+//! module only chooses what to ask. Where the engine gives no answer, the explanation says that it cannot tell. Nothing
+//! here knows where the call came from or who asks.
 
+mod descent;
+mod frame;
 mod inputs;
 mod probe;
+mod reader;
 mod rules;
+mod shadow;
+mod span;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -17,7 +23,7 @@ use std::cmp::Reverse;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::bundle::SourceFile;
 use super::library::Library;
@@ -26,8 +32,9 @@ use super::{builtins, deep, value};
 use crate::call::{Call, Moment};
 use crate::decision::{Decision, Effect};
 use crate::json::Object;
-use probe::Probe;
+use probe::{Probe, Side};
 use rules::{Definition, Place, Rules};
+use shadow::Shadow;
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.
@@ -51,7 +58,7 @@ pub struct Explanation {
 }
 
 /// One rule, condition by condition.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RuleTrace {
     /// The policy it belongs to.
     pub policy_id: String,
@@ -81,7 +88,7 @@ pub struct RuleTrace {
 }
 
 /// One condition with what it came to.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// Where it stands.
     pub file: String,
@@ -98,7 +105,7 @@ pub struct Condition {
     /// What it reads, as written, with the value that had.
     pub values: Object,
     /// What it reads that has no value.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub undefined: Vec<String>,
     /// How many bindings were tried, where there were several; the values are those of the first.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +116,7 @@ pub struct Condition {
 }
 
 /// A condition passed on the way to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// The rule or function it stands in.
     pub rule: String,
@@ -124,7 +131,7 @@ pub struct Step {
 }
 
 /// What an `allow` rule lacked.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Missing {
     /// The policy.
     pub policy_id: String,
@@ -136,7 +143,7 @@ pub struct Missing {
     /// The conditions that led to it, from the rule's own inwards.
     pub via: Vec<Step>,
     /// Other definitions of the same helper that would have done: the first condition that failed in each.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Step>,
     /// How many of the rule's own conditions are false when each is tested alone.
     pub conditions_false: usize,
@@ -145,6 +152,14 @@ pub struct Missing {
     /// Why it cannot be told which condition was missing, where it cannot.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uncertain: Option<String>,
+}
+
+/// What redaction left of a call that is to be explained.
+pub struct Redaction<'a> {
+    /// The call without what was taken away; `None` where that is no call any more, so that none of its values is shown.
+    pub call: Option<&'a Call>,
+    /// What to show in place of a value.
+    pub mark: &'a str,
 }
 
 /// The parsed files of a set, kept once somebody has asked for an explanation.
@@ -162,13 +177,27 @@ impl PolicySet {
     /// Decides a call as [`PolicySet::decide`] does, and says why. Never panics; what cannot be told is said to be so.
     #[must_use]
     pub fn explain(&self, call: &Call, moment: &Moment) -> Explanation {
-        self.explained(call, moment, false)
+        self.explained(call, moment, false, None)
     }
 
     /// As [`PolicySet::explain`], with every condition of every rule besides.
     #[must_use]
     pub fn trace(&self, call: &Call, moment: &Moment) -> Explanation {
-        self.explained(call, moment, true)
+        self.explained(call, moment, true, None)
+    }
+
+    /// As [`PolicySet::trace`], showing no value that the redacted call would not give as well, and of everything else its
+    /// truth only. The decision it comes with is not for showing.
+    #[must_use]
+    pub fn trace_redacted(&self, call: &Call, moment: &Moment, redaction: &Redaction<'_>) -> Explanation {
+        self.explained(call, moment, true, Some(redaction))
+    }
+
+    /// Quotes the source of a rule that was traced without.
+    pub fn quote(&self, rule: &mut RuleTrace) {
+        let file = self.files().find(|(path, ..)| *path == rule.file);
+        let text = file.and_then(|(.., bytes)| std::str::from_utf8(bytes).ok()).unwrap_or_default();
+        rule.excerpt = excerpt(text, rule.line, rule.end_line);
     }
 
     /// Those of some places in a call (RFC 6901 pointers from its root) that a policy for this call reads. Generous: where
@@ -194,7 +223,13 @@ impl PolicySet {
         pointers.into_iter().filter(is_read).collect()
     }
 
-    fn explained(&self, call: &Call, moment: &Moment, trace: bool) -> Explanation {
+    fn explained(
+        &self,
+        call: &Call,
+        moment: &Moment,
+        trace: bool,
+        redaction: Option<&Redaction<'_>>,
+    ) -> Explanation {
         let decision = self.decide(call, moment);
         let mut explanation =
             Explanation { decision, why: Vec::new(), why_not: Vec::new(), trace: trace.then(Vec::new) };
@@ -202,7 +237,9 @@ impl PolicySet {
         let deadline = Instant::now() + self.limits.timeout * TIME_FACTOR;
         // Walking recurses as deep as rules lead to rules, with an evaluation at the bottom.
         let filled = deep::run(|| {
-            builtins::during(moment, deadline, || self.fill(&mut explanation, call, &sources, deadline));
+            builtins::during(moment, deadline, || {
+                self.fill(&mut explanation, call, &sources, redaction, deadline);
+            });
             explanation
         });
         filled.unwrap_or_else(|_| Explanation {
@@ -237,11 +274,20 @@ impl PolicySet {
         (determines && effect == decision.effect, effect == Effect::Allow && lacks)
     }
 
-    fn fill(&self, explanation: &mut Explanation, call: &Call, parsed: &Parsed, deadline: Instant) {
+    fn fill(
+        &self,
+        explanation: &mut Explanation,
+        call: &Call,
+        parsed: &Parsed,
+        redaction: Option<&Redaction<'_>>,
+        deadline: Instant,
+    ) {
+        let side = if redaction.is_some() { Side::Silent } else { Side::Actual };
         let mut lacking = Vec::new();
         for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
-            let probe = Probe::new(policy, value::from_call(call), deadline);
-            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe };
+            let probe = Probe::new(policy, value::from_call(call), side, deadline);
+            let shadow = redaction.map(|redaction| Shadow::new(policy, redaction, deadline));
+            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe, shadow };
             for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
                 let (is_why, is_missing) = self.asks(&explanation.decision, policy, effect);
                 if is_why || is_missing || explanation.trace.is_some() {
@@ -314,9 +360,6 @@ fn rule_name(library: &Library, definition: &Definition<'_>, effect: Effect) -> 
 fn trace_of(policy: &Policy, effect: Effect, rule: &str, definition: &Definition<'_>) -> RuleTrace {
     let (line, end_line) = definition.lines();
     let span = definition.rule.span();
-    let skip = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
-    let lines = usize::try_from(end_line.saturating_sub(line)).unwrap_or(0) + 1;
-    let quoted = span.source.get_contents().lines().skip(skip).take(lines.min(MAX_EXCERPT_LINES));
     RuleTrace {
         policy_id: policy.id.to_string(),
         policy_version: policy.version.to_string(),
@@ -326,11 +369,18 @@ fn trace_of(policy: &Policy, effect: Effect, rule: &str, definition: &Definition
         file: span.source.get_path().clone(),
         line,
         end_line,
-        excerpt: quoted.collect::<Vec<_>>().join("\n"),
+        excerpt: excerpt(span.source.get_contents(), line, end_line),
         applies: None,
         conditions: Vec::new(),
         uncertain: None,
     }
+}
+
+/// Some lines of a source, from 1.
+fn excerpt(text: &str, line: u32, end_line: u32) -> String {
+    let skip = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let lines = usize::try_from(end_line.saturating_sub(line)).unwrap_or(0).saturating_add(1);
+    text.lines().skip(skip).take(lines.min(MAX_EXCERPT_LINES)).collect::<Vec<_>>().join("\n")
 }
 
 fn missing_of(
@@ -338,12 +388,12 @@ fn missing_of(
     rule: String,
     definition: &Definition<'_>,
     tested: &walk::Walked<'_>,
-    lacked: Result<walk::Leaf, String>,
+    lacked: Result<descent::Leaf, String>,
 ) -> Missing {
     let (leaf, uncertain) = match lacked {
         // What comes before the first that fails, and cannot be told, may have been what was missing.
         Ok(leaf) => (leaf, tested.unknown_before_first().map(str::to_owned)),
-        Err(why) => (walk::whole(definition), Some(why)),
+        Err(why) => (descent::whole(definition), Some(why)),
     };
     Missing {
         policy_id: policy.id.to_string(),

@@ -15,6 +15,7 @@ use regorus::{Engine, Value};
 use super::super::evaluate::CLOCK_EVERY;
 use super::super::finding::Located;
 use super::super::set::Policy;
+use super::super::value;
 
 /// The extension that hands over locals.
 const LOCAL: &str = "docket_explain_local";
@@ -23,27 +24,52 @@ const MAX_QUERY_BYTES: usize = 256 * 1024;
 
 thread_local! {
     /// The locals of the explanation under way on this thread.
-    static LOCALS: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
+    static LOCALS: RefCell<Vec<Local>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A local on both sides; `Undefined` where it has no value there.
+struct Local {
+    actual: Value,
+    redacted: Value,
+}
+
+/// Which call is asked about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The one that was decided. What the engine says in its errors may be shown.
+    Actual,
+    /// The same, but nothing of it may be shown: errors quote what they are about.
+    Silent,
+    /// What redaction left of it.
+    Redacted,
 }
 
 /// One policy's engine, with the call as its input.
 pub(super) struct Probe<'a> {
     policy: &'a Policy,
     input: Value,
+    side: Side,
     engine: Option<Engine>,
     deadline: Instant,
 }
 
 impl<'a> Probe<'a> {
-    pub fn new(policy: &'a Policy, input: Value, deadline: Instant) -> Self {
+    pub fn new(policy: &'a Policy, input: Value, side: Side, deadline: Instant) -> Self {
         LOCALS.with_borrow_mut(Vec::clear);
-        Self { policy, input, engine: None, deadline }
+        Self { policy, input, side, engine: None, deadline }
     }
 
-    /// Keeps a value, and answers the expression that gives it back.
-    pub fn local(value: Value) -> String {
+    /// The same with values put into its input; `None` where they cannot be.
+    pub fn under(&self, paths: &[&[String]], values: Vec<Value>) -> Option<Self> {
+        let put = |input: Value, (path, value): (&&[String], Value)| value::put(&input, path, value);
+        let input = paths.iter().zip(values).try_fold(self.input.clone(), put)?;
+        Some(Self { policy: self.policy, input, side: self.side, engine: None, deadline: self.deadline })
+    }
+
+    /// Keeps a value and the one it has on the redacted side, and answers the expression that gives back either.
+    pub fn local(actual: Value, redacted: Value) -> String {
         LOCALS.with_borrow_mut(|locals| {
-            locals.push(value);
+            locals.push(Local { actual, redacted });
             format!("{LOCAL}({})", locals.len() - 1)
         })
     }
@@ -71,6 +97,7 @@ impl<'a> Probe<'a> {
                     results.result.into_iter().next().and_then(|row| row.expressions.into_iter().next());
                 value.map(|expression| expression.value).ok_or_else(|| "the engine gave no answer".to_owned())
             }
+            Ok(Err(_)) if self.side != Side::Actual => Err("the engine could not evaluate it".into()),
             Ok(Err(error)) => Err(Located::read(&error.to_string()).message),
             Err(_) => {
                 // What the panic left behind is not to be asked again.
@@ -84,16 +111,20 @@ impl<'a> Probe<'a> {
         if self.engine.is_none() {
             let mut engine = self.policy.engine.clone();
             engine.set_input(self.input.clone());
-            engine.add_extension(LOCAL.to_owned(), 1, Box::new(|args: Vec<Value>| give(&args)))?;
+            let side = self.side;
+            engine.add_extension(LOCAL.to_owned(), 1, Box::new(move |args: Vec<Value>| give(side, &args)))?;
             self.engine = Some(engine);
         }
         self.engine.as_mut().ok_or_else(|| anyhow::anyhow!("no engine"))
     }
 }
 
-fn give(args: &[Value]) -> anyhow::Result<Value> {
+fn give(side: Side, args: &[Value]) -> anyhow::Result<Value> {
     let index =
         args.first().and_then(|index| index.as_u64().ok()).and_then(|index| usize::try_from(index).ok());
-    let value = LOCALS.with_borrow(|locals| index.and_then(|index| locals.get(index).cloned()));
-    value.ok_or_else(|| anyhow::anyhow!("no such local"))
+    let value = LOCALS.with_borrow(|locals| {
+        let local = locals.get(index?)?;
+        Some(if side == Side::Redacted { local.redacted.clone() } else { local.actual.clone() })
+    });
+    value.filter(|value| *value != Value::Undefined).ok_or_else(|| anyhow::anyhow!("no such local"))
 }

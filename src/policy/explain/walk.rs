@@ -1,33 +1,28 @@
-//! Walking a body: which conditions hold, which is the first that does not, and what it was about.
+//! Walking a body: which conditions hold, which is the first that does not, and what they read.
 //!
 //! A condition *holds* if there is a binding for it together with all conditions before it that hold; the first that
 //! does not is the one missing. Those after it are tested without it, each with the locals that are still bound, so that
-//! one can count how near the rule came. Where a condition leads to a rule or function that gave nothing, the walk goes on
-//! there, with the arguments it was called with.
+//! one can count how near the rule came. Where a condition leads, `descent` knows.
 
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 use regorus::Value;
-use regorus::unstable::{Expr, Query, Rule, Span};
+use regorus::unstable::{Expr, Query, Rule};
 
 use super::super::library::Library;
-use super::super::module::written;
 use super::super::value::to_json;
+use super::Condition;
+use super::descent::Leaf;
+use super::frame::Frame;
 use super::probe::Probe;
-use super::rules::{Definition, Place, Rules};
-use super::syntax::{self, Read, Statement, What, range};
-use super::{Condition, Step};
+use super::rules::{Definition, Rules};
+use super::shadow::Shadow;
+use super::span::column_of;
+use super::syntax::{self, Read, Statement, What};
 use crate::json::Object;
 
-/// Rules and functions descended into, one from the other.
-const MAX_DEPTH: usize = 12;
 /// Conditions asked at once.
 const MAX_BATCH: usize = 12;
-/// Elements of an `every` that are looked at.
-const MAX_ELEMENTS: usize = 50;
-/// Other definitions named beside the nearest one.
-const MAX_ALTERNATIVES: usize = 5;
 /// JSON text of one value that is shown.
 const MAX_VALUE_BYTES: usize = 2_048;
 
@@ -35,16 +30,8 @@ pub(super) struct Walker<'a> {
     pub library: &'a Library,
     pub rules: &'a Rules,
     pub probe: Probe<'a>,
-}
-
-/// Where a condition is asked: the locals from outside, and the conditions before it that hold.
-#[derive(Clone, Default)]
-pub(super) struct Frame {
-    module: usize,
-    prelude: Vec<String>,
-    kept: Vec<String>,
-    implicit: BTreeSet<String>,
-    bound: BTreeSet<String>,
+    /// Where not everything may be shown: what the redacted call gives.
+    pub shadow: Option<Shadow<'a>>,
 }
 
 pub(super) enum Truth {
@@ -62,16 +49,9 @@ pub(super) struct Walked<'a> {
     pub first: Option<(usize, Frame)>,
 }
 
-/// The condition at the end of a descent, and the way to it.
-pub(super) struct Leaf {
-    pub condition: Condition,
-    pub via: Vec<Step>,
-    pub alternatives: Vec<Step>,
-}
-
 /// What a reading came to.
 #[derive(Clone)]
-enum Seen {
+pub(super) enum Seen {
     /// It needs a local that has no value here.
     NotAsked,
     Undefined,
@@ -79,11 +59,11 @@ enum Seen {
 }
 
 /// Whether a body's rule got a value.
-enum Head<'a> {
+pub(super) enum Head<'a> {
     /// It did: for a set an element, else a value that is not `false`.
     Given,
     /// It did not although every condition holds.
-    Missing(Statement<'a>, bool),
+    Missing(Box<Statement<'a>>, bool),
     /// It cannot be told.
     Unknown(String),
 }
@@ -116,47 +96,6 @@ impl Walked<'_> {
             Truth::Untested(why) => Some(why.as_str()),
             _ => None,
         })
-    }
-}
-
-impl Frame {
-    pub fn new(module: usize) -> Self {
-        Self { module, ..Self::default() }
-    }
-
-    fn with(&self, more: &[&str], implicit: &BTreeSet<String>) -> String {
-        let mut text = String::new();
-        for line in &self.prelude {
-            text.push_str(line);
-            text.push('\n');
-        }
-        for name in self.implicit.union(implicit).filter(|name| *name != "_") {
-            text.push_str("some ");
-            text.push_str(name);
-            text.push('\n');
-        }
-        for line in self.kept.iter().map(String::as_str).chain(more.iter().copied()) {
-            text.push_str(line);
-            text.push('\n');
-        }
-        if text.is_empty() { "true\n".to_owned() } else { text }
-    }
-
-    fn keep(&mut self, statement: &Statement<'_>) {
-        match statement.what {
-            What::Print => return,
-            What::Silent if statement.vars.is_empty() => {}
-            _ => self.bound.extend(statement.vars.iter().cloned()),
-        }
-        self.kept.push(statement.text.clone());
-        let new: Vec<String> =
-            statement.implicit.iter().filter(|name| !self.prelude_binds(name)).cloned().collect();
-        self.implicit.extend(new);
-    }
-
-    fn prelude_binds(&self, name: &str) -> bool {
-        let head = format!("{name} :=");
-        self.prelude.iter().any(|line| line.starts_with(&head))
     }
 }
 
@@ -263,7 +202,12 @@ impl<'a> Walker<'a> {
     }
 
     /// Whether a body in which everything holds gave its rule a value.
-    fn head(&mut self, definition: &Definition<'a>, body: Option<usize>, walked: &Walked<'a>) -> Head<'a> {
+    pub fn head(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        walked: &Walked<'a>,
+    ) -> Head<'a> {
         if let Some(why) = walked.unknown() {
             return Head::Unknown(why.to_owned());
         }
@@ -276,13 +220,13 @@ impl<'a> Walker<'a> {
         );
         match self.probe.ask(query).map(|value| items(&value)) {
             Err(why) => Head::Unknown(why),
-            Ok(values) if values.is_empty() => Head::Missing(statement, false),
+            Ok(values) if values.is_empty() => Head::Missing(Box::new(statement), false),
             Ok(values) => {
                 let given = definition.is_set() || values.iter().any(|value| *value != Value::Bool(false));
                 if given {
                     Head::Given
                 } else {
-                    Head::Missing(statement, matches!(expr.as_ref(), Expr::Bool { .. }))
+                    Head::Missing(Box::new(statement), matches!(expr.as_ref(), Expr::Bool { .. }))
                 }
             }
         }
@@ -356,221 +300,8 @@ impl<'a> Walker<'a> {
         conditions
     }
 
-    /// The condition that failed: this one, or the one it leads to.
-    fn leaf(&mut self, frame: &Frame, statement: &Statement<'a>, rule: &str, depth: usize) -> Leaf {
-        let mut condition = condition_of(statement);
-        condition.holds = Some(false);
-        let values = self.fill(&mut condition, frame, statement);
-        let descended = if depth >= MAX_DEPTH {
-            condition.note = Some("not followed any further".into());
-            None
-        } else if statement.with {
-            condition.note = Some("not looked into: it is evaluated under `with`".into());
-            None
-        } else {
-            match statement.what {
-                What::Expr(expr) => self.descend_any(frame, statement, &values, Some(range(expr)), depth),
-                What::SomeIn => self.descend_any(frame, statement, &values, None, depth),
-                What::Every { key, value, domain, query } => {
-                    self.descend_every(frame, (key, value), domain, query, rule, depth, &mut condition)
-                }
-                What::Not(expr) => {
-                    self.note_holding(frame, statement, range(expr), &mut condition);
-                    None
-                }
-                What::Silent | What::Print | What::Pattern => None,
-            }
-        };
-        match descended {
-            Some(mut leaf) => {
-                leaf.via.insert(0, step_of(statement, rule));
-                leaf
-            }
-            None => Leaf { condition, via: Vec::new(), alternatives: Vec::new() },
-        }
-    }
-
-    /// Goes on in the first rule or function the condition reads that gave nothing.
-    fn descend_any(
-        &mut self,
-        frame: &Frame,
-        statement: &Statement<'a>,
-        values: &[Seen],
-        whole: Option<(u32, u32)>,
-        depth: usize,
-    ) -> Option<Leaf> {
-        for (read, value) in statement.reads.iter().zip(values) {
-            let nothing = match value {
-                Seen::Undefined => true,
-                Seen::Value(Value::Bool(false)) => whole == Some(read.range),
-                Seen::Value(Value::Set(items)) => items.is_empty(),
-                Seen::Value(_) | Seen::NotAsked => false,
-            };
-            if nothing
-                && !read.nested
-                && let Some(leaf) = self.descend(frame, read, depth + 1)
-            {
-                return Some(leaf);
-            }
-        }
-        None
-    }
-
-    /// The nearest definition of the rule or function that a condition read, and what is missing there.
-    fn descend(&mut self, frame: &Frame, read: &Read, depth: usize) -> Option<Leaf> {
-        let (places, args) = self.callee(frame, read)?;
-        let mut candidates: Vec<(usize, Reverse<usize>, Frame, Statement<'a>, String)> = Vec::new();
-        for place in places {
-            let definition = Definition::of(self.library, place)?;
-            if definition.is_default() {
-                continue;
-            }
-            let name = name_of(&definition);
-            for body in bodies(definition.rule) {
-                let mut walked = self.definition(&definition, body, &args);
-                let (fails, holds) = (walked.fails(), Reverse(walked.holds()));
-                if let Some((index, frame)) = walked.first.take() {
-                    let (statement, _) = walked.tested.swap_remove(index);
-                    candidates.push((fails, holds, frame, statement, name.clone()));
-                    continue;
-                }
-                match self.head(&definition, body, &walked) {
-                    // It has a value after all, so what is missing is not in there.
-                    Head::Given | Head::Unknown(_) => return None,
-                    // `else := false` says nothing by itself: what stands before it does.
-                    Head::Missing(statement, constant) => {
-                        let fails = if constant { usize::MAX } else { 0 };
-                        candidates.push((fails, holds, walked.frame, statement, name.clone()));
-                    }
-                }
-            }
-        }
-        let nearest = (0..candidates.len()).min_by_key(|at| candidates.get(*at).map(|c| (c.0, c.1)))?;
-        let (_, _, frame, statement, name) = candidates.remove(nearest);
-        let mut leaf = self.leaf(&frame, &statement, &name, depth);
-        if leaf.alternatives.is_empty() {
-            let others = candidates.iter().filter(|other| other.0 != usize::MAX).take(MAX_ALTERNATIVES);
-            leaf.alternatives = others.map(|(_, _, _, statement, name)| step_of(statement, name)).collect();
-        }
-        Some(leaf)
-    }
-
-    /// The definitions a reading leads to, and its arguments as expressions. `None` where it leads to none, or where the
-    /// rule has a value and only what was looked for in it is not there.
-    fn callee(&mut self, frame: &Frame, read: &Read) -> Option<(Vec<Place>, Vec<String>)> {
-        let path = read.target.as_deref()?;
-        let (length, places) = self.rules.find(path)?;
-        let places = places.to_vec();
-        let Some(args) = &read.args else {
-            if length < path.len() {
-                let rule = format!("data.{}", written(path.get(..length)?));
-                let query = format!(
-                    "[docket_v |\n{}]",
-                    frame.with(&[&format!("docket_v := {rule}")], &BTreeSet::new())
-                );
-                let values = items(&self.probe.ask(query).ok()?);
-                let empty = |value: &Value| matches!(value, Value::Set(items) if items.is_empty());
-                if values.first().is_some_and(|value| !empty(value)) {
-                    return None;
-                }
-            }
-            return Some((places, Vec::new()));
-        };
-        if length < path.len() {
-            return None;
-        }
-        let query = format!("[[{}] |\n{}]", args.join(",\n"), frame.with(&[], &BTreeSet::new()));
-        let rows = items(&self.probe.ask(query).ok()?);
-        let row = items(rows.first()?);
-        (row.len() == args.len()).then(|| (places, row.into_iter().map(Probe::local).collect()))
-    }
-
-    /// Goes on in the first element for which the body of an `every` does not hold.
-    #[expect(clippy::too_many_arguments, reason = "the parts of one statement")]
-    fn descend_every(
-        &mut self,
-        frame: &Frame,
-        (key, value): (Option<&Span>, &Span),
-        domain: &'a Expr,
-        query: &'a Query,
-        rule: &str,
-        depth: usize,
-        condition: &mut Condition,
-    ) -> Option<Leaf> {
-        let over = syntax::value(self.library, self.rules, frame.module, domain, &frame.bound);
-        let line = format!("some docket_k, docket_e in {}", over.text);
-        let rows =
-            self.probe.ask(format!("[[docket_k, docket_e] |\n{}]", frame.with(&[&line], &over.implicit)));
-        let rows = match rows {
-            Ok(rows) => items(&rows),
-            Err(why) => {
-                condition.note = Some(format!("cannot tell for which element: {why}"));
-                return None;
-            }
-        };
-        if rows.is_empty() {
-            // Over nothing `every` is true, so there is nothing to run over.
-            let leaf = self.leaf(frame, &over, rule, depth + 1);
-            return (!leaf.via.is_empty()).then_some(leaf);
-        }
-        for row in rows.iter().take(MAX_ELEMENTS) {
-            let [at, element] = <[Value; 2]>::try_from(items(row)).ok()?;
-            let mut inner = frame.clone();
-            let shown = to_json(&at);
-            for (name, value) in key.map(|key| (key, at)).into_iter().chain([(value, element)]) {
-                let name = name.text();
-                if name != "_" {
-                    inner.prelude.push(format!("{name} := {}", Probe::local(value)));
-                    inner.bound.insert(name.to_owned());
-                }
-            }
-            let statements = syntax::body(self.library, self.rules, frame.module, Some(query), &inner.bound);
-            let walked = self.walk(inner, statements);
-            if let Some((index, frame)) = &walked.first {
-                let (statement, _) = walked.tested.get(*index)?;
-                let mut leaf = self.leaf(frame, statement, rule, depth + 1);
-                leaf.condition.note.get_or_insert_with(|| format!("for the element at {shown}"));
-                return Some(leaf);
-            }
-        }
-        condition.note = Some("cannot tell for which element".into());
-        None
-    }
-
-    /// For `not f(x)`: where `f(x)` comes from.
-    fn note_holding(
-        &mut self,
-        frame: &Frame,
-        statement: &Statement<'a>,
-        whole: (u32, u32),
-        condition: &mut Condition,
-    ) {
-        let Some(read) = statement.reads.iter().find(|read| read.range == whole && read.target.is_some())
-        else {
-            return;
-        };
-        let Some((places, args)) = self.callee(frame, read) else { return };
-        for place in places {
-            let Some(definition) = Definition::of(self.library, place) else { continue };
-            for body in bodies(definition.rule) {
-                let walked = self.definition(&definition, body, &args);
-                if !definition.is_default() && self.fired(&definition, body, &walked) == Ok(true) {
-                    let span = definition.rule.span();
-                    condition.note = Some(format!(
-                        "`{}` holds by {}:{}:{}",
-                        read.key,
-                        span.source.get_path(),
-                        span.line,
-                        column_of(span)
-                    ));
-                    return;
-                }
-            }
-        }
-    }
-
     /// Fills in the values a condition reads; answers them in the order of its reads.
-    fn fill(&mut self, condition: &mut Condition, frame: &Frame, statement: &Statement<'a>) -> Vec<Seen> {
+    pub fn fill(&mut self, condition: &mut Condition, frame: &Frame, statement: &Statement<'a>) -> Vec<Seen> {
         let known: Vec<bool> = statement
             .reads
             .iter()
@@ -591,7 +322,10 @@ impl<'a> Walker<'a> {
         });
         let rows = rows.unwrap_or_default();
         if rows.len() > 1 {
-            condition.bindings = Some(rows.len());
+            let known = self.shadow.as_mut().is_none_or(|shadow| {
+                shadow.rows(format!("[1 |\n{}]", frame.with(&[], &BTreeSet::new()))).len() == rows.len()
+            });
+            condition.bindings = known.then_some(rows.len());
         }
         let Some(row) = rows.into_iter().next() else { return values };
         let mut row = row.into_iter();
@@ -604,7 +338,11 @@ impl<'a> Walker<'a> {
                 continue;
             }
             *slot = if let Some(value) = items(&value).into_iter().next() {
-                condition.values.insert(read.key.clone(), shown(&value));
+                let shown = match &mut self.shadow {
+                    Some(shadow) => shadow.shown(frame, read, &value, shown),
+                    None => shown(&value),
+                };
+                condition.values.insert(read.key.clone(), shown);
                 Seen::Value(value)
             } else {
                 condition.undefined.push(read.key.clone());
@@ -616,7 +354,8 @@ impl<'a> Walker<'a> {
 
     /// The values of some readings for each binding there is: an array with the value, or an empty one.
     fn rows(&mut self, frame: &Frame, reads: &[&Read]) -> Result<Vec<Vec<Value>>, String> {
-        let each = reads.iter().map(|read| format!("[docket_v |\ndocket_v := {}\n]", read.text));
+        let each =
+            reads.iter().map(|read| format!("[docket_v |\ndocket_v := {}{}\n]", read.text, read.under));
         let query =
             format!("[[{}] |\n{}]", each.collect::<Vec<_>>().join(",\n"), frame.with(&[], &BTreeSet::new()));
         self.probe.ask(query).map(|rows| items(&rows).iter().map(items).collect())
@@ -626,6 +365,13 @@ impl<'a> Walker<'a> {
 impl Statement<'_> {
     pub fn is_silent(&self) -> bool {
         matches!(self.what, What::Silent | What::Print)
+    }
+
+    /// Whether it is evaluated under a `with` that cannot be taken along to where it leads: anything but the input is
+    /// replaced, or the statement goes on inside itself.
+    pub fn is_replaced(&self) -> bool {
+        let every = matches!(self.what, What::Every { .. });
+        self.with.as_ref().is_some_and(|with| every || with.inputs.is_none())
     }
 }
 
@@ -637,39 +383,16 @@ pub(super) fn bodies(rule: &Rule) -> Vec<Option<usize>> {
     }
 }
 
-/// A rule as a whole in place of the condition that cannot be told.
-pub(super) fn whole(definition: &Definition<'_>) -> Leaf {
-    let span = definition.rule.span();
-    let condition = Condition {
-        file: span.source.get_path().clone(),
-        line: span.line,
-        column: column_of(span),
-        end_line: definition.lines().1,
-        condition: span.text().lines().next().unwrap_or_default().to_owned(),
-        holds: None,
-        values: Object::new(),
-        undefined: Vec::new(),
-        bindings: None,
-        note: None,
-    };
-    Leaf { condition, via: Vec::new(), alternatives: Vec::new() }
-}
-
 fn query_of(rule: &Rule, body: Option<usize>) -> Option<&Query> {
     let Rule::Spec { bodies, .. } = rule else { return None };
     bodies.get(body?).map(|body| body.query.as_ref())
 }
 
-fn name_of(definition: &Definition<'_>) -> String {
-    let head = super::super::module::head_of(definition.rule);
-    head.span().text().to_owned()
-}
-
-fn items(value: &Value) -> Vec<Value> {
+pub(super) fn items(value: &Value) -> Vec<Value> {
     value.as_array().map(|items| items.iter().cloned().collect()).unwrap_or_default()
 }
 
-fn condition_of(statement: &Statement<'_>) -> Condition {
+pub(super) fn condition_of(statement: &Statement<'_>) -> Condition {
     let span = &statement.span;
     Condition {
         file: span.source.get_path().clone(),
@@ -683,25 +406,6 @@ fn condition_of(statement: &Statement<'_>) -> Condition {
         bindings: None,
         note: None,
     }
-}
-
-fn step_of(statement: &Statement<'_>, rule: &str) -> Step {
-    let span = &statement.span;
-    Step {
-        rule: rule.to_owned(),
-        file: span.source.get_path().clone(),
-        line: span.line,
-        column: column_of(span),
-        condition: statement.written.clone(),
-    }
-}
-
-/// Where a span begins in its line, in characters from 1. regorus counts a tab as four.
-pub(super) fn column_of(span: &Span) -> u32 {
-    let start = usize::try_from(span.start).unwrap_or(0);
-    let before = span.source.get_contents().get(..start).unwrap_or_default();
-    let line = before.rsplit('\n').next().unwrap_or_default();
-    u32::try_from(line.chars().count()).unwrap_or(u32::MAX).saturating_add(1)
 }
 
 /// A value as it is shown; a long one only by its size.
