@@ -76,7 +76,8 @@ pub struct RuleTrace {
     pub line: u32,
     /// Last line.
     pub end_line: u32,
-    /// Its source.
+    /// Its source; left out of what is recorded, since the policies are.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub excerpt: String,
     /// Whether it applied; `null` where that cannot be told.
     pub applies: Option<bool>,
