@@ -216,8 +216,7 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     let mut files = files;
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let mut library = Library::read(&files)?;
-    let mut findings = library.graph.check();
-    findings.extend(library.check_data());
+    let mut findings = library.check();
     let policies = library.policies(&mut findings);
     if findings.is_empty() {
         findings.extend(library.prepare_all());

@@ -30,6 +30,7 @@ use crate::decision::{Decision, Effect};
 use crate::json::Object;
 use probe::Probe;
 use rules::{Definition, Place, Rules};
+pub(super) use syntax::range;
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.

@@ -602,7 +602,7 @@ impl Mentioned {
 
 /// Where an expression stands in its source, quotes included: regorus' spans of strings leave them out, and so do the
 /// spans of whatever begins or ends with one.
-pub(super) fn range(expr: &Expr) -> (u32, u32) {
+pub(in crate::policy) fn range(expr: &Expr) -> (u32, u32) {
     let span = expr.span();
     let mut range = (span.start, span.end);
     let mut include = |part: &Expr| {
