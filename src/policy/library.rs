@@ -64,9 +64,16 @@ impl Library {
 
     /// Everything that is wrong without looking at what the engine says. Must run on a deep stack.
     pub fn check(&self) -> Vec<Finding> {
+        let mut findings = self.check_stored();
+        findings.extend(variables::check(&self.graph, &self.modules));
+        findings
+    }
+
+    /// Only what could hurt the host, or mean one thing to one reader and another to the next: a set that was in force
+    /// must be explained as it was, mistakes included.
+    pub fn check_stored(&self) -> Vec<Finding> {
         let mut findings = self.graph.check();
         findings.extend(self.check_data());
-        findings.extend(variables::check(&self.graph, &self.modules));
         findings
     }
 

@@ -38,7 +38,7 @@ deny contains {"rule": "eve", "message": "not for Eve"} if {
 
 unfinished := input.context.client.name
 
-require_approval if input.context.approvals # docket:allow undefined_input
+require_approval if input.context.aproval # docket:allow undefined_input
 "#;
 
 const LIBRARY: &str = "package acme.paths\n\nis_inside(path, root) if startswith(path, root)\n";

@@ -110,7 +110,7 @@ pub(super) fn meant(name: &str) -> Option<Effect> {
 
 /// Rules that nobody in force uses and that are named almost like an effect.
 fn misspelt(set: &Set<'_>) -> Vec<Finding> {
-    let in_force = |module: &usize| set.modules().any(|(index, _)| index == *module);
+    let in_force = |module: &usize| set.in_force.contains(module);
     let mut findings = Vec::new();
     for (path, definitions, referrers) in set.library.graph.referrers() {
         let Some(definition) = first_in_force(set, definitions) else { continue };
@@ -132,8 +132,7 @@ fn misspelt(set: &Set<'_>) -> Vec<Finding> {
 /// The first of some definitions that stands in a package in force.
 pub(super) fn first_in_force<'l>(set: &Set<'l>, definitions: &[usize]) -> Option<&'l Definition> {
     let graph = &set.library.graph;
-    let in_force =
-        |definition: &&Definition| set.packages.values().flatten().any(|index| *index == definition.module);
+    let in_force = |definition: &&Definition| set.in_force.contains(&definition.module);
     definitions.iter().filter_map(|number| graph.definitions.get(*number)).find(in_force)
 }
 

@@ -39,6 +39,7 @@ pub(super) fn check(set: &Set<'_>) -> Vec<Finding> {
         each_part(rule, |part| {
             if let Node::Expr(expr) = part {
                 findings.extend(compared(set, module, expr));
+                findings.extend(asked(set, module, expr));
             }
         });
     }
@@ -58,6 +59,38 @@ fn imported(set: &Set<'_>, module: usize, path: &[String]) -> Option<Vec<String>
     }
     let import: Vec<String> = graph.input_import(module, name)?.into_iter().skip(1).collect();
     shape::problem(&import).is_none().then(|| import.into_iter().chain(rest.iter().cloned()).collect())
+}
+
+/// `object.get(input…, KEYS, …)` with constant keys: the same question in other words.
+fn asked(set: &Set<'_>, module: usize, expr: &Expr) -> Option<Finding> {
+    let Expr::Call { fcn, params, .. } = expr else { return None };
+    let [object, keys, _] = params.as_slice() else { return None };
+    if constant_path(fcn)? != ["object", "get"] {
+        return None;
+    }
+    let text = |key: &Expr| match key {
+        Expr::String { value, .. } | Expr::RawString { value, .. } => {
+            value.as_string().ok().map(ToString::to_string)
+        }
+        _ => None,
+    };
+    let keys = match keys.as_ref() {
+        Expr::Array { items, .. } => items.iter().map_while(|key| text(key)).collect(),
+        key => vec![text(key)?],
+    };
+    let path = below_input(set, module, object)?;
+    // What is wrong with the object itself is told of the object.
+    shape::problem(&path).is_none().then_some(())?;
+    undefined(&path.into_iter().chain(keys).collect::<Vec<_>>(), &whole(expr))
+}
+
+/// What an expression reads of the call, without `input`.
+fn below_input(set: &Set<'_>, module: usize, expr: &Expr) -> Option<Vec<String>> {
+    let path = constant_path(expr)?;
+    match path.split_first()? {
+        (root, rest) if root == "input" => Some(rest.to_vec()),
+        _ => imported(set, module, &path),
+    }
 }
 
 /// An object of the call that is asked to be a string.
@@ -80,12 +113,7 @@ fn compared(set: &Set<'_>, module: usize, expr: &Expr) -> Option<Finding> {
         },
         _ => return None,
     };
-    let path = constant_path(read)?;
-    let path = match path.split_first()? {
-        (root, rest) if root == "input" => rest.to_vec(),
-        _ => imported(set, module, &path)?,
-    };
-    let meant = shape::object(&path)?;
+    let meant = shape::object(&below_input(set, module, read)?)?;
     let message = format!(
         "`{}` is an object and equals no string; did you mean `{meant}`?",
         super::super::module::written(&constant_path(read)?)

@@ -135,6 +135,8 @@ struct Set<'l> {
     /// Every package in force with its modules; tests are not, and neither is `data.system`, which has an `input` and
     /// names of its own.
     packages: BTreeMap<&'l [String], Vec<usize>>,
+    /// All of those modules.
+    in_force: BTreeSet<usize>,
     /// The names each package defines, with their definitions.
     names: BTreeMap<&'l [String], BTreeMap<&'l str, Vec<usize>>>,
 }
@@ -159,13 +161,13 @@ impl<'l> Set<'l> {
                 names.entry(&module.package).or_default().entry(name).or_default().push(number);
             }
         }
-        Self { library, packages, names }
+        let in_force = packages.values().flatten().copied().collect();
+        Self { library, packages, in_force, names }
     }
 
     /// The modules in force.
     fn modules(&self) -> impl Iterator<Item = (usize, &'l Module)> {
-        let all: BTreeSet<usize> = self.packages.values().flatten().copied().collect();
-        all.into_iter().filter_map(|index| Some((index, self.library.modules.get(index)?)))
+        self.in_force.iter().filter_map(|index| Some((*index, self.library.modules.get(*index)?)))
     }
 
     /// The rules in force, with their modules.
@@ -176,8 +178,7 @@ impl<'l> Set<'l> {
 
     /// The definitions in force.
     fn definitions(&self) -> impl Iterator<Item = &'l Definition> {
-        let in_force: BTreeSet<usize> = self.packages.values().flatten().copied().collect();
-        self.library.graph.definitions.iter().filter(move |definition| in_force.contains(&definition.module))
+        self.library.graph.definitions.iter().filter(|definition| self.in_force.contains(&definition.module))
     }
 
     /// What `with` puts something else in place of, anywhere in force.
@@ -194,11 +195,11 @@ impl<'l> Set<'l> {
         paths
     }
 
-    /// Definitions with the rules they were read from: a module's stand in the order of its rules.
+    /// The rule a definition was read from: a module's definitions stand in the order of its rules.
     fn syntax_of(&self, number: usize) -> Option<&'l Rule> {
         let definitions = &self.library.graph.definitions;
         let module = definitions.get(number)?.module;
-        let first = definitions.iter().position(|definition| definition.module == module)?;
+        let first = definitions.partition_point(|definition| definition.module < module);
         let rule = self.library.modules.get(module)?.syntax.policy.get(number.checked_sub(first)?)?;
         Some(rule.as_ref())
     }

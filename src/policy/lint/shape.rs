@@ -331,6 +331,7 @@ mod tests {
             "input.context.approval.by",
             "input.context.department",
             "input.context.times",
+            "input.context.approvals",
             "input.context.args",
             "input.subject.properties.role",
             "input.subject.properties.clearance.level",

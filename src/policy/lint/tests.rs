@@ -33,7 +33,7 @@ type Row = (&'static str, &'static str, Place, &'static str);
 /// Line after the head, column, length.
 type Place = (u32, u32, u32);
 
-const TABLE: [Row; 27] = [
+const TABLE: [Row; 28] = [
     ("undefined_input", "deny if input.tool == \"rm\"", (1, 9, 10), "deny if input.resource.id == \"rm\""),
     (
         "undefined_input",
@@ -52,6 +52,12 @@ const TABLE: [Row; 27] = [
         "deny if {\n\tsome x in input.context[\"argument\"].paths\n\tx == \"/\"\n}",
         (2, 12, 31),
         "deny if {\n\tsome x in input.context[\"arguments\"].paths\n\tx == \"/\"\n}",
+    ),
+    (
+        "undefined_input",
+        "deny if object.get(input, [\"tool\", \"name\"], \"\") == \"rm\"",
+        (1, 9, 39),
+        "deny if object.get(input, [\"resource\", \"id\"], \"\") == \"rm\"",
     ),
     (
         "wrong_type",
