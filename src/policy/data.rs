@@ -82,7 +82,8 @@ impl Data {
     }
 }
 
-fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
+/// What stands at a path of a document.
+pub(super) fn lookup<'a>(value: &'a Value, path: &[String]) -> Option<&'a Value> {
     path.iter().try_fold(value, |at, key| match at {
         Value::Object(fields) => fields.get(&Value::from(key.as_str())),
         _ => None,

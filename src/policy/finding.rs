@@ -11,7 +11,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// The set cannot be put in force.
+    /// The set cannot be put in force, or its tests cannot run.
     Error,
     /// The set works, but probably not as meant.
     Warning,
@@ -39,6 +39,8 @@ pub struct Finding {
     pub line: u32,
     /// Column in characters, from 1; 0 where the whole line is meant.
     pub column: u32,
+    /// How many characters from there on are meant, as far as they stand on the same line; 0 where that is not known.
+    pub length: u32,
     /// Stable word for the kind of finding, such as `recursion` or `unknown_function`.
     pub code: &'static str,
     /// What is wrong and what would be right.
@@ -72,15 +74,34 @@ impl Finding {
     #[must_use]
     pub fn file(code: &'static str, file: &str, message: impl Into<String>) -> Self {
         let (file, message) = (file.to_owned(), message.into());
-        Self { severity: Severity::Error, file, line: 0, column: 0, code, message, excerpt: None }
+        Self { severity: Severity::Error, file, line: 0, column: 0, length: 0, code, message, excerpt: None }
     }
 
     /// An error at a place in the source.
     pub(super) fn at(code: &'static str, span: &Span, message: impl Into<String>) -> Self {
-        let mut finding = Self::file(code, span.source.get_path(), message);
-        finding.line = span.line;
-        finding.column = span.col;
-        finding.excerpt = line_of(span.source.get_contents(), span.line);
+        let text = span.source.get_contents();
+        Self::within(code, span.source.get_path(), text, (span.start, span.end), message)
+    }
+
+    /// An error about a range of bytes of a file whose text is `text`.
+    pub(super) fn within(
+        code: &'static str,
+        file: &str,
+        text: &str,
+        (start, end): (u32, u32),
+        message: impl Into<String>,
+    ) -> Self {
+        let mut finding = Self::file(code, file, message);
+        let byte = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        let before = text.get(..byte(start)).unwrap_or_default();
+        let own = before.rfind('\n').map_or(0, |at| at + 1);
+        let meant = text.get(byte(start)..byte(end)).unwrap_or_default().lines().next().unwrap_or_default();
+        let count = |text: &str| u32::try_from(text.chars().count()).unwrap_or(u32::MAX);
+        finding.line =
+            u32::try_from(before.matches('\n').count()).map_or(u32::MAX, |line| line.saturating_add(1));
+        finding.column = count(before.get(own..).unwrap_or_default()).saturating_add(1);
+        finding.length = count(meant.trim_end());
+        finding.excerpt = line_of(text, finding.line);
         finding
     }
 
@@ -92,6 +113,7 @@ impl Finding {
             finding.line = place.line;
             finding.column = place.column;
             finding.excerpt = if place.file == file { line_of(source, place.line) } else { None };
+            finding.length = finding.excerpt.as_deref().map_or(0, |line| word_at(line, place.column));
         }
         finding
     }
@@ -102,6 +124,7 @@ impl Finding {
     }
 }
 
+/// `file:line:column: severity: message`, then the line with what is meant underlined; `{:#}` adds the code.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.file.is_empty() {
@@ -112,13 +135,19 @@ impl fmt::Display for Finding {
             f.write_str(" ")?;
         }
         write!(f, "{}: {}", self.severity.as_str(), self.message)?;
+        if f.alternate() {
+            write!(f, " [{}]", self.code)?;
+        }
         if let Some(excerpt) = &self.excerpt {
             let number = self.line.to_string();
             let caret = usize::try_from(self.column.saturating_sub(1)).unwrap_or(0);
             // Tabs are kept so that the caret stands under its character whatever the terminal's tab width.
             let pad: String =
                 excerpt.chars().take(caret).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
-            write!(f, "\n {number} | {excerpt}\n {:width$} | {pad}^", "", width = number.len())?;
+            // Never past the end of the line, which may have been cut.
+            let length = usize::try_from(self.length).unwrap_or(0);
+            let carets = "^".repeat(length.min(excerpt.chars().count().saturating_sub(caret)).max(1));
+            write!(f, "\n {number} | {excerpt}\n {:width$} | {pad}{carets}", "", width = number.len())?;
         }
         Ok(())
     }
@@ -129,6 +158,13 @@ pub(super) fn line_of(text: &str, line: u32) -> Option<String> {
     const MAX_EXCERPT_CHARS: usize = 200;
     let index = usize::try_from(line.checked_sub(1)?).ok()?;
     text.lines().nth(index).map(|line| line.chars().take(MAX_EXCERPT_CHARS).collect())
+}
+
+/// The length of the word that stands at a column of a line, in characters: 0 where there is none.
+fn word_at(line: &str, column: u32) -> u32 {
+    let skip = usize::try_from(column.saturating_sub(1)).unwrap_or(usize::MAX);
+    let word = line.chars().skip(skip).take_while(|c| c.is_alphanumeric() || *c == '_');
+    u32::try_from(word.count()).unwrap_or(u32::MAX)
 }
 
 /// An error text of regorus, taken apart: it prints location, excerpt and message into one string.

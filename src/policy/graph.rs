@@ -13,6 +13,7 @@ use regorus::unstable::{BUILTINS, Span};
 use super::builtins;
 use super::finding::{Finding, Place};
 use super::module::{Module, constant_path, written};
+use super::near::nearest;
 use super::refs::{self, Definition, Used};
 
 /// Calls and references in a row.
@@ -111,6 +112,7 @@ impl Graph {
             for used in &definition.uses {
                 paths.extend(match &used.what {
                     Used::Data(path) => Some(path.clone()),
+                    Used::Input(_) => None,
                     Used::Name(path) => self.resolve_name(module, path),
                     Used::Call { path, .. } => self.function_path(module, path),
                     Used::Replace { by, .. } => self.function_path(module, by),
@@ -153,6 +155,23 @@ impl Graph {
         })
     }
 
+    /// Every rule and function with its definitions, by their place in [`Graph::definitions`], and the modules that refer
+    /// to it.
+    pub fn referrers(&self) -> Vec<(&[String], &[usize], BTreeSet<usize>)> {
+        let mut all: Vec<_> = self
+            .nodes
+            .iter()
+            .map(|node| (node.path.as_slice(), node.definitions.as_slice(), BTreeSet::new()))
+            .collect();
+        for edge in self.nodes.iter().flat_map(|node| &node.edges) {
+            let module = self.definitions.get(edge.definition).map(|definition| definition.module);
+            if let Some((_, _, modules)) = all.get_mut(edge.to) {
+                modules.extend(module);
+            }
+        }
+        all
+    }
+
     fn edges_of(&self, number: usize) -> Vec<Edge> {
         let Some(definition) = self.definitions.get(number) else { return Vec::new() };
         let module = definition.module;
@@ -160,6 +179,7 @@ impl Graph {
         for used in &definition.uses {
             let targets = match &used.what {
                 Used::Data(path) => self.matching(path),
+                Used::Input(_) => Vec::new(),
                 Used::Name(path) => {
                     self.resolve_name(module, path).map_or(Vec::new(), |path| self.matching(&path))
                 }
@@ -301,9 +321,16 @@ impl Graph {
         findings
     }
 
+    /// The rule or import that a name in a module was probably meant to be.
+    pub fn nearest_name(&self, module: usize, name: &str) -> Option<&str> {
+        let package = self.packages.get(module)?;
+        let own = self.nodes.iter().filter_map(|node| node.path.strip_prefix(package.as_slice())?.first());
+        let imported = self.imports.get(module)?.keys();
+        nearest(name, own.chain(imported).map(String::as_str))
+    }
+
     /// The known function whose name is nearest to one that is not known.
     fn nearest(&self, module: usize, name: &str) -> Option<String> {
-        const NEAR: f64 = 0.8;
         let package = self.packages.get(module)?;
         let own = self.nodes.iter().filter(|node| node.arity.is_some()).map(|node| {
             match node.path.strip_prefix(package.as_slice()) {
@@ -316,11 +343,8 @@ impl Graph {
             .map(|name| (*name).to_owned())
             .chain(builtins::NAMES.map(str::to_owned))
             .chain(own);
-        let scored = known
-            .filter(|known| builtins::refused(known).is_none())
-            .map(|known| (strsim::jaro_winkler(name, &known), known))
-            .filter(|(score, _)| *score >= NEAR);
-        scored.max_by(|(a, x), (b, y)| a.total_cmp(b).then_with(|| y.cmp(x))).map(|(_, known)| known)
+        let known: Vec<String> = known.filter(|known| builtins::refused(known).is_none()).collect();
+        nearest(name, known.iter().map(String::as_str)).map(str::to_owned)
     }
 
     /// Depth first; an edge back onto the path is a cycle. Each cycle is reported once, at its first edge.
@@ -574,7 +598,8 @@ fn imports_of(module: &Module) -> BTreeMap<String, Vec<String>> {
     aliases
 }
 
-fn full(path: &[String]) -> String {
+/// A path below `data`, written with it.
+pub(super) fn full(path: &[String]) -> String {
     let path: Vec<String> = std::iter::once("data".to_owned()).chain(path.iter().cloned()).collect();
     written(&path)
 }

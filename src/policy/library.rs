@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use regorus::Engine;
 
-use super::builtins;
 use super::bundle::{SourceFile, is_rego};
 use super::data::Data;
 use super::finding::{Finding, Located, line_of};
@@ -14,6 +13,7 @@ use super::module::{Module, lengths, written};
 use super::outputs::rewritten;
 use super::set::{Entry, Policy, RuleInfo};
 use super::targets::Targets;
+use super::{builtins, variables};
 use crate::decision::Effect;
 
 /// The parsed files of a set, with the graph of what they define.
@@ -62,8 +62,23 @@ impl Library {
         Ok(Self { modules, graph, data, paths, builtins })
     }
 
+    /// Everything that is wrong without looking at what the engine says. Must run on a deep stack.
+    pub fn check(&self) -> Vec<Finding> {
+        let mut findings = self.check_stored();
+        findings.extend(variables::check(&self.graph, &self.modules));
+        findings
+    }
+
+    /// Only what could hurt the host, or mean one thing to one reader and another to the next: a set that was in force
+    /// must be explained as it was, mistakes included.
+    pub fn check_stored(&self) -> Vec<Finding> {
+        let mut findings = self.graph.check();
+        findings.extend(self.check_data());
+        findings
+    }
+
     /// Rules that stand where data does.
-    pub fn check_data(&self) -> Vec<Finding> {
+    fn check_data(&self) -> Vec<Finding> {
         let conflicting = self.graph.rules().filter(|(path, _)| self.data.conflicts_with(path));
         let finding = |(path, span): (&[String], _)| {
             let message = format!("rule `data.{}` conflicts with a value in a data file", written(path));
@@ -117,7 +132,7 @@ impl Library {
             let located = Located::read(&text);
             let module = located.place.and_then(|place| self.modules.iter().find(|m| *m.path == *place.file));
             let (file, source) = module.map_or(("", ""), |module| (&*module.path, &*module.text));
-            Finding::engine("compile", file, source, &text)
+            self.clearer(Finding::engine("compile", file, source, &text))
         };
         let chosen = || modules.iter().filter_map(|module| self.modules.get(*module));
         let wanted = |name: &str| {
@@ -135,6 +150,20 @@ impl Library {
         // Any query prepares the engine; this one evaluates no rule.
         engine.eval_query("true".to_owned(), false).map_err(|error| failed(&error))?;
         Ok(engine)
+    }
+
+    /// What regorus says of a name it does not know, with the name that was probably meant.
+    fn clearer(&self, mut finding: Finding) -> Finding {
+        let name = finding.message.strip_prefix("use of undefined variable `");
+        let name = name.and_then(|rest| rest.strip_suffix("` is unsafe")).map(str::to_owned);
+        let module = self.modules.iter().position(|module| *module.path == *finding.file);
+        if let (Some(name), Some(module)) = (name, module) {
+            let near = self.graph.nearest_name(module, &name);
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            finding.message =
+                format!("`{name}` is no rule or import, and nothing before it gives it a value{hint}");
+        }
+        finding
     }
 
     /// Compiles everything together, for conflicts across packages; where that fails, each package by itself, so that
@@ -165,11 +194,12 @@ impl Library {
                     "packages `{other}` and `{name}` have the same id `{}`; give each its own",
                     draft.id
                 );
-                let first = draft.entries.first();
-                let (file, line) = first.map_or(("", 0), |entry| (entry.file.as_str(), entry.line));
-                let mut finding = Finding::file("duplicate_id", file, message);
-                finding.line = line;
-                findings.push(finding);
+                let modules = draft.modules.iter().filter_map(|at| self.modules.get(*at));
+                let mut blocks = modules.filter_map(|module| Some((module, module.package_metadata()?)));
+                findings.push(match blocks.find(|(_, block)| block.id().is_some()) {
+                    Some((module, block)) => at_line(module, block.line, "duplicate_id", message),
+                    None => Finding::file("duplicate_id", "", message),
+                });
             }
             drafts.push(draft);
         }
@@ -355,5 +385,7 @@ fn at_line(module: &Module, line: u32, code: &'static str, message: String) -> F
     finding.line = line;
     finding.column = 1;
     finding.excerpt = line_of(&module.text, line);
+    let shown = finding.excerpt.as_deref().map_or(0, |line| line.trim_end().chars().count());
+    finding.length = u32::try_from(shown).unwrap_or(u32::MAX);
     finding
 }

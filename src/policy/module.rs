@@ -190,33 +190,43 @@ pub(super) fn written(path: &[String]) -> String {
     text
 }
 
-/// Finds expressions whose tree is too deep, without recursion of its own.
-fn too_deep(module: &ast::Module) -> Option<Finding> {
-    let mut pending: Vec<(Node<'_>, usize)> = Vec::new();
-    for rule in &module.policy {
-        match rule.as_ref() {
-            Rule::Default { refr, args, value, .. } => {
-                pending.extend([refr, value].into_iter().chain(args).map(|expr| (Node::Expr(expr), 1)));
-            }
-            Rule::Spec { head, bodies, .. } => {
-                let (refr, args, key, assign) = match head {
-                    RuleHead::Compr { refr, assign, .. } => (refr, [].as_slice(), None, assign.as_ref()),
-                    RuleHead::Set { refr, key, .. } => (refr, [].as_slice(), key.as_ref(), None),
-                    RuleHead::Func { refr, args, assign, .. } => {
-                        (refr, args.as_slice(), None, assign.as_ref())
-                    }
-                };
-                let value = assign.map(|assign| &assign.value);
-                pending.extend(
-                    [refr].into_iter().chain(args).chain(key).chain(value).map(|e| (Node::Expr(e), 1)),
-                );
-                for body in bodies {
-                    pending.extend(body.assign.iter().map(|assign| (Node::Expr(&assign.value), 1)));
-                    pending.push((Node::Query(&body.query), 1));
-                }
+/// The parts of a rule: what its head says, and its bodies.
+fn parts(rule: &Rule) -> Vec<Node<'_>> {
+    let mut parts = Vec::new();
+    match rule {
+        Rule::Default { refr, args, value, .. } => {
+            parts.extend([refr, value].into_iter().chain(args).map(Node::Expr));
+        }
+        Rule::Spec { head, bodies, .. } => {
+            let (refr, args, key, assign) = match head {
+                RuleHead::Compr { refr, assign, .. } => (refr, [].as_slice(), None, assign.as_ref()),
+                RuleHead::Set { refr, key, .. } => (refr, [].as_slice(), key.as_ref(), None),
+                RuleHead::Func { refr, args, assign, .. } => (refr, args.as_slice(), None, assign.as_ref()),
+            };
+            let value = assign.map(|assign| &assign.value);
+            parts.extend([refr].into_iter().chain(args).chain(key).chain(value).map(Node::Expr));
+            for body in bodies {
+                parts.extend(body.assign.iter().map(|assign| Node::Expr(&assign.value)));
+                parts.push(Node::Query(&body.query));
             }
         }
     }
+    parts
+}
+
+/// Calls `visit` with every part of a rule, and the parts of those.
+pub(super) fn each_part<'a>(rule: &'a Rule, mut visit: impl FnMut(Node<'a>)) {
+    let mut pending = parts(rule);
+    while let Some(node) = pending.pop() {
+        visit(node);
+        node.children(|child| pending.push(child));
+    }
+}
+
+/// Finds expressions whose tree is too deep, without recursion of its own.
+fn too_deep(module: &ast::Module) -> Option<Finding> {
+    let rules = module.policy.iter().flat_map(|rule| parts(rule));
+    let mut pending: Vec<(Node<'_>, usize)> = rules.map(|part| (part, 1)).collect();
     while let Some((node, depth)) = pending.pop() {
         if depth > MAX_TREE_DEPTH {
             let span = match node {
@@ -242,78 +252,81 @@ pub(super) enum Node<'a> {
 
 impl<'a> Node<'a> {
     /// Calls `visit` with each direct part, in source order.
-    pub fn children(self, mut visit: impl FnMut(Node<'a>)) {
-        let mut expr = |expr: &'a Ref<Expr>| visit(Node::Expr(expr));
+    pub fn children(self, visit: impl FnMut(Node<'a>)) {
         match self {
-            Node::Expr(node) => match node.as_ref() {
-                Expr::String { .. }
-                | Expr::RawString { .. }
-                | Expr::Number { .. }
-                | Expr::Bool { .. }
-                | Expr::Null { .. }
-                | Expr::Var { .. } => {}
-                Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(expr),
-                Expr::Object { fields, .. } => {
-                    for (_, key, value) in fields {
-                        expr(key);
-                        expr(value);
-                    }
-                }
-                Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
-                    expr(term);
-                    visit(Node::Query(query));
-                }
-                Expr::ObjectCompr { key, value, query, .. } => {
+            Node::Expr(expr) => Self::parts_of(expr, visit),
+            Node::Query(query) => Self::parts_of_query(query, visit),
+        }
+    }
+
+    /// The direct parts of an expression.
+    pub fn parts_of(node: &'a Expr, mut visit: impl FnMut(Node<'a>)) {
+        let mut expr = |expr: &'a Ref<Expr>| visit(Node::Expr(expr));
+        match node {
+            Expr::String { .. }
+            | Expr::RawString { .. }
+            | Expr::Number { .. }
+            | Expr::Bool { .. }
+            | Expr::Null { .. }
+            | Expr::Var { .. } => {}
+            Expr::Array { items, .. } | Expr::Set { items, .. } => items.iter().for_each(expr),
+            Expr::Object { fields, .. } => {
+                for (_, key, value) in fields {
                     expr(key);
                     expr(value);
+                }
+            }
+            Expr::ArrayCompr { term, query, .. } | Expr::SetCompr { term, query, .. } => {
+                expr(term);
+                visit(Node::Query(query));
+            }
+            Expr::ObjectCompr { key, value, query, .. } => {
+                expr(key);
+                expr(value);
+                visit(Node::Query(query));
+            }
+            Expr::Call { fcn, params, .. } => {
+                expr(fcn);
+                params.iter().for_each(expr);
+            }
+            Expr::UnaryExpr { expr: inner, .. } => expr(inner),
+            Expr::RefDot { refr, .. } => expr(refr),
+            Expr::RefBrack { refr, index, .. } => {
+                expr(refr);
+                expr(index);
+            }
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::BoolExpr { lhs, rhs, .. }
+            | Expr::ArithExpr { lhs, rhs, .. }
+            | Expr::AssignExpr { lhs, rhs, .. } => {
+                expr(lhs);
+                expr(rhs);
+            }
+            Expr::Membership { key, value, collection, .. } => {
+                key.iter().for_each(&mut expr);
+                expr(value);
+                expr(collection);
+            }
+        }
+    }
+
+    fn parts_of_query(query: &'a ast::Query, mut visit: impl FnMut(Node<'a>)) {
+        for stmt in &query.stmts {
+            for with in &stmt.with_mods {
+                visit(Node::Expr(&with.refr));
+                visit(Node::Expr(&with.r#as));
+            }
+            match &stmt.literal {
+                ast::Literal::SomeVars { .. } => {}
+                ast::Literal::SomeIn { key, value, collection, .. } => {
+                    key.iter().chain([value, collection]).for_each(|part| visit(Node::Expr(part)));
+                }
+                ast::Literal::Expr { expr, .. } | ast::Literal::NotExpr { expr, .. } => {
+                    visit(Node::Expr(expr));
+                }
+                ast::Literal::Every { domain, query, .. } => {
+                    visit(Node::Expr(domain));
                     visit(Node::Query(query));
-                }
-                Expr::Call { fcn, params, .. } => {
-                    expr(fcn);
-                    params.iter().for_each(expr);
-                }
-                Expr::UnaryExpr { expr: inner, .. } => expr(inner),
-                Expr::RefDot { refr, .. } => expr(refr),
-                Expr::RefBrack { refr, index, .. } => {
-                    expr(refr);
-                    expr(index);
-                }
-                Expr::BinExpr { lhs, rhs, .. }
-                | Expr::BoolExpr { lhs, rhs, .. }
-                | Expr::ArithExpr { lhs, rhs, .. }
-                | Expr::AssignExpr { lhs, rhs, .. } => {
-                    expr(lhs);
-                    expr(rhs);
-                }
-                Expr::Membership { key, value, collection, .. } => {
-                    key.iter().for_each(&mut expr);
-                    expr(value);
-                    expr(collection);
-                }
-            },
-            Node::Query(query) => {
-                for stmt in &query.stmts {
-                    for with in &stmt.with_mods {
-                        visit(Node::Expr(&with.refr));
-                        visit(Node::Expr(&with.r#as));
-                    }
-                    match &stmt.literal {
-                        ast::Literal::SomeVars { .. } => {}
-                        ast::Literal::SomeIn { key, value, collection, .. } => {
-                            if let Some(key) = key {
-                                visit(Node::Expr(key));
-                            }
-                            visit(Node::Expr(value));
-                            visit(Node::Expr(collection));
-                        }
-                        ast::Literal::Expr { expr, .. } | ast::Literal::NotExpr { expr, .. } => {
-                            visit(Node::Expr(expr));
-                        }
-                        ast::Literal::Every { domain, query, .. } => {
-                            visit(Node::Expr(domain));
-                            visit(Node::Query(query));
-                        }
-                    }
                 }
             }
         }

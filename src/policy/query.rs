@@ -80,8 +80,7 @@ fn run(source: &Source, query: &Query) -> Result<Answer, Vec<Finding>> {
     files.retain(|file| file.path != checked.path);
     files.push(checked);
     let library = Library::read(&files)?;
-    let mut findings = as_query(library.graph.check());
-    findings.extend(library.check_data());
+    let findings = as_query(library.check());
     if !findings.is_empty() {
         return Err(findings);
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use regorus::unstable::{AssignOp, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleHead, Span};
 
+use super::explain::range;
 use super::module::{Module, constant_path, constant_prefix, head_of};
 
 /// One definition of a rule or function: Rego allows many with the same name.
@@ -42,6 +43,8 @@ pub(super) struct Use {
 pub(super) enum Used {
     /// `data.…`: the constant beginning of the path, without `data`.
     Data(Vec<String>),
+    /// `input.…`: the constant beginning of the path, without `input`.
+    Input(Vec<String>),
     /// A name that is no local, and the constant path after it.
     Name(Vec<String>),
     /// A call; `statement` where it may have one argument more, for its result.
@@ -238,7 +241,7 @@ impl Reader {
 
     fn call(&mut self, function: &Expr, params: &[Ref<Expr>], statement: bool) {
         let path = constant_path(function).unwrap_or_else(|| vec![function.span().text().to_owned()]);
-        self.add(Used::Call { path, args: params.len(), statement }, start_of(function));
+        self.add(Used::Call { path, args: params.len(), statement }, &whole(function));
         self.indices(function);
         self.exprs(params);
     }
@@ -300,9 +303,10 @@ impl Reader {
         }
         let Some((path, _)) = constant_prefix(expr) else { return };
         match path.split_first() {
-            Some((root, rest)) if root == "data" => self.add(Used::Data(rest.to_vec()), base.span()),
-            Some((root, _)) if root == "input" || root == "_" || self.is_local(root) => {}
-            _ => self.add(Used::Name(path), base.span()),
+            Some((root, rest)) if root == "data" => self.add(Used::Data(rest.to_vec()), &whole(expr)),
+            Some((root, rest)) if root == "input" => self.add(Used::Input(rest.to_vec()), &whole(expr)),
+            Some((root, _)) if root == "_" || self.is_local(root) => {}
+            _ => self.add(Used::Name(path), &whole(expr)),
         }
     }
 
@@ -334,6 +338,13 @@ fn base_of(chain: &Expr) -> &Expr {
 /// Where a chain begins: regorus' spans of chains point at their last link.
 fn start_of(chain: &Expr) -> &Span {
     base_of(chain).span()
+}
+
+/// All of a chain, as a span that begins where the chain does.
+fn whole(chain: &Expr) -> Span {
+    let mut span = start_of(chain).clone();
+    span.end = range(chain).1;
+    span
 }
 
 /// Whether evaluating a statement may try several bindings: `some … in`, an index that is no constant, or `walk`.
@@ -377,6 +388,7 @@ mod tests {
             .into_iter()
             .map(|used| match used.what {
                 Used::Data(path) => format!("data.{}", path.join(".")),
+                Used::Input(path) => format!("input.{}", path.join(".")),
                 Used::Name(path) => path.join("."),
                 Used::Call { path, args, .. } => format!("{}/{args}", path.join(".")),
                 Used::Replace { target, by } => format!("{}=>{}", target.join("."), by.join(".")),
@@ -394,7 +406,7 @@ mod tests {
             ("f(x, [y, {\"k\": z}]) := x + y + z + w", vec!["w"]),
             ("r := [x | some x in xs; x != y]", vec!["xs", "y"]),
             ("r if { every k, v in xs { k == v; q } }", vec!["xs", "q"]),
-            ("r contains x if { x := data.a.b[input.c].d }", vec!["data.a.b"]),
+            ("r contains x if { x := data.a.b[input.c].d }", vec!["input.c", "data.a.b"]),
             ("r if { [x, y] := pair; x == y }", vec!["pair"]),
             ("r if { count([x | x := a]) > 0; x }", vec!["count/1", "a", "x"]),
             ("r if { lib.f(g(a)) }", vec!["lib.f/1", "g/1", "a"]),

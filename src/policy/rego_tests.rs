@@ -61,8 +61,7 @@ fn run(source: &Source, limits: Limits) -> Result<Vec<TestResult>, Vec<Finding>>
     let wanted = |file: &&SourceFile| is_rego(&file.path) || is_data(&file.path);
     let files: Vec<SourceFile> = source.files.iter().filter(wanted).cloned().collect();
     let library = Library::read(&files)?;
-    let mut findings = library.graph.check();
-    findings.extend(library.check_data());
+    let findings = library.check();
     if !findings.is_empty() {
         return Err(findings);
     }

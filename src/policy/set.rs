@@ -141,7 +141,15 @@ impl PolicySet {
     /// # Errors
     /// Every error that was found, in file order; nothing is in force then.
     pub fn compile(source: Source, limits: Limits) -> Result<Self, Vec<Finding>> {
-        let mut set = deep::run(|| compile(source, limits)).unwrap_or_else(|error| {
+        Self::checked(source, limits, Library::check)
+    }
+
+    fn checked(
+        source: Source,
+        limits: Limits,
+        check: fn(&Library) -> Vec<Finding>,
+    ) -> Result<Self, Vec<Finding>> {
+        let mut set = deep::run(|| compile(source, limits, check)).unwrap_or_else(|error| {
             Err(vec![Finding::file("internal", "", format!("cannot compile: {error}"))])
         })?;
         let missing = set.missing_lists();
@@ -170,7 +178,8 @@ impl PolicySet {
             files.push(SourceFile { path, bytes });
         }
         let source = Source { id: read.id, revision: read.revision, files, entrypoint };
-        let mut set = Self::compile(source, limits).map_err(StoredError::Compile)?;
+        let set = Self::checked(source, limits, Library::check_stored);
+        let mut set = set.map_err(StoredError::Compile)?;
         if set.manifest != manifest {
             // The files are those of the manifest, so this is still the set it names.
             set.manifest = manifest.to_vec();
@@ -210,7 +219,11 @@ impl PolicySet {
     }
 }
 
-fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
+fn compile(
+    source: Source,
+    limits: Limits,
+    check: fn(&Library) -> Vec<Finding>,
+) -> Result<PolicySet, Vec<Finding>> {
     let mut warnings = Vec::new();
     let (files, ignored): (Vec<SourceFile>, Vec<SourceFile>) =
         source.files.into_iter().partition(|file| is_policy(&file.path) || is_data(&file.path));
@@ -221,8 +234,7 @@ fn compile(source: Source, limits: Limits) -> Result<PolicySet, Vec<Finding>> {
     let mut files = files;
     files.sort_by(|a, b| a.path.cmp(&b.path));
     let library = Library::read(&files)?;
-    let mut findings = library.graph.check();
-    findings.extend(library.check_data());
+    let mut findings = check(&library);
     let policies = match &source.entrypoint {
         None => library.policies(&mut findings),
         Some(path) => library.entrypoint(path, &mut findings),

@@ -58,6 +58,19 @@ impl Targets {
         matches(&self.actions, action) && matches(&self.tools, tool) && matches(&self.servers, server)
     }
 
+    /// Whether a call that is targeted can have this value at this path of `input`, which is given with it.
+    pub(super) fn admit(&self, path: &[String], value: &str) -> bool {
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        let globs = match path.as_slice() {
+            ["input", "action", "name"] => &self.actions,
+            ["input", "resource", "id"] => &self.tools,
+            ["input", "resource", "properties", "server"] => &self.servers,
+            ["input", "resource", "type"] => return self.tools.is_none() || value == "tool",
+            _ => return true,
+        };
+        globs.as_ref().is_none_or(|globs| globs.set.is_match(value))
+    }
+
     /// The globs as written: servers, tools, actions.
     #[must_use]
     pub fn written(&self) -> [Option<&[String]>; 3] {

@@ -49,6 +49,21 @@ fn short(decision: &Decision) -> (&'static str, Vec<&str>, Vec<&str>) {
     (decision.effect.as_str(), ids, decision.diagnostics.iter().filter_map(|d| d.rule.as_deref()).collect())
 }
 
+/// A stricter docket still explains what a laxer one decided.
+#[test]
+fn a_stored_set_may_have_mistakes_that_are_refused_now() {
+    let good = set(&[("p.rego", "package p\ndeny contains \"m\" if input.resource.id == \"rm\"\n")]);
+    let bad = "package p\ndeny contains msg if input.resource.id == \"rm\"\n";
+    assert_eq!(refused("deny contains msg if input.resource.id == \"rm\"")[0].code, "unbound_variable");
+    let manifest = String::from_utf8(good.manifest().to_vec()).unwrap();
+    let (_, digest, _) = good.files().next().unwrap();
+    let now = crate::digest::sha256(bad.as_bytes());
+    let manifest = manifest.replace(&digest["sha256:".len()..], &now["sha256:".len()..]);
+    let stored =
+        PolicySet::from_stored(manifest.as_bytes(), |_| Some(bad.as_bytes().to_vec()), Limits::default());
+    assert!(stored.is_ok());
+}
+
 #[test]
 fn effects_combine_as_documented() {
     let text = |package: &str| {

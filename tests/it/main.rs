@@ -8,6 +8,7 @@
 
 mod audit;
 mod bad_input;
+mod check;
 mod command_line;
 mod crash;
 mod decision_api;

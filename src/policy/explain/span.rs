@@ -4,7 +4,7 @@ use regorus::unstable::{Expr, Literal, LiteralStmt, Span};
 
 /// Where an expression stands in its source, quotes included: regorus' spans of strings leave them out, and so do the
 /// spans of whatever begins or ends with one.
-pub(super) fn range(expr: &Expr) -> (u32, u32) {
+pub(in crate::policy) fn range(expr: &Expr) -> (u32, u32) {
     let span = expr.span();
     let mut range = (span.start, span.end);
     let mut include = |part: &Expr| {
@@ -41,7 +41,7 @@ pub(super) fn range(expr: &Expr) -> (u32, u32) {
 }
 
 /// Where a statement stands, quotes included.
-pub(super) fn range_of(stmt: &LiteralStmt) -> (u32, u32) {
+pub(in crate::policy) fn range_of(stmt: &LiteralStmt) -> (u32, u32) {
     let mut all = (stmt.span.start, stmt.span.end);
     let mut include = |part: &Expr| {
         let (start, end) = range(part);
