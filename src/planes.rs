@@ -250,8 +250,9 @@ fn health(
     }
     let mut ready = json!({"status": "ready", "manifest_sha": set.manifest_sha});
     if let Some(rejected) = publisher.rejected() {
-        ready["policy_rejected"] =
-            json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+        let since = rfc3339(rejected.time_ms);
+        let rejected = json!({"since": since, "findings": rejected.findings.len()});
+        ready.as_object_mut().map(|ready| ready.insert("policy_rejected".into(), rejected));
     }
     web::json_response(StatusCode::OK, &ready)
 }

@@ -88,14 +88,14 @@ pub async fn answer(
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
         let traffic = Traffic { reader: &reader, filter, newest, candidate: &candidate, threads };
-        let replayed = traffic.replay(|event| match event {
+        let totals = traffic.replay(|event| match event {
             Event::Flip(flip) => send(&lines, flip),
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }
             Event::Progress(..) => !lines.is_closed(),
         });
-        match replayed {
+        match totals {
             Ok(totals) => send(&lines, &totals),
             Err(error) => send(&lines, &json!({"type": "error", "message": error.to_string()})),
         }

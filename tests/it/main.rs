@@ -21,5 +21,6 @@ mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;
+mod story;
 mod tamper;
 mod tlog;

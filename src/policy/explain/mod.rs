@@ -35,7 +35,7 @@ use crate::json::Object;
 use probe::{Probe, Side};
 use rules::{Definition, Place, Rules};
 use shadow::Shadow;
-pub(super) use span::{range, range_of};
+pub(super) use span::range;
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.
@@ -264,10 +264,10 @@ impl PolicySet {
 
     /// Whether the rules of a policy for an effect say why a decision came out as it did, and what it lacked.
     fn asks(&self, decision: &Decision, policy: &Policy, effect: Effect) -> (bool, bool) {
-        let determined = !decision.determining.is_empty();
+        let is_determined = !decision.determining.is_empty();
         if self.has_entrypoint {
             // One rule says it all, under whatever name the policy gives itself.
-            return (determined, decision.effect != Effect::Allow);
+            return (is_determined, decision.effect != Effect::Allow);
         }
         let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
         let by_default =
