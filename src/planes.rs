@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, proof, simulate};
+use crate::api::{audit, authzen, explain, proof, recorded_tests, simulate};
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
@@ -158,11 +158,15 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        if request.uri().path() == "/v1/simulate" {
+        let path = request.uri().path().to_owned();
+        if ["/v1/simulate", "/v1/tests"].contains(&path.as_str()) {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
             return match web::receive(request.into_body(), &self.limits).await {
+                Ok(body) if path == "/v1/tests" => {
+                    recorded_tests::answer(&self.gate, &self.replayer, &body, visit).await
+                }
                 Ok(body) => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
                 Err(error) => Problem::new(
                     error.status(),
@@ -205,7 +209,7 @@ impl AdminPlane {
             }
             _ => Problem::not_found(
                 format!(
-                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate` and `/metrics`"
+                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
                 ),
                 visit,
             )

@@ -5,6 +5,8 @@
 //! for. The recorded call is the redacted one: what redaction took away is gone, and cannot come back here. Where a policy
 //! reads such a place, the answer is approximate and names it.
 
+pub mod recorded_tests;
+
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -255,7 +257,7 @@ pub fn moment_of(call: &Call, now: &Moment) -> Moment {
 }
 
 /// The places of the call that redaction edited.
-fn redacted(entry: &Stored) -> Vec<String> {
+pub(crate) fn redacted(entry: &Stored) -> Vec<String> {
     #[derive(serde::Deserialize)]
     struct Edit {
         path: String,
@@ -272,7 +274,7 @@ fn redacted(entry: &Stored) -> Vec<String> {
     paths
 }
 
-fn part<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
+pub(crate) fn part<T: DeserializeOwned>(raw: Option<&RawValue>) -> Option<T> {
     serde_json::from_str(raw?.get()).ok()
 }
 

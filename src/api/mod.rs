@@ -4,4 +4,5 @@ pub mod audit;
 pub mod authzen;
 pub mod explain;
 pub mod proof;
+pub mod recorded_tests;
 pub mod simulate;

@@ -1,4 +1,4 @@
-//! `docket policy show`: what a policy set is made of.
+//! `docket policy show`: what a policy set is made of. `docket policy test-from` is in a file of its own.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
 use super::EXIT_FINDINGS;
+use super::test_from::TestFrom;
 use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 
 /// Subcommands of `docket policy`.
@@ -14,6 +15,8 @@ use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 pub enum Policy {
     /// Show a policy set: its id, revision and manifest digest, and each policy with its version, effects and files.
     Show(Show),
+    /// Write Rego unit tests from recorded decisions: what was decided stays decided.
+    TestFrom(TestFrom),
 }
 
 impl Policy {
@@ -24,6 +27,7 @@ impl Policy {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(show) => show.run(),
+            Self::TestFrom(test_from) => test_from.run(),
         }
     }
 }

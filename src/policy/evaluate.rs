@@ -70,6 +70,49 @@ impl PolicySet {
         }
     }
 
+    /// What every effect rule of every policy the call is a target of comes to by itself, whatever that leads to together:
+    /// for tests to be written from. The error names the first that failed.
+    ///
+    /// # Errors
+    /// A policy fails, or is not done in time.
+    pub fn rule_values(&self, call: &Call, moment: &Moment) -> Result<Vec<RuleValue>, String> {
+        let input = value::from_call(call);
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut found = Vec::new();
+        builtins::during(moment, deadline, || {
+            for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
+                let mut engine = None;
+                for entry in &policy.entries {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let evaluated = evaluated(policy, entry, &mut engine, &input, left, self.limits.timeout);
+                    let value = match evaluated.and_then(|value| Ok((read(policy, entry, &value), value))) {
+                        Ok((Said::Failed(diagnostic, _), _)) | Err(Said::Failed(diagnostic, _)) => {
+                            return Err(diagnostic.message.unwrap_or_default());
+                        }
+                        Ok((_, Value::Set(items))) => {
+                            Spoken::Set(items.iter_sorted().map(value::to_json).collect())
+                        }
+                        Ok((Said::Yes(_), _)) => Spoken::True,
+                        _ => Spoken::Nothing,
+                    };
+                    found.push(RuleValue { path: entry.path.clone(), effect: entry.effect, value });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a file that a policy for this call is evaluated with has a word in it.
+    #[must_use]
+    pub fn mentions(&self, call: &Call, word: &str) -> bool {
+        let targeted: Vec<&Policy> =
+            self.policies.iter().filter(|policy| policy.targets.include(call)).collect();
+        let used = |path: &str| targeted.iter().any(|policy| policy.files.iter().any(|file| file == path));
+        let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(word);
+        self.files().any(|(path, _, bytes)| used(path) && has(bytes))
+    }
+
     /// Warns where no policy would let a client connect, or see what there is, with the ordinary anonymous caller.
     pub(super) fn missing_lists(&self) -> Vec<Finding> {
         let denied = |method: &&str| {
@@ -93,6 +136,40 @@ impl PolicySet {
             Finding::file("unreachable", "", message).warning()
         };
         ["initialize", "tools/list"].into_iter().filter(denied).map(finding).collect()
+    }
+}
+
+/// What one effect rule comes to by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleValue {
+    /// `data.….deny`
+    pub path: String,
+    /// What it argues for.
+    pub effect: Effect,
+    /// Its value.
+    pub value: Spoken,
+}
+
+/// The value of an effect rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spoken {
+    /// Undefined or `false`.
+    Nothing,
+    /// `true`
+    True,
+    /// The elements of a set, which may be none.
+    Set(Vec<Json>),
+}
+
+impl Spoken {
+    /// Whether the rule argues for its effect.
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::True => true,
+            Self::Set(items) => !items.is_empty(),
+        }
     }
 }
 
@@ -201,6 +278,21 @@ fn ask(
     left: Duration,
     limit: Duration,
 ) -> Said {
+    match evaluated(policy, entry, engine, input, left, limit) {
+        Ok(value) => read(policy, entry, &value),
+        Err(failed) => failed,
+    }
+}
+
+/// The value of an effect rule; what is said instead where there is none.
+fn evaluated(
+    policy: &Policy,
+    entry: &Entry,
+    engine: &mut Option<Engine>,
+    input: &Value,
+    left: Duration,
+    limit: Duration,
+) -> Result<Value, Said> {
     let evaluated = catch_unwind(AssertUnwindSafe(|| {
         let engine = engine.get_or_insert_with(|| {
             let mut engine = policy.engine.clone();
@@ -211,7 +303,7 @@ fn ask(
         engine.eval_rule(entry.path.clone())
     }));
     match evaluated {
-        Ok(Ok(value)) => read(policy, entry, &value),
+        Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => {
             let text = error.to_string();
             let timer = match error.downcast_ref::<LimitError>() {
@@ -220,16 +312,16 @@ fn ask(
                 _ => text.contains(builtins::TIME_IS_UP),
             };
             if timer {
-                return timed_out(policy, entry, limit);
+                return Err(timed_out(policy, entry, limit));
             }
             let located = Located::read(&text);
-            failed(policy, entry, &located)
+            Err(failed(policy, entry, &located))
         }
         Err(_) => {
             // What the panic left behind is not to be asked again.
             *engine = None;
             let message = "the policy engine panicked while evaluating this rule".to_owned();
-            failed(policy, entry, &Located { place: None, message })
+            Err(failed(policy, entry, &Located { place: None, message }))
         }
     }
 }

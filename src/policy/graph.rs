@@ -13,7 +13,9 @@ use regorus::unstable::{BUILTINS, Span};
 use super::builtins;
 use super::finding::{Finding, Place};
 use super::module::{Module, constant_path, written};
+use super::outputs::Edit;
 use super::refs::{self, Definition, Used};
+use super::stand_ins;
 
 /// Calls and references in a row.
 const MAX_CHAIN: u32 = 100;
@@ -114,6 +116,8 @@ impl Graph {
                     Used::Name(path) => self.resolve_name(module, path),
                     Used::Call { path, .. } => self.function_path(module, path),
                     Used::Replace { by, .. } => self.function_path(module, by),
+                    // Whoever calls the target refers to it.
+                    Used::Target(_) => None,
                 });
             }
         }
@@ -125,7 +129,9 @@ impl Graph {
         let mut names = BTreeSet::new();
         for definition in self.definitions.iter().filter(|definition| definition.module == module) {
             for used in &definition.uses {
-                if let Used::Call { path, .. } | Used::Replace { by: path, .. } = &used.what {
+                if let Used::Call { path, .. } | Used::Replace { by: path, .. } | Used::Target(path) =
+                    &used.what
+                {
                     names.insert(path.join("."));
                 }
             }
@@ -167,6 +173,7 @@ impl Graph {
                     let path = self.function_path(module, path);
                     path.and_then(|path| self.index.get(&path)).copied().into_iter().collect()
                 }
+                Used::Target(_) => Vec::new(),
             };
             let edge = |to| Edge { to, span: used.span.clone(), depth: used.depth, definition: number };
             edges.extend(targets.into_iter().map(edge));
@@ -233,6 +240,33 @@ impl Graph {
         }
         let own: Vec<String> = self.packages.get(module)?.iter().chain(path).cloned().collect();
         if self.index.contains_key(&own) { Some(own) } else { imported }
+    }
+
+    /// Where a module reads data by the name of an import: what to write there instead to name it in full.
+    pub fn aliases(&self, module: usize) -> Vec<Edit> {
+        let definitions = self.definitions.iter().filter(|definition| definition.module == module);
+        let imports = self.imports.get(module);
+        let named = definitions.flat_map(|definition| &definition.uses).filter_map(|used| {
+            let Used::Name(path) = &used.what else { return None };
+            let import =
+                imports?.get(path.first()?).filter(|path| path.first().is_some_and(|r| r == "data"))?;
+            let full = self.resolve_name(module, path.get(..1)?)?;
+            (full == import.get(1..)?).then(|| (used.span.clone(), written(import)))
+        });
+        let number = |at: u32| usize::try_from(at).unwrap_or(usize::MAX);
+        named.map(|(span, path)| (number(span.start), number(span.end), path.into())).collect()
+    }
+
+    /// Whether a call in a module is one of a policy's functions, and no stand-in for a built-in.
+    pub fn is_own_function(&self, module: usize, path: &[String]) -> bool {
+        let own = self.function_path(module, path).filter(|path| self.is_function(path));
+        own.is_some_and(|path| !stand_ins::is_one(&path))
+    }
+
+    /// Whether a path (without `data`) is that of a function.
+    pub fn is_function(&self, path: &[String]) -> bool {
+        let node = self.index.get(path).and_then(|at| self.nodes.get(*at));
+        node.is_some_and(|node| node.arity.is_some())
     }
 
     /// What a name stands for where an import makes it part of `input`: the full path.

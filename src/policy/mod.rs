@@ -13,6 +13,7 @@
 mod archive;
 mod builtins;
 pub mod bundle;
+pub mod coverage;
 mod data;
 mod deep;
 pub mod evaluate;
@@ -30,14 +31,18 @@ mod refs;
 pub mod rego_tests;
 mod scan;
 pub mod set;
+mod stand_ins;
 pub mod targets;
 mod value;
 
 pub use bundle::{LoadError, Source, SourceFile};
+pub use coverage::{Coverage, FileCoverage};
+pub use evaluate::{RuleValue, Spoken};
 pub use explain::Explanation;
+pub use explain::failure::{Because, Case, Failure};
 pub use finding::{Finding, Severity};
 pub use query::{Answer, Query, Row, query};
-pub use rego_tests::{TestOutcome, TestResult, run_tests};
+pub use rego_tests::{TestOptions, TestOutcome, TestReport, TestResult, run_tests};
 pub use set::{Limits, Policy, PolicySet, RuleInfo, StoredError};
 pub use targets::Targets;
 

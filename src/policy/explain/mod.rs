@@ -5,10 +5,11 @@
 //! every question here; this module only chooses what to ask. Where the engine gives no answer, the explanation says that
 //! it cannot tell. Nothing here knows where the call came from or who asks.
 
+pub(super) mod failure;
 mod inputs;
 mod probe;
-mod rules;
-mod syntax;
+pub(super) mod rules;
+pub(super) mod syntax;
 #[cfg(test)]
 mod tests;
 mod walk;
@@ -223,8 +224,8 @@ impl PolicySet {
     fn fill(&self, explanation: &mut Explanation, call: &Call, parsed: &Parsed, deadline: Instant) {
         let mut lacking = Vec::new();
         for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
-            let probe = Probe::new(policy, value::from_call(call), deadline);
-            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe };
+            let probe = Probe::new(&policy.engine, Some(value::from_call(call)), deadline);
+            let mut walker = Walker::new(&parsed.library, &parsed.rules, probe);
             for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
                 explanation.add(&mut walker, policy, effect, &mut lacking);
             }

@@ -14,7 +14,6 @@ use regorus::{Engine, Value};
 
 use super::super::evaluate::CLOCK_EVERY;
 use super::super::finding::Located;
-use super::super::set::Policy;
 
 /// The extension that hands over locals.
 const LOCAL: &str = "docket_explain_local";
@@ -26,18 +25,33 @@ thread_local! {
     static LOCALS: RefCell<Vec<Value>> = const { RefCell::new(Vec::new()) };
 }
 
-/// One policy's engine, with the call as its input.
+/// One prepared engine, with what it is asked about as its input.
 pub(super) struct Probe<'a> {
-    policy: &'a Policy,
-    input: Value,
+    prepared: &'a Engine,
+    /// Undefined where there is none, as in a test that does not replace it.
+    input: Option<Value>,
     engine: Option<Engine>,
     deadline: Instant,
+    /// What every question is asked under: ` with TARGET as VALUE`, as often as needed.
+    with: String,
 }
 
 impl<'a> Probe<'a> {
-    pub fn new(policy: &'a Policy, input: Value, deadline: Instant) -> Self {
+    pub fn new(prepared: &'a Engine, input: Option<Value>, deadline: Instant) -> Self {
         LOCALS.with_borrow_mut(Vec::clear);
-        Self { policy, input, engine: None, deadline }
+        Self { prepared, input, engine: None, deadline, with: String::new() }
+    }
+
+    /// Asks everything from here on under more replacements; answers what to give to [`Self::leave`] afterwards.
+    pub fn enter(&mut self, with: &str) -> usize {
+        let before = self.with.len();
+        self.with.push_str(with);
+        before
+    }
+
+    /// Ends what [`Self::enter`] began.
+    pub fn leave(&mut self, before: usize) {
+        self.with.truncate(before);
     }
 
     /// Keeps a value, and answers the expression that gives it back.
@@ -49,7 +63,8 @@ impl<'a> Probe<'a> {
     }
 
     /// The value of one expression. The error says why there is none, for people.
-    pub fn ask(&mut self, query: String) -> Result<Value, String> {
+    pub fn ask(&mut self, mut query: String) -> Result<Value, String> {
+        query.push_str(&self.with);
         if query.len() > MAX_QUERY_BYTES {
             return Err("the conditions are too long to be tested".into());
         }
@@ -82,8 +97,10 @@ impl<'a> Probe<'a> {
 
     fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         if self.engine.is_none() {
-            let mut engine = self.policy.engine.clone();
-            engine.set_input(self.input.clone());
+            let mut engine = self.prepared.clone();
+            if let Some(input) = &self.input {
+                engine.set_input(input.clone());
+            }
             engine.add_extension(LOCAL.to_owned(), 1, Box::new(|args: Vec<Value>| give(&args)))?;
             self.engine = Some(engine);
         }

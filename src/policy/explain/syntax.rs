@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use regorus::unstable::{AssignOp, BUILTINS, Expr, Literal, LiteralStmt, Query, Ref, Rule, RuleHead, Span};
 
+use super::super::builtins;
 use super::super::library::Library;
 use super::super::module::{constant_path, constant_prefix, written};
 use super::super::refs::{bound, declared};
@@ -28,8 +29,18 @@ pub(super) struct Statement<'a> {
     pub implicit: Names,
     /// What it reads, parts before the whole.
     pub reads: Vec<Read>,
-    /// Whether it runs under `with`, so that what it reads is not what a query outside would see.
-    pub with: bool,
+    /// What it runs under, so that what it reads is not what a query outside would see.
+    pub with: Vec<Replaced>,
+}
+
+/// One `with TARGET as VALUE`.
+pub(super) struct Replaced {
+    /// The full path, `input` or `data` included where it begins with one.
+    pub path: Vec<String>,
+    /// What is put there, as it must be asked.
+    pub by: String,
+    /// Whether that names a function instead of having a value.
+    pub function: bool,
 }
 
 /// What kind of condition it is.
@@ -131,7 +142,7 @@ pub(super) fn value<'a>(
     let mut span = expr.span().clone();
     (span.line, span.col) = (base.span().line, base.span().col);
     (span.start, span.end) = range(expr);
-    reader.finish(What::Expr(expr), &span, text, Names::new(), false)
+    reader.finish(What::Expr(expr), &span, text, Names::new(), Vec::new())
 }
 
 /// The pattern of a function's argument as a condition on `argument`, an expression.
@@ -155,7 +166,7 @@ pub(super) fn pattern<'a>(
         Expr::Var { span, .. } => format!("{} := {argument}", span.text()),
         _ => format!("{} = {argument}", reader.resolved(range(expr))),
     };
-    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), false);
+    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), Vec::new());
     if is_name {
         statement.what = What::Silent;
     } else {
@@ -208,7 +219,7 @@ impl<'l> Reader<'l> {
         span: &Span,
         text: String,
         binds: Names,
-        with: bool,
+        with: Vec<Replaced>,
     ) -> Statement<'a> {
         let mut reads = self.reads;
         let mut seen = BTreeSet::new();
@@ -284,7 +295,34 @@ impl<'l> Reader<'l> {
         let text = self.resolved(range);
         let mut span = stmt.span.clone();
         (span.start, span.end) = range;
-        self.finish(what, &span, text, binds, !stmt.with_mods.is_empty())
+        let with: Vec<Replaced> =
+            stmt.with_mods.iter().filter_map(|with| self.replaced(&with.refr, &with.r#as)).collect();
+        // The name of a function is no value to show.
+        let named: Vec<_> = stmt
+            .with_mods
+            .iter()
+            .zip(&with)
+            .filter(|(_, with)| with.function)
+            .map(|(stmt, _)| self::range(&stmt.r#as))
+            .collect();
+        self.reads.retain(|read| !named.contains(&read.range));
+        self.finish(what, &span, text, binds, with)
+    }
+
+    fn replaced(&self, refr: &Expr, by: &Expr) -> Option<Replaced> {
+        let path = constant_path(refr)?;
+        let path = self.with_path(&path).unwrap_or(path);
+        let is_function = |name: Vec<String>| {
+            let own = self.library.graph.function_path(self.module, &name);
+            own.is_some_and(|path| self.rules.arity(&path).is_some()) || builtins::is_known(&name.join("."))
+        };
+        let local = matches!(by, Expr::Var { span, .. } if self.declared.contains(span.text()));
+        let function = !local && constant_path(by).is_some_and(is_function);
+        let mut text = self.resolved(range(by));
+        if function && let Some(path) = constant_path(by).and_then(|path| self.with_path(&path)) {
+            text = written(&path);
+        }
+        Some(Replaced { path, by: text, function })
     }
 
     fn arity(&self, name: &[String]) -> Option<usize> {
@@ -295,16 +333,21 @@ impl<'l> Reader<'l> {
 
     /// What `with` replaces, where it is a rule or function named in short.
     fn with_target(&mut self, refr: &Expr) {
-        let Some(path) = constant_path(refr) else { return };
+        if let Some(full) = constant_path(refr).and_then(|path| self.with_path(&path)) {
+            let (start, end) = range(refr);
+            self.edits.push((start, end, written(&full)));
+        }
+    }
+
+    /// The full path of a rule or function that `with` names in short.
+    fn with_path(&self, path: &[String]) -> Option<Vec<String>> {
         if path.first().is_some_and(|first| first == "input" || first == "data") {
-            return;
+            return None;
         }
         let graph = &self.library.graph;
-        let full = graph.function_path(self.module, &path).or_else(|| graph.resolve_name(self.module, &path));
-        if let Some(full) = full {
-            let (start, end) = range(refr);
-            self.edits.push((start, end, format!("data.{}", written(&full))));
-        }
+        let full =
+            graph.function_path(self.module, path).or_else(|| graph.resolve_name(self.module, path))?;
+        Some(std::iter::once("data".to_owned()).chain(full).collect())
     }
 
     /// A name that is no local, written out in full.
@@ -602,7 +645,7 @@ impl Mentioned {
 
 /// Where an expression stands in its source, quotes included: regorus' spans of strings leave them out, and so do the
 /// spans of whatever begins or ends with one.
-pub(super) fn range(expr: &Expr) -> (u32, u32) {
+pub(in crate::policy) fn range(expr: &Expr) -> (u32, u32) {
     let span = expr.span();
     let mut range = (span.start, span.end);
     let mut include = |part: &Expr| {
@@ -639,7 +682,7 @@ pub(super) fn range(expr: &Expr) -> (u32, u32) {
 }
 
 /// Where a statement stands, quotes included.
-fn range_of(stmt: &LiteralStmt) -> (u32, u32) {
+pub(in crate::policy) fn range_of(stmt: &LiteralStmt) -> (u32, u32) {
     let mut all = (stmt.span.start, stmt.span.end);
     let mut include = |part: &Expr| {
         let (start, end) = range(part);

@@ -216,9 +216,14 @@ fn what_cannot_be_told_is_said() {
     let found =
         explain("allow if {\n\targs.x == 1\n\tto_number(args.n) > 3\n}\n", json!({"n": "abc", "x": 2}));
     assert_eq!(short(&found.why_not[0].condition), "6:2 args.x == 1");
+}
+
+#[test]
+fn what_runs_under_with_is_looked_into() {
     let rules = "helper if input.x == 1\n\nallow if helper with input.x as 2\n";
     let found = explain(rules, json!({}));
-    assert!(found.why_not[0].condition.note.as_ref().unwrap().contains("`with`"), "{:?}", found.why_not);
+    assert_eq!(short(&found.why_not[0].condition), "5:11 input.x == 1");
+    assert_eq!(found.why_not[0].condition.values["input.x"], 2);
 }
 
 #[test]

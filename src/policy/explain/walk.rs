@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use regorus::Value;
 use regorus::unstable::{Expr, Query, Rule, Span};
 
+use super::super::bundle::is_rego;
 use super::super::library::Library;
 use super::super::module::written;
 use super::super::value::to_json;
@@ -35,6 +36,8 @@ pub(super) struct Walker<'a> {
     pub library: &'a Library,
     pub rules: &'a Rules,
     pub probe: Probe<'a>,
+    /// What `with` has replaced around the conditions being walked, as full paths.
+    replaced: Vec<Vec<String>>,
 }
 
 /// Where a condition is asked: the locals from outside, and the conditions before it that hold.
@@ -161,6 +164,60 @@ impl Frame {
 }
 
 impl<'a> Walker<'a> {
+    pub fn new(library: &'a Library, rules: &'a Rules, probe: Probe<'a>) -> Self {
+        Self { library, rules, probe, replaced: Vec::new() }
+    }
+
+    /// Does something where a statement is evaluated: under its `with`, where it has one, with the locals that are bound
+    /// before it as they were outside. The error says why that cannot be done.
+    fn inside<T>(
+        &mut self,
+        frame: &Frame,
+        statement: &Statement<'a>,
+        work: impl FnOnce(&mut Self, &Frame) -> T,
+    ) -> Result<T, String> {
+        if statement.with.is_empty() {
+            return Ok(work(self, frame));
+        }
+        let values: Vec<&str> =
+            statement.with.iter().filter(|with| !with.function).map(|with| with.by.as_str()).collect();
+        let names: Vec<&String> = frame.bound.iter().collect();
+        let wanted = values.iter().copied().chain(names.iter().map(|name| name.as_str()));
+        let query = format!(
+            "[[{}] |\n{}]",
+            wanted.collect::<Vec<_>>().join(",\n"),
+            frame.with(&[], &BTreeSet::new())
+        );
+        let rows = self.probe.ask(query).map(|rows| items(&rows))?;
+        let row = rows.first().map(items).filter(|row| row.len() == values.len() + names.len());
+        let mut row = row.ok_or("what `with` puts in place is undefined")?.into_iter().map(Probe::local);
+        let mut suffix = String::new();
+        for with in &statement.with {
+            let by = if with.function { Some(with.by.clone()) } else { row.next() };
+            let by = by.ok_or("what `with` puts in place is undefined")?;
+            suffix.push_str(&format!(" with {} as {by}", written(&with.path)));
+        }
+        let mut inner = Frame::new(frame.module);
+        inner.prelude = names.iter().zip(row).map(|(name, local)| format!("{name} := {local}")).collect();
+        inner.bound = frame.bound.clone();
+        let before = self.replaced.len();
+        self.replaced.extend(statement.with.iter().map(|with| with.path.clone()));
+        let entered = self.probe.enter(&suffix);
+        let answer = work(self, &inner);
+        self.probe.leave(entered);
+        self.replaced.truncate(before);
+        Ok(answer)
+    }
+
+    /// Whether `with` has put something else where a rule or function (its path without `data`) is defined.
+    fn is_replaced(&self, path: &[String]) -> bool {
+        let covers = |replaced: &Vec<String>| match replaced.split_first() {
+            Some((root, rest)) => root == "data" && path.starts_with(rest),
+            None => false,
+        };
+        self.replaced.iter().any(covers)
+    }
+
     /// Tests the conditions of a body.
     pub fn walk(&mut self, mut frame: Frame, statements: Vec<Statement<'a>>) -> Walked<'a> {
         let mut tested: Vec<(Statement<'a>, Option<Truth>)> =
@@ -296,9 +353,23 @@ impl<'a> Walker<'a> {
         walked: &Walked<'a>,
         name: &str,
     ) -> Option<Result<Leaf, String>> {
+        self.failing(definition, body, walked, name, false).map(|found| found.map(|(_, leaf)| leaf))
+    }
+
+    /// Why a definition gave no value, and where its own condition leads to another, that one too if `own` says so.
+    pub fn failing(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        walked: &Walked<'a>,
+        name: &str,
+        own: bool,
+    ) -> Option<Result<(Option<Condition>, Leaf), String>> {
         if let Some((index, frame)) = &walked.first {
             let (statement, _) = walked.tested.get(*index)?;
-            return Some(Ok(self.leaf(frame, statement, name, 0)));
+            let leaf = self.leaf(frame, statement, name, 0);
+            let own = (own && !leaf.via.is_empty()).then(|| self.condition(frame, statement));
+            return Some(Ok((own, leaf)));
         }
         match self.head(definition, body, walked) {
             Head::Given => None,
@@ -309,10 +380,69 @@ impl<'a> Walker<'a> {
                         .note
                         .get_or_insert_with(|| "every condition holds, but the rule has no value".into());
                 }
-                Some(Ok(leaf))
+                let own = (own && !leaf.via.is_empty()).then(|| self.condition(&walked.frame, &statement));
+                Some(Ok((own, leaf)))
             }
             Head::Unknown(why) => Some(Err(why)),
         }
+    }
+
+    /// The values that the keys of a head take once the conditions they come from have been met, and no other.
+    pub fn cases(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        keys: &[&'a Expr],
+    ) -> Result<BTreeSet<Vec<Value>>, String> {
+        let module = definition.place.module;
+        let statements =
+            syntax::body(self.library, self.rules, module, query_of(definition.rule, body), &BTreeSet::new());
+        let at = self.bound_at(module, &statements, keys);
+        let mut frame = Frame::new(module);
+        statements.iter().take(at).for_each(|statement| frame.keep(statement));
+        let keys: Vec<String> = keys.iter().map(|key| self.key(module, key).text).collect();
+        let query = format!("[[{}] |\n{}]", keys.join(", "), frame.with(&[], &BTreeSet::new()));
+        self.probe.ask(query).map(|rows| items(&rows).iter().map(items).collect())
+    }
+
+    /// As [`Self::definition`], where the keys of the head have these values.
+    pub fn case(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        keys: &[(&'a Expr, &Value)],
+    ) -> Walked<'a> {
+        let module = definition.place.module;
+        let mut statements =
+            syntax::body(self.library, self.rules, module, query_of(definition.rule, body), &BTreeSet::new());
+        let exprs: Vec<&'a Expr> = keys.iter().map(|(key, _)| *key).collect();
+        let at = self.bound_at(module, &statements, &exprs);
+        for (key, value) in keys {
+            let mut fixed = self.key(module, key);
+            fixed.what = What::Silent;
+            fixed.text = format!("{} == {}", fixed.text, Probe::local((*value).clone()));
+            statements.insert(at, fixed);
+        }
+        self.walk(Frame::new(module), statements)
+    }
+
+    fn key(&self, module: usize, key: &'a Expr) -> Statement<'a> {
+        syntax::value(self.library, self.rules, module, key, &BTreeSet::new())
+    }
+
+    /// How many of the statements are needed to bind what the keys mention.
+    fn bound_at(&self, module: usize, statements: &[Statement<'a>], keys: &[&'a Expr]) -> usize {
+        let mut wanted: BTreeSet<String> =
+            keys.iter().flat_map(|key| self.key(module, key).vars).filter(|name| name != "_").collect();
+        for (at, statement) in statements.iter().enumerate() {
+            if !statement.is_silent() {
+                wanted.retain(|name| !statement.binds.contains(name));
+            }
+            if wanted.is_empty() {
+                return at + 1;
+            }
+        }
+        statements.len()
     }
 
     /// Whether every condition of a body holds and its rule got a value; the reason where it cannot be told.
@@ -344,8 +474,7 @@ impl<'a> Walker<'a> {
                 Some((first, frame)) if *first == index => frame,
                 _ => &walked.frame,
             };
-            let mut condition = condition_of(statement);
-            self.fill(&mut condition, frame, statement);
+            let mut condition = self.condition(frame, statement);
             match truth {
                 Truth::Holds => condition.holds = Some(true),
                 Truth::Fails => condition.holds = Some(false),
@@ -356,16 +485,34 @@ impl<'a> Walker<'a> {
         conditions
     }
 
+    /// A condition with the values it reads.
+    pub fn condition(&mut self, frame: &Frame, statement: &Statement<'a>) -> Condition {
+        let mut condition = condition_of(statement);
+        let filled =
+            self.inside(frame, statement, |walker, frame| walker.fill(&mut condition, frame, statement));
+        if let Err(why) = filled {
+            condition.note = Some(format!("its values cannot be told: {why}"));
+        }
+        condition
+    }
+
     /// The condition that failed: this one, or the one it leads to.
-    fn leaf(&mut self, frame: &Frame, statement: &Statement<'a>, rule: &str, depth: usize) -> Leaf {
+    pub fn leaf(&mut self, frame: &Frame, statement: &Statement<'a>, rule: &str, depth: usize) -> Leaf {
+        self.inside(frame, statement, |walker, frame| walker.leaf_inside(frame, statement, rule, depth))
+            .unwrap_or_else(|why| {
+                let mut condition = condition_of(statement);
+                condition.holds = Some(false);
+                condition.note = Some(format!("not looked into: {why}"));
+                Leaf { condition, via: Vec::new(), alternatives: Vec::new() }
+            })
+    }
+
+    fn leaf_inside(&mut self, frame: &Frame, statement: &Statement<'a>, rule: &str, depth: usize) -> Leaf {
         let mut condition = condition_of(statement);
         condition.holds = Some(false);
         let values = self.fill(&mut condition, frame, statement);
         let descended = if depth >= MAX_DEPTH {
             condition.note = Some("not followed any further".into());
-            None
-        } else if statement.with {
-            condition.note = Some("not looked into: it is evaluated under `with`".into());
             None
         } else {
             match statement.what {
@@ -460,7 +607,16 @@ impl<'a> Walker<'a> {
     fn callee(&mut self, frame: &Frame, read: &Read) -> Option<(Vec<Place>, Vec<String>)> {
         let path = read.target.as_deref()?;
         let (length, places) = self.rules.find(path)?;
-        let places = places.to_vec();
+        if self.is_replaced(path.get(..length)?) {
+            return None;
+        }
+        let places: Vec<Place> = places.to_vec();
+        // What stands in for a built-in has nothing to say.
+        let is_file =
+            |place: &Place| self.library.modules.get(place.module).is_some_and(|m| is_rego(&m.path));
+        if !places.iter().all(is_file) {
+            return None;
+        }
         let Some(args) = &read.args else {
             if length < path.len() {
                 let rule = format!("data.{}", written(path.get(..length)?));
