@@ -16,7 +16,7 @@ pub enum Policy {
     /// Show a policy set: its id, revision and manifest digest, and each policy with its version, effects and files.
     Show(Show),
     /// Write Rego unit tests from recorded decisions: what was decided stays decided.
-    TestFrom(TestFrom),
+    TestFrom(Box<TestFrom>),
 }
 
 impl Policy {

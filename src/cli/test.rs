@@ -22,6 +22,7 @@ const MAX_SHOWN_CHARS: usize = 400;
 
 /// Arguments of `docket test`.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub struct Test {
     /// Directories of policies and their `*_test.rego` files, or single `.rego` files. Several are read as one set.
     #[arg(default_value = "policies")]
@@ -95,7 +96,7 @@ impl Test {
             }
             _ => true,
         };
-        let passed = report.results.iter().all(|result| passed(result));
+        let passed = report.results.iter().all(passed);
         Ok(if passed && enough { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FINDINGS) })
     }
 }

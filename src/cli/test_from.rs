@@ -91,19 +91,14 @@ impl TestFrom {
         if let Some(out) = self.out.as_deref().filter(|out| !self.force && out.exists()) {
             bail!("`{}` exists; --force writes over it", out.display());
         }
-        let written = match &self.remote.ledger {
-            Some(file) => {
-                let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
-                write(&replayer, &wanted).map_err(|error| anyhow!(error))?
-            }
-            None => {
-                let client = Client::new(&self.remote)?;
-                let answer =
-                    runtime()?.block_on(client.post("/v1/tests", &serde_json::to_value(&wanted)?))?;
-                let answer =
-                    answer.context("this docket does not write tests; it may be an older version")?;
-                serde_json::from_value(answer).context("docket's answer is not what this version expects")?
-            }
+        let written = if let Some(file) = &self.remote.ledger {
+            let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
+            write(&replayer, &wanted).map_err(|error| anyhow!(error))?
+        } else {
+            let client = Client::new(&self.remote)?;
+            let answer = runtime()?.block_on(client.post("/v1/tests", &serde_json::to_value(&wanted)?))?;
+            let answer = answer.context("this docket does not write tests; it may be an older version")?;
+            serde_json::from_value(answer).context("docket's answer is not what this version expects")?
         };
         for id in &written.unknown {
             eprintln!("docket: no decision has request id `{id}`; `docket tail` lists the newest ones");

@@ -85,7 +85,7 @@ impl PolicySet {
                 for entry in &policy.entries {
                     let left = deadline.saturating_duration_since(Instant::now());
                     let evaluated = evaluated(policy, entry, &mut engine, &input, left, self.limits.timeout);
-                    let value = match evaluated.and_then(|value| Ok((read(policy, entry, &value), value))) {
+                    let value = match evaluated.map(|value| (read(policy, entry, &value), value)) {
                         Ok((Said::Failed(diagnostic, _), _)) | Err(Said::Failed(diagnostic, _)) => {
                             return Err(diagnostic.message.unwrap_or_default());
                         }
@@ -95,7 +95,13 @@ impl PolicySet {
                         Ok((Said::Yes(_), _)) => Spoken::True,
                         _ => Spoken::Nothing,
                     };
-                    found.push(RuleValue { path: entry.path.clone(), effect: entry.effect, value });
+                    let policy_id = Arc::clone(&policy.id);
+                    found.push(RuleValue {
+                        policy_id,
+                        path: entry.path.clone(),
+                        effect: entry.effect,
+                        value,
+                    });
                 }
             }
             Ok(())
@@ -142,6 +148,8 @@ impl PolicySet {
 /// What one effect rule comes to by itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RuleValue {
+    /// The policy it belongs to.
+    pub policy_id: Arc<str>,
     /// `data.….deny`
     pub path: String,
     /// What it argues for.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{Replayer, Unreplayable, call_of, part, redacted};
 use crate::call::{Call, Moment};
@@ -230,7 +230,11 @@ fn test(
     let Recorded { entry, call, moment, effect } = recorded;
     let reference = entry.policy_set.as_ref().ok_or_else(|| Unreplayable::NoCall.to_string())?;
     let set = replayer.set(&reference.manifest_sha).map_err(|error| error.to_string())?;
-    let values = set.rule_values(call, moment)?;
+    let mut values = set.rule_values(call, moment)?;
+    let skipped = differs(&set, recorded);
+    if skipped.is_some() {
+        as_recorded(&mut values, entry, *effect);
+    }
     let clock = set.mentions(call, "time.now_ns").then_some(moment.time_ns);
     let literal = literal(&serde_json::to_value(call).map_err(|error| error.to_string())?, 1)?;
     let conditions = conditions(&values, *effect, clock);
@@ -253,7 +257,6 @@ fn test(
             comments.push(format!("A policy uses `{chance}`, which gives something else in a test."));
         }
     }
-    let skipped = differs(&set, recorded);
     if let Some(why) = &skipped {
         comments.push(format!("Skipped: {why}"));
     }
@@ -336,6 +339,34 @@ fn differs(set: &PolicySet, recorded: &Recorded<'_>) -> Option<String> {
         let listed = |ids: BTreeSet<&str>| ids.into_iter().collect::<Vec<_>>().join(", ");
         format!("recorded as decided by {}, evaluated again by {}.", listed(before), listed(after))
     })
+}
+
+/// Puts what was recorded in place of what the rules come to now.
+fn as_recorded(values: &mut [RuleValue], entry: &Stored, effect: Effect) {
+    #[derive(Deserialize)]
+    struct Determined {
+        policy_id: String,
+    }
+    #[derive(Deserialize)]
+    struct Said {
+        policy_id: Option<String>,
+        rule: Option<String>,
+    }
+    let determining: Vec<Determined> = part(entry.determining_policies.as_deref()).unwrap_or_default();
+    let said: Vec<Said> = part(entry.diagnostics.as_deref()).unwrap_or_default();
+    for RuleValue { policy_id, value, .. } in values.iter_mut().filter(|value| value.effect == effect) {
+        let determines = determining.iter().any(|policy| *policy.policy_id == **policy_id);
+        *value = match (&*value, determines) {
+            (Spoken::Set(_), true) => {
+                let own = said.iter().filter(|said| said.policy_id.as_deref() == Some(policy_id));
+                let item = |said: &Said| said.rule.as_ref().map_or(Value::Null, |rule| json!({"rule": rule}));
+                Spoken::Set(own.map(item).collect())
+            }
+            (_, true) => Spoken::True,
+            (Spoken::Set(_), false) => Spoken::Set(Vec::new()),
+            (_, false) => Spoken::Nothing,
+        };
+    }
 }
 
 /// What a test asks of the rules so that together they give the effect.
@@ -425,12 +456,10 @@ fn literal(value: &Value, depth: usize) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn value(path: &str, effect: Effect, value: Spoken) -> RuleValue {
-        RuleValue { path: path.into(), effect, value }
+        RuleValue { policy_id: "p".into(), path: path.into(), effect, value }
     }
 
     #[test]

@@ -77,8 +77,8 @@ impl<'a> Tests<'a> {
         let mut walker = self.walker(deadline);
         let mut failures = Vec::new();
         for (definition, body) in self.bodies(path) {
-            let walked = walker.definition(&definition, body, &[]);
-            failures.extend(failure(&mut walker, &definition, body, &walked));
+            let tested = walker.definition(&definition, body, &[]);
+            failures.extend(failure(&mut walker, &definition, body, &tested));
         }
         failures
     }
@@ -115,8 +115,8 @@ impl<'a> Tests<'a> {
                 let mut failures = Vec::new();
                 if !passed {
                     let fixed: Vec<(&Expr, &Value)> = keys.iter().copied().zip(&case).collect();
-                    let walked = walker.case(definition, *body, &fixed);
-                    failures.extend(failure(&mut walker, definition, *body, &walked));
+                    let tested = walker.case(definition, *body, &fixed);
+                    failures.extend(failure(&mut walker, definition, *body, &tested));
                 }
                 if seen.insert(case.clone()) {
                     found.push((case, failures, passed));
@@ -160,10 +160,10 @@ fn failure<'a>(
     walker: &mut Walker<'a>,
     definition: &Definition<'a>,
     body: Option<usize>,
-    walked: &Walked<'a>,
+    tested: &Walked<'a>,
 ) -> Option<Failure> {
     let name = head_of(definition.rule).span().text();
-    let (own, leaf, uncertain) = match walker.failing(definition, body, walked, name, true)? {
+    let (own, leaf, uncertain) = match walker.failing(definition, body, tested, name, true)? {
         Ok((own, mut leaf)) => {
             if let Some(outside) = calls_outside(&leaf.condition.condition) {
                 let note = format!(
@@ -171,7 +171,7 @@ fn failure<'a>(
                 );
                 leaf.condition.note.get_or_insert(note);
             }
-            (own, leaf, walked.unknown_before_first().map(str::to_owned))
+            (own, leaf, tested.unknown_before_first().map(str::to_owned))
         }
         Err(why) => (None, walk::whole(definition), Some(why)),
     };

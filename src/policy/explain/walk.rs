@@ -7,6 +7,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 
 use regorus::Value;
 use regorus::unstable::{Expr, Query, Rule, Span};
@@ -86,7 +87,7 @@ enum Head<'a> {
     /// It did: for a set an element, else a value that is not `false`.
     Given,
     /// It did not although every condition holds.
-    Missing(Statement<'a>, bool),
+    Missing(Box<Statement<'a>>, bool),
     /// It cannot be told.
     Unknown(String),
 }
@@ -195,11 +196,12 @@ impl<'a> Walker<'a> {
         for with in &statement.with {
             let by = if with.function { Some(with.by.clone()) } else { row.next() };
             let by = by.ok_or("what `with` puts in place is undefined")?;
-            suffix.push_str(&format!(" with {} as {by}", written(&with.path)));
+            // Writing to a string cannot fail.
+            let _ = write!(suffix, " with {} as {by}", written(&with.path));
         }
         let mut inner = Frame::new(frame.module);
         inner.prelude = names.iter().zip(row).map(|(name, local)| format!("{name} := {local}")).collect();
-        inner.bound = frame.bound.clone();
+        inner.bound.clone_from(&frame.bound);
         let before = self.replaced.len();
         self.replaced.extend(statement.with.iter().map(|with| with.path.clone()));
         let entered = self.probe.enter(&suffix);
@@ -333,13 +335,13 @@ impl<'a> Walker<'a> {
         );
         match self.probe.ask(query).map(|value| items(&value)) {
             Err(why) => Head::Unknown(why),
-            Ok(values) if values.is_empty() => Head::Missing(statement, false),
+            Ok(values) if values.is_empty() => Head::Missing(Box::new(statement), false),
             Ok(values) => {
                 let given = definition.is_set() || values.iter().any(|value| *value != Value::Bool(false));
                 if given {
                     Head::Given
                 } else {
-                    Head::Missing(statement, matches!(expr.as_ref(), Expr::Bool { .. }))
+                    Head::Missing(Box::new(statement), matches!(expr.as_ref(), Expr::Bool { .. }))
                 }
             }
         }
@@ -587,7 +589,7 @@ impl<'a> Walker<'a> {
                     // `else := false` says nothing by itself: what stands before it does.
                     Head::Missing(statement, constant) => {
                         let fails = if constant { usize::MAX } else { 0 };
-                        candidates.push((fails, holds, walked.frame, statement, name.clone()));
+                        candidates.push((fails, holds, walked.frame, *statement, name.clone()));
                     }
                 }
             }

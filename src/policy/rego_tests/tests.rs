@@ -32,12 +32,12 @@ fn outcomes(report: &TestReport) -> Vec<String> {
             TestOutcome::Error(message) => format!("{name} error {message}"),
         };
         for failure in &result.failures {
-            line.push_str(&format!("; {}", place(failure)));
+            line = format!("{line}; {}", place(failure));
         }
         for case in &result.cases {
             let failures: Vec<String> = case.failures.iter().map(place).collect();
             let outcome = if case.passed { "pass".to_owned() } else { failures.join("; ") };
-            line.push_str(&format!("; {}: {outcome}", case.name));
+            line = format!("{line}; {}: {outcome}", case.name);
         }
         line
     };
