@@ -20,6 +20,8 @@ use crate::policy::{PolicySet, RuleValue, Spoken};
 pub const DEFAULT_LIMIT: u32 = 100;
 /// Tests written at most.
 pub const MAX_TESTS: u32 = 10_000;
+/// Request ids that can be given at once.
+const MAX_REQUESTS: usize = 1_000;
 /// Decisions looked at for one file.
 const MAX_LOOKED_AT: usize = 100_000;
 /// A `.rego` file may have 1 MiB.
@@ -87,6 +89,9 @@ pub fn write(replayer: &Replayer, wanted: &Wanted) -> Result<Written, String> {
     check_package(package)?;
     if wanted.request_ids.is_empty() && wanted.since_ms.is_none() {
         return Err("say which decisions: request ids, or since when".into());
+    }
+    if wanted.request_ids.len() > MAX_REQUESTS {
+        return Err(format!("at most {MAX_REQUESTS} request ids can be given at once; use a time instead"));
     }
     let mut written = Written::default();
     let mut entries = select(replayer, wanted, &mut written.unknown)?;

@@ -13,6 +13,9 @@ use super::rules::Rules;
 
 type Names = BTreeSet<String>;
 
+/// What a local named `input` is called in a query, where that name is taken. Tests of before OPA 1.0 have many.
+const LOCAL_INPUT: &str = "docket_local_input";
+
 /// A condition: a statement of a body, the value of a head, or the pattern of an argument.
 pub(super) struct Statement<'a> {
     pub what: What<'a>,
@@ -102,6 +105,9 @@ pub(super) fn body<'a>(
         .collect();
     // What a comprehension mentions is a local of the body only if the body itself mentions it.
     let mut locals = names;
+    if locals.contains("input") {
+        locals.insert(LOCAL_INPUT.to_owned());
+    }
     for statement in &statements {
         locals.extend(statement.implicit.iter().cloned());
     }
@@ -291,6 +297,9 @@ impl<'l> Reader<'l> {
         };
         binds.extend(std::mem::take(&mut self.indexed));
         binds.remove("_");
+        if binds.remove("input") {
+            binds.insert(LOCAL_INPUT.to_owned());
+        }
         let range = range_of(stmt);
         let text = self.resolved(range);
         let mut span = stmt.span.clone();
@@ -361,6 +370,11 @@ impl<'l> Reader<'l> {
 
     fn name(&mut self, span: &Span) {
         let name = span.text();
+        if name == "input" && self.declared.contains(name) && !self.shadowed(name) {
+            self.edits.push((span.start, span.end, LOCAL_INPUT.to_owned()));
+            self.vars.insert(LOCAL_INPUT.to_owned());
+            return;
+        }
         if matches!(name, "input" | "data" | "_") {
             return;
         }
@@ -556,6 +570,9 @@ impl<'l> Reader<'l> {
     fn read(&mut self, expr: &Expr, target: Option<Vec<String>>, args: Option<Vec<String>>) {
         let mut mentioned = Mentioned { names: Names::new() };
         mentioned.expr(expr);
+        if self.declared.contains("input") && mentioned.names.remove("input") {
+            mentioned.names.insert(LOCAL_INPUT.to_owned());
+        }
         // A name that only a nested query declares has no value outside of it.
         if mentioned.names.iter().any(|name| self.shadowed(name)) {
             return;

@@ -127,10 +127,15 @@ fn libraries_of_before_opa_1() {
         \x20 not re_match(expected.allowedRegex, value)\n  msg := sprintf(\"Label <%v: %v> does not match\", [key, value])\n}\n";
     let tests = "package k8srequiredlabels\n\ntest_input_allowed {\n    input := {\"review\": review({\"a\": \"yes\"}), \"parameters\": {\"labels\": [lbl(\"a\", \"^yes$\")]}}\n\
         \x20   results := violation with input as input\n    count(results) == 0\n}\n\ntest_input_wrong {\n    inp := {\"review\": review({\"a\": \"no\"}), \"parameters\": {\"labels\": [lbl(\"a\", \"^yes$\")]}}\n\
-        \x20   results := violation with input as inp\n    count(results) == 0\n}\n\nreview(labels) = output {\n  output = {\"labels\": labels}\n}\n\nlbl(k, v) = out {\n  out = {\"key\": k, \"allowedRegex\": v}\n}\n";
+        \x20   results := violation with input as inp\n    count(results) == 0\n}\n\n\
+        test_shadow {\n    input := {\"review\": review({\"a\": \"no\"}), \"parameters\": {\"labels\": [lbl(\"a\", \"^yes$\")]}}\n\
+        \x20   results := violation with input as input\n    count(results) == 0\n}\n\nreview(labels) = output {\n  output = {\"labels\": labels}\n}\n\nlbl(k, v) = out {\n  out = {\"key\": k, \"allowedRegex\": v}\n}\n";
     let files = [("src.rego", policy), ("src_test.rego", tests)];
-    let expected =
-        ["test_input_allowed pass", "test_input_wrong fail; src_test.rego:12:5 count(results) == 0"];
+    let expected = [
+        "test_input_allowed pass",
+        "test_input_wrong fail; src_test.rego:12:5 count(results) == 0",
+        "test_shadow fail; src_test.rego:18:5 count(results) == 0",
+    ];
     check(&files, &expected);
     let report = run_with(&files, &TestOptions::default());
     let warned: Vec<(&str, &str)> = report.warnings.iter().map(|w| (w.code, w.file.as_str())).collect();
