@@ -5,5 +5,7 @@ pub mod authzen;
 pub mod explain;
 pub mod policies;
 pub mod proof;
+pub mod recorded_tests;
 pub mod replay;
+mod selection;
 pub mod simulate;

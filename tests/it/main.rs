@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod author;
 mod bad_input;
 mod check;
 mod command_line;
