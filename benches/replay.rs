@@ -44,9 +44,9 @@ fn main() {
     for threads in [1, 2] {
         let threads = NonZeroUsize::new(threads).unwrap();
         let filter = Filter::default();
-        let traffic = Traffic { reader: &reader, filter, newest: None, candidate: &candidate, threads };
+        let traffic = Traffic { reader: &reader, filter, newest: None, threads };
         let (started, before) = (Instant::now(), processor_seconds());
-        let totals = traffic.replay(|_: Event<'_>| true).unwrap();
+        let totals = traffic.replay(&candidate, |_: Event<'_>| true).unwrap();
         let (wall, cpu) = (started.elapsed().as_secs_f64(), processor_seconds() - before);
         assert_eq!((totals.replayed, totals.flips), (CALLS as u64, 0));
         println!(

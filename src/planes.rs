@@ -6,12 +6,14 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{ALLOW, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::api::replay::Question;
 use crate::api::{audit, authzen, explain, policies, proof, recorded_tests, replay, simulate};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
@@ -36,6 +38,9 @@ pub struct DataPlane {
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
+
+/// What is asked of the admin plane with a body, or changes something.
+const POSTS: [&str; 5] = ["/v1/simulate", "/v1/replay", "/v1/cover", "/v1/tests", "/v1/policies/reload"];
 
 /// The people's side.
 pub struct AdminPlane {
@@ -164,36 +169,20 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        if let asked @ ("/v1/simulate" | "/v1/replay" | "/v1/tests") = request.uri().path() {
+        let path = request.uri().path().to_owned();
+        if POSTS.contains(&path.as_str()) {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
-            let asked = asked.to_owned();
             return match web::receive(request.into_body(), &self.limits).await {
-                Ok(body) if asked == "/v1/simulate" => {
-                    simulate::answer(&self.gate, &self.replayer, &body, visit).await
+                Ok(body) => self.post(&path, &body, visit).await,
+                Err(error) => {
+                    let (title, detail) = ("Body not received", error.to_string());
+                    Problem::new(error.status(), "invalid-request", title, detail, visit).response()
                 }
-                Ok(body) if asked == "/v1/tests" => {
-                    recorded_tests::answer(&self.gate, &self.replayer, &body, visit).await
-                }
-                Ok(body) => replay::answer(&self.gate, &self.replayer, &body, visit).await,
-                Err(error) => Problem::new(
-                    error.status(),
-                    "invalid-request",
-                    "Body not received",
-                    error.to_string(),
-                    visit,
-                )
-                .response(),
             };
         }
-        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-        if path == "/v1/policies/reload" {
-            return match *request.method() {
-                Method::POST => policies::reload(&self.publisher, visit).await,
-                _ => method_not_allowed("POST", visit),
-            };
-        }
+        let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
         if request.method() != Method::GET {
             return method_not_allowed("GET", visit);
         }
@@ -229,6 +218,18 @@ impl AdminPlane {
                 visit,
             )
             .response(),
+        }
+    }
+
+    /// Answers one of [`POSTS`].
+    async fn post(&self, path: &str, body: &Bytes, visit: &Visit) -> Response<Body> {
+        let (gate, replayer) = (&self.gate, &self.replayer);
+        match path {
+            "/v1/policies/reload" => policies::reload(&self.publisher, visit).await,
+            "/v1/tests" => recorded_tests::answer(gate, replayer, body, visit).await,
+            "/v1/replay" => replay::answer(Question::Flips, gate, replayer, body, visit).await,
+            "/v1/cover" => replay::answer(Question::Rules, gate, replayer, body, visit).await,
+            _ => simulate::answer(gate, replayer, body, visit).await,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `POST /v1/replay`: recorded calls decided again, and which decisions flip. Nothing is recorded but the question.
+//! `POST /v1/replay`: recorded calls decided again, and which decisions flip. `POST /v1/cover`: the same calls, and how often
+//! each rule fires. Nothing is recorded but the question.
 //!
 //! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with its `"id"`, its `"revision"`, and its
 //! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`,
@@ -24,7 +25,7 @@ use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::{Filter, LedgerError};
-use crate::policy::PolicySet;
+use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
 use crate::web::{Body, Visit};
 
@@ -46,8 +47,18 @@ struct Wanted {
     progress: bool,
 }
 
-/// Answers `POST /v1/replay`.
+/// What recorded calls are looked through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which decisions flip.
+    Flips,
+    /// Which rules fire.
+    Rules,
+}
+
+/// Answers `POST /v1/replay` and `POST /v1/cover`.
 pub async fn answer(
+    question: Question,
     gate: &Arc<Gate>,
     replayer: &Arc<Replayer>,
     body: &Bytes,
@@ -63,7 +74,8 @@ pub async fn answer(
         Ok(read) => read,
         Err(detail) => return invalid(detail, visit),
     };
-    record_access(gate, "ledger.replayed", "/v1/replay", &asked, visit).await;
+    let path = if question == Question::Flips { "/v1/replay" } else { "/v1/cover" };
+    record_access(gate, "ledger.replayed", path, &asked, visit).await;
     let Ok(worker) = replayer.replays.clone().acquire_owned().await else {
         return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
     };
@@ -84,18 +96,22 @@ pub async fn answer(
         let _worker = worker;
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
-        let traffic = Traffic { reader: &reader, filter, newest, candidate: &candidate, threads };
-        let totals = traffic.replay(|event| match event {
+        let traffic = Traffic { reader: &reader, filter, newest, threads };
+        let tell = |event: Event<'_>| match event {
             Event::Flip(flip) => send(&lines, flip),
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }
             Event::Progress(..) => !lines.is_closed(),
-        });
-        match totals {
-            Ok(totals) => send(&lines, &totals),
-            Err(error) => send(&lines, &json!({"type": "error", "message": error.to_string()})),
-        }
+        };
+        let came_to = match question {
+            Question::Flips => traffic.replay(&candidate, tell).map(|totals| json!(totals)),
+            Question::Rules => Cover::new(&candidate)
+                .map_err(LedgerError::Unreadable)
+                .and_then(|cover| traffic.cover(&cover, tell))
+                .map(|covered| json!(covered)),
+        };
+        send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
     });
     let mut response = Response::new(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
 use super::EXIT_FINDINGS;
+use super::cover::Cover;
 use super::reload::Reload;
 use super::test_from::TestFrom;
 use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
@@ -16,6 +17,8 @@ use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 pub enum Policy {
     /// Show a policy set: its id, revision and manifest digest, and each policy with its version, effects and files.
     Show(Show),
+    /// Count how often each rule fires over recorded calls, and find those that never do.
+    Cover(Box<Cover>),
     /// Make a running docket read its policies again; those that do not hold together are refused.
     Reload(Reload),
     /// Write Rego unit tests from recorded decisions: what was decided stays decided.
@@ -30,6 +33,7 @@ impl Policy {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(show) => show.run(),
+            Self::Cover(cover) => cover.run(),
             Self::Reload(reload) => reload.run(),
             Self::TestFrom(test_from) => test_from.run(),
         }

@@ -2,7 +2,8 @@
 //!
 //! regorus notes the lines of the expressions it evaluates, so that a rule written on one line counts as covered as soon as
 //! its first condition was looked at. Here it is given the same text with every condition, and the value of every head, on a
-//! line of its own: a head's value is evaluated only where its conditions hold. A line counts as covered where
+//! line of its own: a head's value is evaluated only where its conditions hold. (regorus does not report the values of an
+//! `else`; its conditions count.) A line counts as covered where
 //! everything that begins on it was evaluated. Files of tests, and tests beside the rules they test, are not counted.
 
 use std::borrow::Cow;
@@ -10,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use regorus::Engine;
-use regorus::unstable::{Expr, Literal, Ref, Rule, RuleAssign, RuleHead};
+use regorus::unstable::{Expr, Literal, Ref, Rule, RuleHead};
 
 use super::bundle::{is_rego, is_test};
 use super::explain::{range, range_of};
@@ -79,6 +80,8 @@ pub(super) struct Counter {
 struct Item {
     /// Where it begins in the author's text.
     line: u32,
+    /// The byte it begins at in the author's text.
+    at: usize,
     /// The lines it has in the text that is evaluated: from the first to before the second.
     lines: (u32, u32),
     covered: bool,
@@ -115,6 +118,11 @@ impl Counter {
             files.insert(module.path.to_string(), items(module, &starts, &heads, is_spread));
         }
         Self { files }
+    }
+
+    /// The lines, from the first to before the second, of what begins at a byte of a file.
+    pub fn lines_of(&self, path: &str, at: usize) -> Option<(u32, u32)> {
+        self.files.get(path)?.iter().find(|item| item.at == at).map(|item| item.lines)
     }
 
     /// Adds what an engine has evaluated.
@@ -176,10 +184,25 @@ fn items(module: &Module, starts: &[usize], heads: &[(usize, &str)], is_spread: 
             last.lines.1 = if is_spread { own } else { own.max(last.lines.0.saturating_add(1)) };
         }
         if is_item {
-            found.push(Item { line: number(line), lines: (own, u32::MAX), covered: false });
+            found.push(Item { line: number(line), at, lines: (own, u32::MAX), covered: false });
         }
     }
     found
+}
+
+/// Where what shows that a rule applied begins: the value of its head, which is evaluated only where its conditions hold, and
+/// the last condition of each `else`, whose values regorus does not report.
+pub(super) fn signs(module: &Module, rule: &Rule) -> Vec<usize> {
+    let begin = |expr: &Expr| usize::try_from(range(expr).0).unwrap_or(0);
+    let Rule::Spec { head, bodies, .. } = rule else { return Vec::new() };
+    let own = match head {
+        RuleHead::Set { key, .. } => key.as_ref().map(|key| begin(key)),
+        RuleHead::Compr { assign, .. } | RuleHead::Func { assign, .. } => {
+            assign.as_ref().map(|assign| begin(&assign.value)).or_else(|| end_of_head(module, head))
+        }
+    };
+    let others = bodies.iter().filter(|body| body.is_else).filter_map(|body| body.query.stmts.last());
+    own.into_iter().chain(others.map(|stmt| usize::try_from(range_of(stmt).0).unwrap_or(0))).collect()
 }
 
 /// Where each condition and each value of a head begins; and where a head without a value could have one, with what to put
@@ -190,7 +213,6 @@ fn starts(module: &Module) -> (Vec<usize>, Vec<(usize, &'static str)>) {
     let mut pending: Vec<Node<'_>> = Vec::new();
     // A value for a head that has none, on a line of its own.
     let given = if module.v0 { " =\ntrue" } else { " :=\ntrue" };
-    let mut value = |assign: &RuleAssign| begin(&assign.value);
     for rule in &module.syntax.policy {
         let (name, _) = constant_prefix(head_of(rule)).unwrap_or_default();
         if name.iter().any(|name| name.starts_with("test_") || name.starts_with("todo_test_")) {
@@ -211,8 +233,6 @@ fn starts(module: &Module) -> (Vec<usize>, Vec<(usize, &'static str)>) {
                 }
                 pending.extend(own.map(Node::Expr));
                 for body in bodies {
-                    // The first body has the value of the head.
-                    starts.extend(body.assign.as_ref().filter(|_| body.is_else).map(&mut value));
                     pending.extend(body.assign.as_ref().map(|assign| Node::Expr(&assign.value)));
                     pending.push(Node::Query(&body.query));
                 }

@@ -14,6 +14,7 @@ mod archive;
 mod builtins;
 pub mod bundle;
 mod changes;
+mod cover;
 pub mod coverage;
 mod data;
 mod deep;
@@ -43,6 +44,7 @@ pub mod watch;
 
 pub use bundle::{LoadError, Source, SourceFile};
 pub use changes::Changes;
+pub use cover::{Cover, RuleUse};
 pub use coverage::{Coverage, FileCoverage};
 pub use evaluate::{Asked, RuleValue, Spoken};
 pub use explain::failure::{Because, Case, Failure};

@@ -17,6 +17,7 @@ mod disk;
 mod explain;
 mod harness;
 mod mcp;
+mod output;
 mod publish;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]

@@ -37,7 +37,7 @@ use crate::json::Object;
 use probe::{Probe, Side};
 use rules::{Definition, Place, Rules};
 use shadow::Shadow;
-pub(super) use span::range;
+pub(super) use span::{range, range_of};
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.
@@ -354,6 +354,12 @@ fn definitions(rules: &Rules, policy: &Policy, effect: Effect) -> Vec<Place> {
         (length == path.len()).then_some(found)
     });
     found.flatten().copied().collect()
+}
+
+/// What a rule calls itself: its constant `rule`, else its METADATA title.
+pub(super) fn own_name(library: &Library, module: usize, rule: usize) -> Option<String> {
+    let definition = Definition::of(library, Place { module, rule })?;
+    definition.own_name().or_else(|| definition.metadata(library).and_then(|block| block.title.clone()))
 }
 
 fn rule_name(library: &Library, definition: &Definition<'_>, effect: Effect) -> String {
