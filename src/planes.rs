@@ -12,16 +12,16 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, policies, proof, replay, simulate};
+use crate::api::{audit, authzen, explain, keeping, policies, proof, replay, simulate};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
-use crate::ledger::{Kind, Reader};
+use crate::ledger::{Keeper, Kind, Reader};
 use crate::proxy::Proxy;
 use crate::publish::Publisher;
 use crate::replay::Replayer;
-use crate::web::{self, Body, Face, Problem, Visit};
+use crate::web::{self, Body, Face, Problem, Unreceived, Visit};
 
 /// The agents' side.
 pub struct DataPlane {
@@ -43,6 +43,8 @@ pub struct AdminPlane {
     pub gate: Arc<Gate>,
     /// Reads the ledger.
     pub reader: Reader,
+    /// Prunes, erases and holds.
+    pub keeper: Keeper,
     /// Evaluates recorded and imagined calls.
     pub replayer: Arc<Replayer>,
     /// Bounds on what strangers may send.
@@ -112,14 +114,7 @@ impl DataPlane {
                             error.to_string(),
                         );
                         gate.note_refusal(event);
-                        Problem::new(
-                            error.status(),
-                            "invalid-request",
-                            "Body not received",
-                            error.to_string(),
-                            &visit,
-                        )
-                        .response()
+                        unreceived(&error, &visit)
                     }
                 }
             }
@@ -172,17 +167,20 @@ impl AdminPlane {
             return match web::receive(request.into_body(), &self.limits).await {
                 Ok(body) if simulates => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
                 Ok(body) => replay::answer(&self.gate, &self.replayer, &body, visit).await,
-                Err(error) => Problem::new(
-                    error.status(),
-                    "invalid-request",
-                    "Body not received",
-                    error.to_string(),
-                    visit,
-                )
-                .response(),
+                Err(error) => unreceived(&error, visit),
+            };
+        }
+        if let Some(asked) = keeping::Asked::of(request.method(), request.uri().path()) {
+            return match web::receive(request.into_body(), &self.limits).await {
+                Ok(body) => keeping::answer(&self.gate, &self.keeper, asked, &body, visit).await,
+                Err(error) => unreceived(&error, visit),
             };
         }
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let is_list = path == "/v1/ledger/holds" && request.method() == Method::GET;
+        if !is_list && keeping::Asked::of(&Method::POST, path).is_some() {
+            return method_not_allowed("POST", visit);
+        }
         if path == "/v1/policies/reload" {
             return match *request.method() {
                 Method::POST => policies::reload(&self.publisher, visit).await,
@@ -201,6 +199,7 @@ impl AdminPlane {
         match path {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
+            "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {
@@ -254,6 +253,11 @@ fn health(
             json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
     }
     web::json_response(StatusCode::OK, &ready)
+}
+
+fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {
+    let (status, detail) = (error.status(), error.to_string());
+    Problem::new(status, "invalid-request", "Body not received", detail, visit).response()
 }
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {

@@ -10,6 +10,7 @@ mod client;
 mod config;
 mod eval;
 mod explain;
+mod keeping;
 mod policy;
 mod progress;
 mod prove;
