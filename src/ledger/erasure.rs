@@ -14,8 +14,8 @@ use aho_corasick::AhoCorasick;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
 
+use super::LedgerError;
 use super::reader::Reader;
-use super::{LedgerError, schema};
 
 /// How often truncating the log is tried before it is said that a reader is in the way.
 pub(super) const SETTLE_ATTEMPTS: u32 = 60;

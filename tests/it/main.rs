@@ -15,6 +15,7 @@ mod decision_api;
 mod disk;
 mod explain;
 mod harness;
+mod keeping;
 mod mcp;
 mod publish;
 mod replay;
