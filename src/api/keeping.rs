@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::audit::{bad_parameter, parse_time, record_access, unreadable};
@@ -96,8 +96,8 @@ pub async fn answer(
     let done = match asked {
         Asked::Prune => prune(gate, keeper, body, visit).await,
         Asked::Erase => erase(gate, keeper, body, visit).await,
-        Asked::Hold => hold(keeper, body, visit).await,
-        Asked::Release(id) => release(keeper, id, body, visit).await,
+        Asked::Hold => hold(gate, keeper, body, visit).await,
+        Asked::Release(id) => release(gate, keeper, id, body, visit).await,
     };
     done.unwrap_or_else(|refused| *refused)
 }
@@ -125,7 +125,8 @@ async fn prune(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -
         record_access(gate, "ledger.prune_tried", "/v1/ledger/prune", "", visit).await;
     }
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
-    finish(tokio::spawn(async move { keeper.prune(cut, &actor, wanted.dry_run).await }), visit).await
+    let work = async move { keeper.prune(cut, &actor, wanted.dry_run).await };
+    finish(gate, "/v1/ledger/prune", work, visit).await
 }
 
 async fn erase(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
@@ -135,10 +136,10 @@ async fn erase(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -
     }
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
     let work = async move { keeper.erase(&wanted.subject, &actor, wanted.dry_run).await };
-    finish(tokio::spawn(work), visit).await
+    finish(gate, "/v1/ledger/erase", work, visit).await
 }
 
-async fn hold(keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+async fn hold(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
     let shape = "{\"request_id\" or \"zone\" or \"subject\": ID, \"reason\": TEXT}";
     let wanted: HoldBody = read(body, shape, visit)?;
     let scope = match (wanted.request_id, wanted.zone, wanted.subject) {
@@ -153,14 +154,15 @@ async fn hold(keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
         }
     };
     let (keeper, actor) = (keeper.clone(), actor(visit, Some(wanted.reason)));
-    finish(tokio::spawn(async move { keeper.hold(scope, &actor).await }), visit).await
+    finish(gate, "/v1/ledger/holds", async move { keeper.hold(scope, &actor).await }, visit).await
 }
 
-async fn release(keeper: &Keeper, id: String, body: &Bytes, visit: &Visit) -> Answer {
+async fn release(gate: &Arc<Gate>, keeper: &Keeper, id: String, body: &Bytes, visit: &Visit) -> Answer {
     let wanted: Release =
         if body.is_empty() { Release::default() } else { read(body, "{\"reason\": TEXT}", visit)? };
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
-    finish(tokio::spawn(async move { keeper.release(&id, &actor).await }), visit).await
+    let work = async move { keeper.release(&id, &actor).await };
+    finish(gate, "/v1/ledger/holds/{hold_id}/release", work, visit).await
 }
 
 fn read<T: DeserializeOwned>(body: &Bytes, shape: &str, visit: &Visit) -> Result<T, Box<Response<Body>>> {
@@ -177,12 +179,18 @@ fn actor(visit: &Visit, reason: Option<String>) -> Actor {
     }
 }
 
-/// Waits for what was begun, and says what came of it.
-async fn finish<T: serde::Serialize>(
-    work: tokio::task::JoinHandle<Result<T, KeepingError>>,
+/// Does it, and says what came of it. What was refused is recorded as a look: somebody tried.
+async fn finish<T: Serialize + Send + 'static>(
+    gate: &Arc<Gate>,
+    path: &str,
+    work: impl Future<Output = Result<T, KeepingError>> + Send + 'static,
     visit: &Visit,
 ) -> Answer {
-    let done = work.await.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string()).into()));
+    let done = tokio::spawn(work).await;
+    let done = done.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string()).into()));
+    if matches!(done, Err(KeepingError::Refused(_) | KeepingError::NoHold(_))) {
+        record_access(gate, "ledger.keeping_refused", path, "", visit).await;
+    }
     match done {
         Ok(done) => Ok(web::json_response(StatusCode::OK, &done)),
         Err(KeepingError::Refused(detail)) => {

@@ -111,15 +111,9 @@ async fn pruning_takes_payloads_and_leaves_every_proof() {
     let id = entry["id"].as_str().unwrap();
     let proof: Value = docket_.admin_get(&format!("/v1/entries/{id}/proof")).await.json().await.unwrap();
     assert_eq!(proof["index"], entry["seq"]);
-    let hash = |text: &Value| docket::tlog::leaf_hash(text.as_str().unwrap().as_bytes());
-    let root = docket::ledger::Reader::new(docket_.ledger().as_path().into())
-        .root(proof["size"].as_u64().unwrap())
-        .unwrap();
-    let path = docket::tlog::Proof::parse(proof["tlog_proof"].as_str().unwrap());
-    let path = path.unwrap_or_else(|error| panic!("{error}"));
-    let index = proof["index"].as_u64().unwrap();
-    let size = proof["size"].as_u64().unwrap();
-    assert!(docket::tlog::tree::verify_inclusion(&hash(&proof["leaf"]), index, size, &root, &path.hashes));
+    let key = docket::ledger::key::verifier(&docket_.folder.path().join("docket.db.key"), None).unwrap();
+    let leaf = docket::tlog::leaf_hash(proof["leaf"].as_str().unwrap().as_bytes());
+    docket::tlog::Proof::parse(proof["tlog_proof"].as_str().unwrap()).unwrap().verify(&leaf, &key).unwrap();
 
     // After a restart all of it holds, and a bundle across pruned entries proves itself.
     let folder = docket_.stop().await;
@@ -269,6 +263,7 @@ async fn no_prune_undercuts_the_minimum_retention() {
         let problem: Value = response.json().await.unwrap();
         assert!(problem["detail"].as_str().unwrap().contains(expected), "{problem:#}");
     }
+    docket_.wait_for(|entry| entry["event_type"] == "ledger.keeping_refused").await;
     assert_eq!(docket_.admin_get("/v1/ledger/prune").await.status(), 405);
     let without =
         docket_.client.post(format!("{}/v1/ledger/erase", docket_.admin)).json(&json!({"subject": "x"}));
@@ -452,4 +447,26 @@ async fn calls_go_on_during_a_prune_and_a_kill_in_its_middle_leaves_acts_whole()
     );
     assert_eq!(count(&path, "PRAGMA freelist_count"), 0, "free pages were given back");
     check(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_schema_before_is_brought_up_and_pruned() {
+    let docket_ = Docket::start().await;
+    docket_.evaluate("s-1", "echo", json!({"path": "/somewhere"})).await;
+    let folder = docket_.stop().await;
+    let path = folder.path().join("docket.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "DROP INDEX leaves_acts; PRAGMA user_version = 2; PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM",
+        )
+        .unwrap();
+    drop(connection);
+    let docket_ = Docket::in_folder(folder).await;
+    let (code, done, error) = ask(&docket_, &["ledger", "prune", "--before", "0s"]).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(done["removed"].as_i64().unwrap() >= 4, "{done:#}");
+    assert_eq!(occurrences(&path, "/somewhere"), 0);
+    assert_eq!(count(&path, "PRAGMA auto_vacuum"), 0, "it keeps its free pages");
+    docket_.stop().await;
 }
