@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, keeping, policies, proof, replay, simulate};
+use crate::api::{audit, authzen, explain, keeping, policies, proof, recorded_tests, replay, simulate};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
@@ -159,13 +159,18 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        if let asked @ ("/v1/simulate" | "/v1/replay") = request.uri().path() {
+        if let asked @ ("/v1/simulate" | "/v1/replay" | "/v1/tests") = request.uri().path() {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
-            let simulates = asked == "/v1/simulate";
+            let asked = asked.to_owned();
             return match web::receive(request.into_body(), &self.limits).await {
-                Ok(body) if simulates => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
+                Ok(body) if asked == "/v1/simulate" => {
+                    simulate::answer(&self.gate, &self.replayer, &body, visit).await
+                }
+                Ok(body) if asked == "/v1/tests" => {
+                    recorded_tests::answer(&self.gate, &self.replayer, &body, visit).await
+                }
                 Ok(body) => replay::answer(&self.gate, &self.replayer, &body, visit).await,
                 Err(error) => unreceived(&error, visit),
             };
@@ -218,7 +223,7 @@ impl AdminPlane {
             }
             _ => Problem::not_found(
                 format!(
-                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate` and `/metrics`"
+                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
                 ),
                 visit,
             )
@@ -248,9 +253,9 @@ fn health(
         return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": status}));
     }
     let mut ready = json!({"status": "ready", "manifest_sha": set.manifest_sha});
-    if let Some(rejected) = publisher.rejected() {
-        ready["policy_rejected"] =
-            json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+    if let (Some(rejected), Some(members)) = (publisher.rejected(), ready.as_object_mut()) {
+        let rejected = json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+        members.insert("policy_rejected".into(), rejected);
     }
     web::json_response(StatusCode::OK, &ready)
 }

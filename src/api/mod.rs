@@ -6,5 +6,7 @@ pub mod explain;
 pub mod keeping;
 pub mod policies;
 pub mod proof;
+pub mod recorded_tests;
 pub mod replay;
+mod selection;
 pub mod simulate;

@@ -2,9 +2,10 @@
 //!
 //! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with its `"id"`, its `"revision"`, and its
 //! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`,
-//! `since`, `until`), `"limit": N` for the newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
-//! `{"type": "progress", "done", "of"}` between them where that was asked for, and `{"type": "totals", …}` at the end; an
-//! answer without totals broke off, and says why in `{"type": "error", "message"}` where it can.
+//! `since`, `until`), `"limit": N` for the newest only, and `"progress": true`. The answer is JSON Lines as it comes:
+//! `{"type": "flip", …}` for each, with `{"type": "progress", "done", "of"}` between them where that was asked for, and
+//! `{"type": "totals", …}` at the end; an answer without totals broke off, and says why in `{"type": "error", "message"}`
+//! where it can.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::{parse_time, record_access, unreadable};
+use super::audit::{record_access, unreadable};
+use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
 use crate::json;
@@ -38,13 +40,8 @@ struct Wanted {
     id: Option<String>,
     revision: Option<String>,
     entrypoint: Option<String>,
-    request_id: Option<String>,
-    decision: Option<String>,
-    server: Option<String>,
-    tool: Option<String>,
-    agent: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
+    #[serde(flatten)]
+    selection: Selection,
     limit: Option<u32>,
     progress: bool,
 }
@@ -88,14 +85,14 @@ pub async fn answer(
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
         let traffic = Traffic { reader: &reader, filter, newest, candidate: &candidate, threads };
-        let replayed = traffic.replay(|event| match event {
+        let totals = traffic.replay(|event| match event {
             Event::Flip(flip) => send(&lines, flip),
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }
             Event::Progress(..) => !lines.is_closed(),
         });
-        match replayed {
+        match totals {
             Ok(totals) => send(&lines, &totals),
             Err(error) => send(&lines, &json!({"type": "error", "message": error.to_string()})),
         }
@@ -114,31 +111,13 @@ fn send(lines: &mpsc::Sender<Bytes>, line: &impl Serialize) -> bool {
 }
 
 fn read(wanted: Wanted, now_ms: i64) -> Result<(Filter, Option<Inline>), String> {
-    let time = |name: &str, text: Option<String>| {
-        let parsed = text.map(|text| parse_time(&text, now_ms)).transpose();
-        parsed.map_err(|error| format!("`{name}`: {error}"))
-    };
-    if let Some(decision) = &wanted.decision
-        && !["allow", "deny", "require_approval"].contains(&decision.as_str())
-    {
-        return Err(format!("`decision` must be `allow`, `deny` or `require_approval`, not `{decision}`"));
-    }
     if wanted.limit == Some(0) {
         return Err("`limit` must be greater than 0".into());
     }
     if wanted.entrypoint.is_some() && wanted.policies.is_none() {
         return Err("`entrypoint` goes with `policies`: the set in force has its own".into());
     }
-    let filter = Filter {
-        request_id: wanted.request_id,
-        decision: wanted.decision,
-        server: wanted.server,
-        tool: wanted.tool,
-        agent: wanted.agent,
-        since_ms: time("since", wanted.since)?,
-        until_ms: time("until", wanted.until)?,
-        ..Filter::default()
-    };
+    let filter = wanted.selection.filter(now_ms)?;
     let (id, revision, entrypoint) = (wanted.id, wanted.revision, wanted.entrypoint);
     Ok((filter, wanted.policies.map(|files| Inline { files, id, revision, entrypoint })))
 }

@@ -23,6 +23,7 @@ mod simulate;
 mod starter;
 mod tail;
 mod test;
+mod test_from;
 mod token;
 mod verify;
 

@@ -8,6 +8,7 @@ use serde_json::{Value as Json, json};
 
 use super::EXIT_FINDINGS;
 use super::reload::Reload;
+use super::test_from::TestFrom;
 use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 
 /// Subcommands of `docket policy`.
@@ -17,6 +18,8 @@ pub enum Policy {
     Show(Show),
     /// Make a running docket read its policies again; those that do not hold together are refused.
     Reload(Reload),
+    /// Write Rego unit tests from recorded decisions: what was decided stays decided.
+    TestFrom(Box<TestFrom>),
 }
 
 impl Policy {
@@ -28,6 +31,7 @@ impl Policy {
         match self {
             Self::Show(show) => show.run(),
             Self::Reload(reload) => reload.run(),
+            Self::TestFrom(test_from) => test_from.run(),
         }
     }
 }
@@ -38,6 +42,9 @@ pub struct Show {
     /// A directory of policies, or one `.rego` file.
     #[arg(default_value = "policies")]
     path: PathBuf,
+    /// The one rule that decides, as `data.authz.decision`, where the policies are not written in docket's effects.
+    #[arg(long, value_name = "RULE")]
+    entrypoint: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -45,7 +52,8 @@ pub struct Show {
 
 impl Show {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let set = match PolicySet::compile(Source::read(&self.path)?, Limits::default()) {
+        let source = Source { entrypoint: self.entrypoint, ..Source::read(&self.path)? };
+        let set = match PolicySet::compile(source, Limits::default()) {
             Ok(set) => set,
             Err(findings) => {
                 for finding in &findings {

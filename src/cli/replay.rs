@@ -224,7 +224,7 @@ impl Report {
 fn side(flip: &Value, side: &str) -> String {
     let names = |what: &str| -> BTreeSet<String> {
         let names = flip.pointer(&format!("/{side}/{what}")).and_then(Value::as_array);
-        names.into_iter().flatten().map(|name| render::text(name)).collect()
+        names.into_iter().flatten().map(render::text).collect()
     };
     let joined = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
     let (policies, rules) = (names("policies"), names("rules"));

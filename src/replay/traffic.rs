@@ -129,7 +129,11 @@ impl Traffic<'_> {
         let (decide, results) = sync_channel::<(u64, Vec<Replayed>)>(under_way);
         let batches = Mutex::new(batches);
         std::thread::scope(|scope| {
-            let reading = scope.spawn(|| self.read(read, extent.after_seq, extent.before_seq, &ended));
+            let reading = scope.spawn(|| {
+                // Deciding ends when this sender is gone.
+                let batches = read;
+                self.read(&batches, extent.after_seq, extent.before_seq, &ended)
+            });
             for _ in 0..self.threads.get() {
                 let (decide, batches) = (decide.clone(), &batches);
                 let work = move || work(self.candidate, batches, &decide);
@@ -163,9 +167,10 @@ impl Traffic<'_> {
     }
 
     /// Reads batch after batch until all is read or nobody wants more.
+    #[expect(clippy::needless_pass_by_value, reason = "its end is what ends the threads that decide")]
     fn read(
         &self,
-        batches: SyncSender<(u64, Vec<Recorded>)>,
+        batches: &SyncSender<(u64, Vec<Recorded>)>,
         mut after_seq: i64,
         before_seq: i64,
         ended: &AtomicBool,

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod author;
 mod bad_input;
 mod check;
 mod command_line;
@@ -22,5 +23,6 @@ mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;
+mod story;
 mod tamper;
 mod tlog;

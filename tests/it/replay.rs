@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{self, Docket, POLICY};
+use crate::harness::{self, Docket};
 
 /// Allows what the test policy allows but `sleep`, denies nothing, and leaves payments to a person.
 const CANDIDATE: &str = r#"# METADATA

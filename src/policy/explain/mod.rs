@@ -2,21 +2,23 @@
 //!
 //! Reading order: `rules` (what is defined where) → `syntax` and `reader` (one condition, ready to be asked by itself) →
 //! `frame` (what stands before it) → `probe` (asking) → `walk` (a body) → `descent` (the way down to the condition that
-//! failed) → `shadow` (what may be shown of it). The interpreter that decides also answers every question here; this
-//! module only chooses what to ask. Where the engine gives no answer, the explanation says that it cannot tell. Nothing
-//! here knows where the call came from or who asks.
+//! failed) → `under` (the same under a `with`) → `shadow` (what may be shown of it); `failure` asks the same of tests. The
+//! interpreter that decides also answers every question here; this module only chooses what to ask. Where the engine gives
+//! no answer, the explanation says that it cannot tell. Nothing here knows where the call came from or who asks.
 
 mod descent;
+pub(super) mod failure;
 mod frame;
 mod inputs;
 mod probe;
 mod reader;
-mod rules;
+pub(super) mod rules;
 mod shadow;
 mod span;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod under;
 mod walk;
 
 use std::cmp::Reverse;
@@ -35,7 +37,7 @@ use crate::json::Object;
 use probe::{Probe, Side};
 use rules::{Definition, Place, Rules};
 use shadow::Shadow;
-pub(super) use span::{range, range_of};
+pub(super) use span::range;
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.
@@ -264,10 +266,10 @@ impl PolicySet {
 
     /// Whether the rules of a policy for an effect say why a decision came out as it did, and what it lacked.
     fn asks(&self, decision: &Decision, policy: &Policy, effect: Effect) -> (bool, bool) {
-        let determined = !decision.determining.is_empty();
+        let is_determined = !decision.determining.is_empty();
         if self.has_entrypoint {
             // One rule says it all, under whatever name the policy gives itself.
-            return (determined, decision.effect != Effect::Allow);
+            return (is_determined, decision.effect != Effect::Allow);
         }
         let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
         let by_default =
@@ -287,9 +289,9 @@ impl PolicySet {
         let side = if redaction.is_some() { Side::Silent } else { Side::Actual };
         let mut lacking = Vec::new();
         for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
-            let probe = Probe::new(policy, value::from_call(call), side, deadline);
+            let probe = Probe::new(&policy.engine, Some(value::from_call(call)), side, deadline);
             let shadow = redaction.map(|redaction| Shadow::new(policy, redaction, deadline));
-            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe, shadow };
+            let mut walker = Walker::new(&parsed.library, &parsed.rules, probe, shadow);
             for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
                 let (is_why, is_missing) = self.asks(&explanation.decision, policy, effect);
                 if is_why || is_missing || explanation.trace.is_some() {
