@@ -37,7 +37,7 @@ use crate::json::Object;
 use probe::{Probe, Side};
 use rules::{Definition, Place, Rules};
 use shadow::Shadow;
-pub(super) use span::range;
+pub(super) use span::{range, range_of};
 use walk::{Walker, bodies};
 
 /// An explanation may take this many times as long as a decision may.
