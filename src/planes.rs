@@ -14,16 +14,16 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::api::replay::Question;
-use crate::api::{audit, authzen, explain, policies, proof, recorded_tests, replay, simulate};
+use crate::api::{audit, authzen, explain, keeping, policies, proof, recorded_tests, replay, simulate};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
-use crate::ledger::{Kind, Reader};
+use crate::ledger::{Keeper, Kind, Reader};
 use crate::proxy::Proxy;
 use crate::publish::Publisher;
 use crate::replay::Replayer;
-use crate::web::{self, Body, Face, Problem, Visit};
+use crate::web::{self, Body, Face, Problem, Unreceived, Visit};
 
 /// The agents' side.
 pub struct DataPlane {
@@ -48,6 +48,8 @@ pub struct AdminPlane {
     pub gate: Arc<Gate>,
     /// Reads the ledger.
     pub reader: Reader,
+    /// Prunes, erases and holds.
+    pub keeper: Keeper,
     /// Evaluates recorded and imagined calls.
     pub replayer: Arc<Replayer>,
     /// Bounds on what strangers may send.
@@ -117,14 +119,7 @@ impl DataPlane {
                             error.to_string(),
                         );
                         gate.note_refusal(event);
-                        Problem::new(
-                            error.status(),
-                            "invalid-request",
-                            "Body not received",
-                            error.to_string(),
-                            &visit,
-                        )
-                        .response()
+                        unreceived(&error, &visit)
                     }
                 }
             }
@@ -170,16 +165,14 @@ impl AdminPlane {
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        if POSTS.contains(&path.as_str()) {
+        let is_list = path == "/v1/ledger/holds" && request.method() == Method::GET;
+        if POSTS.contains(&path.as_str()) || (keeping::Asked::of(&path).is_some() && !is_list) {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
             return match web::receive(request.into_body(), &self.limits).await {
                 Ok(body) => self.post(&path, &body, visit).await,
-                Err(error) => {
-                    let (title, detail) = ("Body not received", error.to_string());
-                    Problem::new(error.status(), "invalid-request", title, detail, visit).response()
-                }
+                Err(error) => unreceived(&error, visit),
             };
         }
         let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
@@ -195,6 +188,7 @@ impl AdminPlane {
         match path {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
+            "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {
@@ -221,9 +215,12 @@ impl AdminPlane {
         }
     }
 
-    /// Answers one of [`POSTS`].
+    /// Answers one of [`POSTS`], or an act of keeping.
     async fn post(&self, path: &str, body: &Bytes, visit: &Visit) -> Response<Body> {
         let (gate, replayer) = (&self.gate, &self.replayer);
+        if let Some(asked) = keeping::Asked::of(path) {
+            return keeping::answer(gate, &self.keeper, asked, body, visit).await;
+        }
         match path {
             "/v1/policies/reload" => policies::reload(&self.publisher, visit).await,
             "/v1/tests" => recorded_tests::answer(gate, replayer, body, visit).await,
@@ -260,6 +257,11 @@ fn health(
         members.insert("policy_rejected".into(), rejected);
     }
     web::json_response(StatusCode::OK, &ready)
+}
+
+fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {
+    let (status, detail) = (error.status(), error.to_string());
+    Problem::new(status, "invalid-request", "Body not received", detail, visit).response()
 }
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {

@@ -204,7 +204,7 @@ impl Parameters {
         match name {
             "request_id" => self.filter.request_id = Some(value),
             "kind" => {
-                one_of(&["decision", "outcome", "auth", "access", "policy", "start", "stop"])?;
+                one_of(&Kind::ALL.map(Kind::as_str))?;
                 self.filter.kind = Some(value);
             }
             "decision" => {

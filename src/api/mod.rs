@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod authzen;
 pub mod explain;
+pub mod keeping;
 pub mod policies;
 pub mod proof;
 pub mod recorded_tests;

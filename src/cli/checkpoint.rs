@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Remote;
 use super::client::{Client, runtime};
+use super::{Remote, keeping};
 use crate::ledger::{Reader, key};
 use crate::tlog::{Checkpoint, VerifierKey};
 
@@ -44,6 +44,13 @@ impl Print {
 pub enum Ledger {
     /// Print the verifier key of the ledger's checkpoints: keep it where the ledger's operator cannot change it.
     Key(Key),
+    /// Remove payloads by age. Leaves, proofs and decisions stay; what was asked with which arguments goes.
+    Prune(keeping::Prune),
+    /// Remove everything recorded of a subject but its leaves, and check that its id is gone from the file.
+    Erase(keeping::Erase),
+    /// Keep records from being pruned or erased.
+    #[command(subcommand)]
+    Hold(keeping::Hold),
 }
 
 /// Arguments of `docket ledger key`.
@@ -60,13 +67,23 @@ impl Ledger {
     /// Runs the command.
     ///
     /// # Errors
-    /// docket cannot be reached, or the ledger or its key cannot be read.
+    /// docket cannot be reached, the ledger or its key cannot be read, or the ledger cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Self::Key(asked) = self;
-        let key = if let Some(file) = &asked.remote.ledger {
-            of_file(file, asked.key_file.as_deref())?.to_string()
+        match self {
+            Self::Key(key) => key.run(),
+            Self::Prune(prune) => prune.run(),
+            Self::Erase(erase) => erase.run(),
+            Self::Hold(hold) => hold.run(),
+        }
+    }
+}
+
+impl Key {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let key = if let Some(file) = &self.remote.ledger {
+            of_file(file, self.key_file.as_deref())?.to_string()
         } else {
-            let client = Client::new(&asked.remote)?;
+            let client = Client::new(&self.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/key"))?;
             let key = answer.as_ref().and_then(|answer| answer.get("key")).and_then(Value::as_str);
             key.context("docket does not know `/v1/ledger/key`")?.to_owned()

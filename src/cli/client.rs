@@ -20,10 +20,14 @@ use crate::config::{Flags, Raw};
 /// How long docket may take to answer a query, in milliseconds.
 const TIMEOUT_MS: u64 = 30_000;
 
+/// How long it may take to remove payloads: a few at a time, from a ledger of any size.
+const PATIENT_TIMEOUT_MS: u64 = 6 * 3_600_000;
+
 /// A docket to ask.
 pub struct Client {
     base: Uri,
     token: String,
+    timeout_ms: u64,
 }
 
 impl Client {
@@ -50,7 +54,13 @@ impl Client {
         if base.scheme_str() != Some("http") {
             bail!("`{base}` is not an http:// URL; the admin plane speaks plain HTTP, on loopback");
         }
-        Ok(Self { base, token })
+        Ok(Self { base, token, timeout_ms: TIMEOUT_MS })
+    }
+
+    /// Waits as long as removing payloads may take.
+    #[must_use]
+    pub fn patient(self) -> Self {
+        Self { timeout_ms: PATIENT_TIMEOUT_MS, ..self }
     }
 
     /// Asks for a path and reads the JSON answer; `None` for 404.
@@ -173,7 +183,8 @@ impl Client {
         for (name, value) in headers {
             request.headers_mut().insert(http::HeaderName::try_from(*name)?, value.parse()?);
         }
-        let response = tokio::time::timeout(Duration::from_millis(TIMEOUT_MS), sender.send_request(request));
+        let response =
+            tokio::time::timeout(Duration::from_millis(self.timeout_ms), sender.send_request(request));
         response.await.context("docket took too long")?.context("docket did not answer")
     }
 }

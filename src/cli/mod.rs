@@ -11,6 +11,7 @@ mod config;
 mod cover;
 mod eval;
 mod explain;
+mod keeping;
 mod policy;
 mod progress;
 mod prove;

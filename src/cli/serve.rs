@@ -23,7 +23,7 @@ use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
-use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
+use crate::ledger::{Entry, Keeper, Kind, Ledger, Queue, Signing};
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::watch::{Method, Watch};
@@ -202,9 +202,12 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         publisher: publisher.clone(),
         stopping: stopping.clone(),
     };
+    let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
+    let sweeper = keeper.clone();
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: gate.ledger.reader(),
+        keeper,
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
         token,
@@ -224,6 +227,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
             tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
             tokio::spawn(keep_house(gate.clone(), stopping.clone())),
+            tokio::spawn(web::until_stopped(
+                stopping.clone(),
+                async move { sweeper.sweep_now_and_then().await },
+            )),
             tokio::spawn(web::until_stopped(stopping, publisher.follow(policy_watch, causes))),
         ],
         gate,

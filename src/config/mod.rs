@@ -4,6 +4,7 @@
 //! docket runs without any configuration. Unknown keys are refused with the nearest known one.
 
 mod raw;
+mod retention;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -14,12 +15,12 @@ use http::{HeaderName, HeaderValue, Uri};
 
 use crate::call::Caller;
 use crate::identity::{self, TokenDigest};
-use crate::ledger::Mode;
+use crate::ledger::{Mode, Retention};
 use crate::upstream;
 
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawServer, RawTool, RawWatch,
+    RawMode, RawPolicy, RawRetention, RawRule, RawServer, RawTool, RawWatch,
 };
 
 impl Raw {
@@ -76,6 +77,7 @@ impl Raw {
                  call; add an agent, or listen on 127.0.0.1"
             ));
         }
+        let retention = retention::validate(&self.ledger.retention, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
@@ -103,6 +105,7 @@ impl Raw {
             },
             token_file,
             ledger: self.ledger,
+            retention,
             policy: self.policy,
             servers,
             agents,
@@ -124,6 +127,8 @@ pub struct Config {
     pub token_file: PathBuf,
     /// As written.
     pub ledger: RawLedger,
+    /// How long payloads are kept.
+    pub retention: Retention,
     /// As written.
     pub policy: RawPolicy,
     /// By name.
@@ -326,6 +331,22 @@ mod tests {
             ("[servers.fs]\nurl = \"http://x\"\nmode = \"off\"", "mode"),
             ("[agents.bot]\ntoken_sha256 = \"abc\"", "is not 64 hex digits"),
             ("[ledger]\nmax_queue_entries = 0", "must be greater than 0"),
+            ("[ledger.retention]\nmax_age = \"90\"", "`ledger.retention.max_age`: `90` is not an age"),
+            ("[ledger.retention]\nmax_age = \"-1d\"", "is not an age"),
+            ("[ledger.retention]\nmin_retention = \"forever\"", "is not an age"),
+            (
+                "[ledger.retention]\nmax_age = \"30d\"\nmin_retention = \"90d\"",
+                "undercuts `ledger.retention.min_retention`",
+            ),
+            (
+                "[[ledger.retention.rules]]\nkind = \"decisions\"\nmax_age = \"90d\"",
+                "did you mean `decision`?",
+            ),
+            ("[[ledger.retention.rules]]\nkind = \"erase\"\nmax_age = \"90d\"", "are never pruned"),
+            (
+                "[[ledger.retention.rules]]\nkind = \"access\"",
+                "`ledger.retention.rules.0.max_age` is missing",
+            ),
             ("not toml", "expected"),
             (
                 &format!("[agents.a]\ntoken_sha256 = \"{digest}\"\n[agents.b]\ntoken_sha256 = \"{digest}\""),

@@ -93,6 +93,37 @@ pub struct RawLedger {
     /// Where the newest checkpoint is also written, by rename, for a tool that takes it out of this machine's reach.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_file: Option<PathBuf>,
+    /// How long payloads are kept; for ever, unless it says otherwise.
+    pub retention: RawRetention,
+}
+
+/// `[ledger.retention]`. Ages are written as `90d`, `12h` or `6y`, or `forever`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRetention {
+    /// Payloads older than this are pruned, where no rule says otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<String>,
+    /// Nothing younger is pruned, by whomever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_retention: Option<String>,
+    /// Ages by kind and zone; the first that matches an entry counts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub rules: Vec<RawRule>,
+}
+
+/// `[[ledger.retention.rules]]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRule {
+    /// Only entries of this kind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
+    /// Only entries of this tenant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// As in `[ledger.retention]`.
+    pub max_age: String,
 }
 
 /// `[policy]`
@@ -248,6 +279,7 @@ impl Default for RawLedger {
             key_file: None,
             origin: None,
             checkpoint_file: None,
+            retention: RawRetention::default(),
         }
     }
 }

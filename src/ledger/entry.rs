@@ -56,6 +56,12 @@ pub enum Kind {
     Access,
     /// A policy set was published or refused.
     Policy,
+    /// Payloads were removed because of their age.
+    Prune,
+    /// The payloads of a subject were removed.
+    Erase,
+    /// Payloads are to be kept whatever their age, or need not be any more.
+    Hold,
     /// docket started.
     Start,
     /// docket stopped in good order.
@@ -63,6 +69,33 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 11] = [
+        Self::Decision,
+        Self::Outcome,
+        Self::Trace,
+        Self::Auth,
+        Self::Access,
+        Self::Policy,
+        Self::Prune,
+        Self::Erase,
+        Self::Hold,
+        Self::Start,
+        Self::Stop,
+    ];
+
+    /// The kind of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == word)
+    }
+
+    /// Whether such entries say what became of others: their payloads are not pruned, since nothing else says so.
+    #[must_use]
+    pub fn is_act(self) -> bool {
+        matches!(self, Self::Prune | Self::Erase | Self::Hold)
+    }
+
     /// The word used on the wire and in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -73,6 +106,9 @@ impl Kind {
             Self::Auth => "auth",
             Self::Access => "access",
             Self::Policy => "policy",
+            Self::Prune => "prune",
+            Self::Erase => "erase",
+            Self::Hold => "hold",
             Self::Start => "start",
             Self::Stop => "stop",
         }

@@ -8,8 +8,14 @@
 
 pub mod bundle;
 mod entry;
+mod erasure;
+mod holds;
+mod keeper;
+mod keeping;
 pub mod key;
 mod reader;
+mod removals;
+mod retention;
 mod schema;
 mod traffic;
 mod tree;
@@ -30,8 +36,13 @@ use crate::tlog::{Checkpoint, VerifierKey};
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
+pub use erasure::Remains;
+pub use holds::{Hold, Scope};
+pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
+pub use removals::Removal;
+pub use retention::{Cut, Plan, Retention, Rule, prunable};
 pub use traffic::{Extent, Recorded};
 pub use tree::StoredLeaf;
 
@@ -132,6 +143,8 @@ impl Ledger {
         let lock = schema::Lock::take(path)?;
         schema::create(path)?;
         let connection = schema::open_writer(path)?;
+        // What an act removed before a crash may still stand in the log. Where a reader is in the way, it stays in use.
+        erasure::settle(path, 1);
         let identity = schema::file_identity(path)
             .ok_or_else(|| LedgerError::open(path, "it vanished while it was being opened".into()))?;
         let fail = |reason: String| LedgerError::open(path, reason);
@@ -196,9 +209,8 @@ impl Ledger {
     pub async fn append(&self, entry: Entry) -> Result<Receipt, LedgerError> {
         let (effect, mode) = (entry.decision.map(|(effect, ..)| effect), entry.mode);
         let forwarded = entry.forwarded;
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Append(Box::new(entry.seal(&self.clock)), Some(reply))).await?;
-        let seq = answer.await.map_err(|_| LedgerError::Closed)??;
+        let entry = Box::new(entry.seal(&self.clock));
+        let seq = self.ask(|reply| Job::Append(entry, Some(reply))).await?;
         Ok(Receipt { seq, effect, mode, forwarded })
     }
 
@@ -222,9 +234,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::append`].
     pub async fn keep(&self, files: Vec<(String, Vec<u8>)>) -> Result<(), LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Keep(files, reply)).await?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        self.ask(|reply| Job::Keep(files, reply)).await
     }
 
     /// Closes every call an earlier run left without an outcome as `unknown`. To be called before the first call is
@@ -233,9 +243,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::append`].
     pub async fn close_open_calls(&self) -> Result<i64, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::CloseOpenCalls(reply)).await?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        self.ask(Job::CloseOpenCalls).await
     }
 
     /// The newest signed tree head, a C2SP `tlog-checkpoint` as `signed-note`: a new one where there are new leaves. It
@@ -244,9 +252,7 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::append`].
     pub async fn checkpoint(&self) -> Result<String, LedgerError> {
-        let (reply, answer) = oneshot::channel();
-        self.enqueue(Job::Checkpoint(reply)).await?;
-        answer.await.map_err(|_| LedgerError::Closed)?
+        self.ask(Job::Checkpoint).await
     }
 
     /// Whether there are leaves that no checkpoint covers.
@@ -300,6 +306,16 @@ impl Ledger {
     #[must_use]
     pub fn reader(&self) -> Reader {
         Reader::new(self.path.clone())
+    }
+
+    /// Has the writer do something, and waits until it is durable.
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Job,
+    ) -> Result<T, LedgerError> {
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(job(reply)).await?;
+        answer.await.map_err(|_| LedgerError::Closed)?
     }
 
     async fn enqueue(&self, job: Job) -> Result<(), LedgerError> {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use ulid::Ulid;
 
+use super::removals::{self, Removal, Runs};
 use super::{LedgerError, schema};
 use crate::json::Object;
 
@@ -134,9 +135,15 @@ pub struct Stored {
     /// Parts and columns that do not hold what docket writes, shown as if they were erased. `docket verify` says more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub damaged: Vec<&'static str>,
+    /// Why there is no payload any more, and on whose behalf.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removal>,
     /// The whole action as policies saw it, for replay; `action` is its name.
     #[serde(skip)]
     pub action_part: Option<Box<RawValue>>,
+    /// Whether the payload is there.
+    #[serde(skip)]
+    pub has_payload: bool,
 }
 
 /// Names the policy set of an entry.
@@ -153,8 +160,8 @@ pub struct StoredPolicySet {
 const SELECT: &str = "SELECT l.seq, l.id, l.call_id, l.kind, l.event_type, l.occurred_at, l.request_id, l.mode, l.zone, \
      l.decision, l.evaluation_status, l.evaluation_us, l.outcome, l.duration_us, l.manifest_sha, \
      p.subject, p.agent, p.user, p.team, p.server, p.action_name, p.resource, p.determining_policies, p.diagnostics, \
-     p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes, p.action \
-     FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \
+     p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes, p.action, \
+     p.seq IS NOT NULL FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \
      LEFT JOIN leaves o ON l.kind = 'decision' AND l.forwarded AND o.call_id = l.call_id AND o.kind = 'outcome' \
      LEFT JOIN digests m ON m.digest = l.manifest_sha";
 
@@ -178,7 +185,9 @@ impl Reader {
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
             let rows = statement.query_and_then(params_from_iter(values.iter()), Stored::from_row)?;
-            rows.collect::<Result<Vec<_>, _>>()
+            let mut entries = rows.collect::<Result<Vec<_>, _>>()?;
+            name_removals(connection, &mut entries)?;
+            Ok(entries)
         })
     }
 
@@ -234,6 +243,20 @@ impl Reader {
         }
         Ok(answer)
     }
+}
+
+/// Says of entries without a payload which act removed it.
+fn name_removals(connection: &Connection, entries: &mut [Stored]) -> rusqlite::Result<()> {
+    let mut missing = Runs::default();
+    for entry in entries.iter().filter(|entry| !entry.has_payload) {
+        missing.push(entry.seq);
+    }
+    for (removal, seqs) in removals::covering(connection, &missing)? {
+        for entry in entries.iter_mut().filter(|entry| !entry.has_payload && seqs.contains(entry.seq)) {
+            entry.removed = Some(removal.clone());
+        }
+    }
+    Ok(())
 }
 
 impl Filter {
@@ -329,6 +352,8 @@ impl Stored {
                 None => RawValue::from_string("[]".into()).map_err(unwritten)?,
             },
             action_part: payload.json(31, "action")?,
+            removed: None,
+            has_payload: row.get(32)?,
             damaged: payload.damaged,
         })
     }
@@ -397,7 +422,7 @@ mod tests {
         let stored = |parts: &str| -> serde_json::Value {
             let sql = format!(
                 "SELECT 7, 'E', 'C', 'decision', 'tools.call', 'T', 'r-1', 'enforce', 'default', \
-                 'deny', 'complete', 31, NULL, NULL, NULL, {parts}, NULL, NULL, NULL, NULL"
+                 'deny', 'complete', 31, NULL, NULL, NULL, {parts}, NULL, NULL, NULL, NULL, 1"
             );
             let stored = connection.query_row(&sql, [], Stored::from_row).unwrap();
             serde_json::to_value(stored).unwrap()

@@ -17,7 +17,8 @@ use super::LedgerError;
 const APPLICATION_ID: i64 = 0x6463_6b74;
 
 /// Every landed step, in order; step n brings the file to `user_version` n.
-pub(super) const STEPS: [&str; 2] = [include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+pub(super) const STEPS: [&str; 3] =
+    [include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// How long a statement waits for a lock that a `sqlite3` shell may hold, in milliseconds.
 const BUSY_TIMEOUT_MS: u64 = 2_000;
@@ -101,6 +102,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
         return Err(LedgerError::open(path, "it is read-only; docket must be able to write to it".into()));
     }
     check_version(&connection, path)?;
+    // Takes effect in a file without a page only: pages that pruning frees can then go back to the operating system a few at a
+    // time. An older file keeps them for its next entries.
+    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(fail)?;
     connection
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \

@@ -21,6 +21,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
+use super::keeping::{self, Act, Removed};
 use super::{Health, LedgerError, key, schema, tree};
 use crate::call::RequestId;
 use crate::clock::Clock;
@@ -53,6 +54,12 @@ pub(super) enum Job {
     Keep(Vec<(String, Vec<u8>)>, oneshot::Sender<Result<(), LedgerError>>),
     /// Close the calls an earlier run left open as `unknown`; answer how many there were.
     CloseOpenCalls(oneshot::Sender<Result<i64, LedgerError>>),
+    /// Remove payloads, and say so in an entry.
+    Act(Box<Act>, oneshot::Sender<Result<Removed, LedgerError>>),
+    /// Lay out the pages of these payloads anew.
+    Rewrite(Vec<i64>, oneshot::Sender<Result<(), LedgerError>>),
+    /// Give free pages back; answer how many are left.
+    Reclaim(oneshot::Sender<Result<i64, LedgerError>>),
     /// Sign the tree as it stands after this batch, unless that has been done; answer with the note.
     Checkpoint(oneshot::Sender<Result<String, LedgerError>>),
     /// Sign, and finish: nothing is accepted after it.
@@ -115,7 +122,7 @@ impl Writer {
 
     /// Commits one batch and answers its callers; the sender of a stop, if one was in it.
     fn serve(&mut self, batch: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
-        let result = self.connect().and_then(|()| {
+        let mut result = self.connect().and_then(|()| {
             let held = std::mem::take(&mut self.held);
             batch.splice(0..0, held.into_iter().map(|note| Job::Append(note, None)));
             self.commit(batch)
@@ -128,19 +135,23 @@ impl Writer {
         }
         let mut stop = None;
         for (index, job) in batch.drain(..).enumerate() {
-            let number = match &result {
-                Ok(numbers) => numbers.get(index).copied().ok_or(LedgerError::Closed),
+            let done = match &mut result {
+                Ok(done) => done.get_mut(index).map(std::mem::take).ok_or(LedgerError::Closed),
                 Err(error) => Err(error.clone()),
             };
+            let number = done.as_ref().map(|done| done.number).map_err(LedgerError::clone);
             // A caller that has gone away needs no answer; its entry stands all the same.
             match job {
-                Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) => drop(reply.send(number)),
+                Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) | Job::Reclaim(reply) => {
+                    drop(reply.send(number));
+                }
+                Job::Act(_, reply) => drop(reply.send(done.map(|done| done.removed))),
                 Job::Append(note, None) => {
                     if result.is_err() {
                         hold(&mut self.held, note);
                     }
                 }
-                Job::Keep(_, reply) => drop(reply.send(number.map(|_| ()))),
+                Job::Keep(_, reply) | Job::Rewrite(_, reply) => drop(reply.send(number.map(|_| ()))),
                 Job::Checkpoint(reply) => {
                     let note = number.and_then(|_| self.checkpoint.clone().ok_or(LedgerError::Closed));
                     drop(reply.send(note));
@@ -151,19 +162,18 @@ impl Writer {
         stop
     }
 
-    /// Does every job in one transaction. Answers one number per job: the sequence number of an appended entry, the
-    /// count of closed calls.
-    fn commit(&mut self, batch: &[Job]) -> Result<Vec<i64>, LedgerError> {
+    /// Does every job in one transaction. Answers what came of each.
+    fn commit(&mut self, batch: &[Job]) -> Result<Vec<Done>, LedgerError> {
         let fail = |error: rusqlite::Error| LedgerError::Unwritable(schema::explain(&error));
         let connection = self.connection.as_ref().ok_or(LedgerError::Closed)?;
         let (clock, head) = (self.clock, *self.head.borrow());
         let transaction = connection.unchecked_transaction().map_err(fail)?;
         // A copy, so that a transaction that fails leaves the edge of what is durable.
         let mut tip = Tip { next_seq: head + 1, edge: self.edge.clone(), hashes: Vec::new() };
-        let mut numbers = Vec::with_capacity(batch.len());
+        let mut done = Vec::with_capacity(batch.len());
         let mut must_sign = false;
         for job in batch {
-            numbers.push(match job {
+            let number = match job {
                 Job::Append(entry, _) => tip.append(&transaction, entry).map_err(fail)?,
                 Job::Keep(files, _) => {
                     keep(&transaction, files).map_err(fail)?;
@@ -172,11 +182,22 @@ impl Writer {
                 Job::CloseOpenCalls(_) => {
                     close_open_calls(&transaction, &clock, &mut tip, EVERY_CALL).map_err(fail)?
                 }
+                Job::Act(act, _) => {
+                    let removed = keeping::carry_out(&transaction, &clock, &mut tip, act).map_err(fail)?;
+                    done.push(Done { number: 0, removed });
+                    continue;
+                }
+                Job::Rewrite(seqs, _) => {
+                    keeping::rewrite(&transaction, seqs).map_err(fail)?;
+                    0
+                }
+                Job::Reclaim(_) => keeping::reclaim(&transaction).map_err(fail)?,
                 Job::Checkpoint(_) | Job::Stop(_) => {
                     must_sign = true;
                     0
                 }
-            });
+            };
+            done.push(Done { number, removed: Removed::default() });
         }
         if let Some(range) = self.doubtful {
             // After the held entries: these are of now, and those of when they happened.
@@ -210,7 +231,7 @@ impl Writer {
         if let Some(note) = signed {
             self.publish(note, size);
         }
-        Ok(numbers)
+        Ok(done)
     }
 
     /// Takes a durable checkpoint as the newest, and writes it where the operator wants it.
@@ -311,16 +332,25 @@ pub(super) fn newest_seq(connection: &Connection) -> Result<i64, LedgerError> {
         .map_err(|error| LedgerError::Unwritable(schema::explain(&error)))
 }
 
+/// What came of one job.
+#[derive(Default)]
+struct Done {
+    /// The sequence number of an appended entry, the count of closed calls, the count of free pages.
+    number: i64,
+    /// What an act removed.
+    removed: Removed,
+}
+
 /// Where the next entry goes: its number, and the tree it grows.
-struct Tip {
+pub(super) struct Tip {
     next_seq: i64,
-    edge: Edge,
+    pub edge: Edge,
     hashes: Vec<u8>,
 }
 
 impl Tip {
     /// Appends an entry with its leaf in the tree; answers its number.
-    fn append(&mut self, connection: &Connection, entry: &Sealed) -> rusqlite::Result<i64> {
+    pub fn append(&mut self, connection: &Connection, entry: &Sealed) -> rusqlite::Result<i64> {
         let seq = self.next_seq;
         let (leaf, hash) = entry.leaf(seq);
         append(connection, entry, seq, &leaf)?;

@@ -14,7 +14,7 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 25] = [
+const FACTS: [&str; 35] = [
     "added",
     "after",
     "agent",
@@ -24,7 +24,11 @@ const FACTS: [&str; 25] = [
     "classification",
     "code",
     "count",
+    "cuts",
     "failed_transactions",
+    "from",
+    "hold_id",
+    "holds",
     "length",
     "path",
     "peer",
@@ -32,11 +36,17 @@ const FACTS: [&str; 25] = [
     "reason",
     "removed",
     "roles",
+    "scope",
+    "seqs",
     "server",
     "sha256",
     "signed_by",
+    "skipped",
     "status",
+    "subject_digest",
     "team",
+    "to",
+    "tree",
     "user",
     "verified",
     "version",

@@ -23,7 +23,7 @@ use ulid::Ulid;
 use crate::call::{Action, Call, Entity, Moment};
 use crate::decision::{Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;
-use crate::ledger::{Filter, Order, Reader, Stored};
+use crate::ledger::{Filter, Order, Reader, Removal, Stored};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Explanation, Limits, PolicySet};
 use crate::trace::Told;
@@ -73,7 +73,10 @@ pub enum Unreplayable {
     /// No policy was asked.
     #[error("the request never reached the policies, so there is nothing to evaluate again")]
     NoCall,
-    /// The content was erased, pruned or withheld.
+    /// The content was removed, and an entry says so.
+    #[error("its content was {0}")]
+    Removed(Removal),
+    /// The content was withheld, or is gone without a word.
     #[error("the recorded call has no `{0}` that could be read; it was withheld, erased or pruned")]
     Incomplete(&'static str),
     /// The policies are not all there, or do not compile any more.
@@ -216,6 +219,9 @@ impl Replayer {
 /// # Errors
 /// [`Unreplayable`].
 pub fn call_of(entry: &Stored) -> Result<(Call, Moment), Unreplayable> {
+    if let Some(removal) = &entry.removed {
+        return Err(Unreplayable::Removed(removal.clone()));
+    }
     let context = match entry.metadata.get("context") {
         Some(Value::Object(context)) => context.clone(),
         Some(_) => return Err(Unreplayable::Incomplete("context")),

@@ -16,6 +16,7 @@ mod decision_api;
 mod disk;
 mod explain;
 mod harness;
+mod keeping;
 mod mcp;
 mod output;
 mod publish;

@@ -142,7 +142,7 @@ async fn a_ledger_left_alone_verifies() {
     for old in [None, Some(fixture.older_checkpoint.as_str())] {
         let report = fixture.after(old, |_| ());
         assert!(report.ok && report.warnings.is_empty(), "{report:#?}");
-        assert_eq!(report.verdicts.len(), if old.is_some() { 10 } else { 9 });
+        assert_eq!(report.verdicts.len(), if old.is_some() { 11 } else { 10 });
     }
 }
 
@@ -210,7 +210,7 @@ async fn no_row_can_go_or_come() {
     for (sql, check) in [
         ("DELETE FROM leaves WHERE seq = 3", "sequence"),
         ("DELETE FROM leaves WHERE seq = 0", "sequence"),
-        ("DELETE FROM payloads WHERE seq = 3", "entries"),
+        ("DELETE FROM payloads WHERE seq = 3", "removals"),
         ("DELETE FROM nodes WHERE seq = 3", "tree"),
         ("DELETE FROM checkpoints", "checkpoints"),
         ("DELETE FROM checkpoints WHERE size = (SELECT max(size) FROM checkpoints)", "checkpoints"),

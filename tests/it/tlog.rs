@@ -222,7 +222,11 @@ async fn a_file_without_a_tree_is_hashed_into_one() {
     let root = |path: &std::path::Path| docket::ledger::Reader::new(path.into()).root(11).unwrap();
     let before = root(&path);
     let connection = Connection::open(&path).unwrap();
-    connection.execute_batch("DROP TABLE nodes; DROP TABLE checkpoints; PRAGMA user_version = 1").unwrap();
+    connection
+        .execute_batch(
+            "DROP TABLE nodes; DROP TABLE checkpoints; DROP INDEX leaves_acts; PRAGMA user_version = 1",
+        )
+        .unwrap();
     drop(connection);
     let (code, _, error) = crate::harness::docket(&["tail", "--ledger", "docket.db"], folder.path());
     assert_eq!(code, 2);

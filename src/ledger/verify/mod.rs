@@ -8,6 +8,7 @@
 
 mod columns;
 mod policies;
+mod removals;
 mod row;
 
 use std::collections::{HashMap, HashSet};
@@ -19,6 +20,7 @@ use serde::Serialize;
 
 use super::{LedgerError, schema, tree as stored};
 use crate::tlog::{Checkpoint, Edge, VerifierKey, leaf_hash, tree};
+use removals::Removals;
 use row::Fields;
 
 /// Entries between two calls of the progress function.
@@ -69,11 +71,12 @@ pub struct Verdict {
 }
 
 /// Every check of a ledger file, and what it says when it holds.
-pub const CHECKS: [(&str, &str); 10] = [
+pub const CHECKS: [(&str, &str); 11] = [
     ("database", "the file and its indexes are sound"),
     ("schema", "tables, views and triggers are docket's"),
     ("sequence", "entries are numbered without a hole"),
     ("entries", "leaf, columns and payload agree"),
+    ("removals", "what is gone was pruned or erased, and what was pruned or erased is gone"),
     ("tree", "stored hashes are those of the leaves"),
     ("checkpoints", "signatures and roots hold"),
     ("old_checkpoint", "what the old checkpoint covers is still there"),
@@ -196,6 +199,7 @@ struct Pass<'a> {
     newest_time: String,
     clock_steps: u64,
     manifests: HashSet<String>,
+    removals: Removals,
 }
 
 impl<'a> Pass<'a> {
@@ -210,6 +214,7 @@ impl<'a> Pass<'a> {
             newest_time: String::new(),
             clock_steps: 0,
             manifests: HashSet::new(),
+            removals: Removals::default(),
         }
     }
 
@@ -248,6 +253,7 @@ impl<'a> Pass<'a> {
             if let Err(detail) = row::check(&fields, &mut leaf) {
                 self.findings.fail("entries", format!("entry {seq}"), detail);
             }
+            self.removals.meet(seq, &fields, &self.edge, start, self.findings);
             hashes.clear();
             self.edge.push(leaf_hash(fields.leaf()), &mut hashes);
             if fields.hashes() != Some(hashes.as_slice()) {
@@ -271,6 +277,7 @@ impl<'a> Pass<'a> {
             let detail = format!("the ledger has only {next} entries: the others were removed");
             self.findings.fail("checkpoints", format!("checkpoint {size}"), detail);
         }
+        std::mem::take(&mut self.removals).conclude(self.findings);
         let signed = checkpoints.last;
         self.check_end(next, signed, &last_kind)?;
         self.check_open_calls()?;

@@ -1,7 +1,10 @@
 //! One entry: are its leaf, its columns and its payload the same entry?
 
+use std::collections::BTreeMap;
+
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
+use serde::{Deserialize, Serialize};
 
 use super::super::entry::{Commitments, Members, PARTS, SALT_BYTES};
 use super::columns;
@@ -35,6 +38,7 @@ const HASHES: usize = 17;
 const PAYLOAD_SEQ: usize = 18;
 const SALTS: usize = 19;
 const FIRST_PART: usize = 20;
+const METADATA: usize = 25;
 pub const FIRST_COLUMN: usize = FIRST_PART + PARTS.len();
 
 /// One row of [`SELECT`], read without copying.
@@ -75,6 +79,14 @@ impl<'r> Fields<'r, '_> {
         self.bytes(HASHES)
     }
 
+    pub fn has_payload(&self) -> bool {
+        self.number(PAYLOAD_SEQ).is_some()
+    }
+
+    pub fn metadata(&self) -> &'r [u8] {
+        self.bytes(METADATA).unwrap_or_default()
+    }
+
     pub fn forwarded(&self) -> bool {
         self.number(FORWARDED) == Some(1)
     }
@@ -90,14 +102,29 @@ impl<'r> Fields<'r, '_> {
 
 /// Lays the leaf out from the columns and the payload and compares it with the one that is stored. Says what differs.
 pub fn check(fields: &Fields<'_, '_>, leaf: &mut Vec<u8>) -> Result<(), String> {
-    if fields.number(PAYLOAD_SEQ).is_none() {
-        return Err("its payload is gone, and no entry says why".into());
+    if !fields.has_payload() {
+        // Nothing can be committed to anew: the leaf's own commitments stand for themselves.
+        let committed: Committed<'_> = serde_json::from_slice(fields.leaf())
+            .map_err(|error| format!("its leaf is not what docket writes: {error}"))?;
+        return lay_out(fields, &committed.commitments, leaf);
     }
     let parts = fields.parts();
     let salts = fields.bytes(SALTS).unwrap_or_default();
     if salts.len() != SALT_BYTES * parts.iter().flatten().count() {
         return Err("column `salts` does not have 32 bytes for each part".into());
     }
+    lay_out(fields, &Commitments { parts: &parts, salts }, leaf)?;
+    columns::check(fields, &parts)
+}
+
+/// As much of a leaf as cannot be told from its columns.
+#[derive(Deserialize)]
+struct Committed<'a> {
+    #[serde(borrow)]
+    commitments: BTreeMap<&'a str, &'a str>,
+}
+
+fn lay_out(fields: &Fields<'_, '_>, commitments: &impl Serialize, leaf: &mut Vec<u8>) -> Result<(), String> {
     if fields.number(FORWARDED).is_none_or(|forwarded| forwarded > 1) {
         return Err("column `forwarded` is neither 0 nor 1".into());
     }
@@ -120,13 +147,13 @@ pub fn check(fields: &Fields<'_, '_>, leaf: &mut Vec<u8>) -> Result<(), String> 
         zone: required(ZONE),
     };
     leaf.clear();
-    members.write_head(&Commitments { parts: &parts, salts }, leaf);
+    members.write_head(commitments, leaf);
     write_number(fields.seq().unwrap_or(-1), leaf);
     members.write_tail(leaf);
     if leaf != fields.leaf() {
         return Err(difference(leaf, fields.leaf()));
     }
-    columns::check(fields, &parts)
+    Ok(())
 }
 
 fn write_number(number: i64, out: &mut Vec<u8>) {

@@ -1,0 +1,222 @@
+//! Keeping records over HTTP: `POST /v1/ledger/prune`, `/v1/ledger/erase`, `/v1/ledger/holds` and
+//! `/v1/ledger/holds/{hold_id}/release`, and `GET /v1/ledger/holds`, on the admin plane.
+//!
+//! What is done is an entry of its own, with who asked and why; what is only looked at is an `access` entry. An id that is to be
+//! erased is in neither. Once begun, an act goes on although its caller hangs up.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::audit::{bad_parameter, parse_time, record_access, unreadable};
+use crate::gate::Gate;
+use crate::json;
+use crate::ledger::{Actor, Cut, Keeper, KeepingError, LedgerError, Scope, prunable};
+use crate::web::{self, Body, Problem, Visit};
+
+/// What is asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// Remove payloads by age.
+    Prune,
+    /// Remove the payloads of a subject.
+    Erase,
+    /// Place a hold.
+    Hold,
+    /// End the hold of this id.
+    Release(String),
+}
+
+impl Asked {
+    /// What a POST to a path asks for; `None` where it asks for something else.
+    #[must_use]
+    pub fn of(path: &str) -> Option<Self> {
+        match path.strip_prefix("/v1/ledger/")? {
+            "prune" => Some(Self::Prune),
+            "erase" => Some(Self::Erase),
+            "holds" => Some(Self::Hold),
+            rest => {
+                let id = rest.strip_prefix("holds/")?.strip_suffix("/release")?;
+                (!id.is_empty() && !id.contains('/')).then(|| Self::Release(id.to_owned()))
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Prune {
+    before: String,
+    zone: Option<String>,
+    kind: Option<String>,
+    reason: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Erase {
+    subject: String,
+    reason: Option<String>,
+    #[serde(default)]
+    dry_run: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HoldBody {
+    request_id: Option<String>,
+    zone: Option<String>,
+    subject: Option<String>,
+    reason: String,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Release {
+    reason: Option<String>,
+}
+
+/// Answers a request to prune, erase, hold or release.
+pub async fn answer(
+    gate: &Arc<Gate>,
+    keeper: &Keeper,
+    asked: Asked,
+    body: &Bytes,
+    visit: &Visit,
+) -> Response<Body> {
+    let done = match asked {
+        Asked::Prune => prune(gate, keeper, body, visit).await,
+        Asked::Erase => erase(gate, keeper, body, visit).await,
+        Asked::Hold => hold(gate, keeper, body, visit).await,
+        Asked::Release(id) => release(gate, keeper, id, body, visit).await,
+    };
+    done.unwrap_or_else(|refused| *refused)
+}
+
+/// Answers `GET /v1/ledger/holds`.
+pub async fn holds(gate: &Arc<Gate>, keeper: &Keeper, visit: &Visit) -> Response<Body> {
+    record_access(gate, "ledger.holds_listed", "/v1/ledger/holds", "", visit).await;
+    match keeper.holds().await {
+        Ok(holds) => web::json_response(StatusCode::OK, &json!({"holds": holds})),
+        Err(error) => unreadable(&error, visit),
+    }
+}
+
+type Answer = Result<Response<Body>, Box<Response<Body>>>;
+
+async fn prune(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+    let wanted: Prune = read(body, "{\"before\": TIME}", visit)?;
+    let invalid = |detail: String| Box::new(bad_parameter(detail, visit));
+    let before_ms = parse_time(&wanted.before, visit.moment.time_ns / 1_000_000)
+        .map_err(|error| invalid(format!("`before`: {error}")))?;
+    let kind = wanted.kind.as_deref().map(prunable).transpose();
+    let kind = kind.map_err(|error| invalid(format!("`kind`: {error}")))?;
+    let cut = Cut { kind, zone: wanted.zone, before_ms: Some(before_ms) };
+    if wanted.dry_run {
+        record_access(gate, "ledger.prune_tried", "/v1/ledger/prune", "", visit).await;
+    }
+    let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
+    let work = async move { keeper.prune(cut, &actor, wanted.dry_run).await };
+    finish(gate, "/v1/ledger/prune", work, visit).await
+}
+
+async fn erase(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+    let wanted: Erase = read(body, "{\"subject\": ID}", visit)?;
+    if wanted.dry_run {
+        record_access(gate, "ledger.erase_tried", "/v1/ledger/erase", "", visit).await;
+    }
+    let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
+    let work = async move { keeper.erase(&wanted.subject, &actor, wanted.dry_run).await };
+    finish(gate, "/v1/ledger/erase", work, visit).await
+}
+
+async fn hold(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+    let shape = "{\"request_id\" or \"zone\" or \"subject\": ID, \"reason\": TEXT}";
+    let wanted: HoldBody = read(body, shape, visit)?;
+    let scope = match (wanted.request_id, wanted.zone, wanted.subject) {
+        (Some(id), None, None) => Scope::RequestId(id),
+        (None, Some(zone), None) => Scope::Zone(zone),
+        (None, None, Some(id)) => Scope::Subject(id),
+        _ => {
+            return Err(Box::new(bad_parameter(
+                format!("body is not `{shape}`: give one of the three"),
+                visit,
+            )));
+        }
+    };
+    let (keeper, actor) = (keeper.clone(), actor(visit, Some(wanted.reason)));
+    finish(gate, "/v1/ledger/holds", async move { keeper.hold(scope, &actor).await }, visit).await
+}
+
+async fn release(gate: &Arc<Gate>, keeper: &Keeper, id: String, body: &Bytes, visit: &Visit) -> Answer {
+    let wanted: Release =
+        if body.is_empty() { Release::default() } else { read(body, "{\"reason\": TEXT}", visit)? };
+    let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
+    let work = async move { keeper.release(&id, &actor).await };
+    finish(gate, "/v1/ledger/holds/{hold_id}/release", work, visit).await
+}
+
+fn read<T: DeserializeOwned>(body: &Bytes, shape: &str, visit: &Visit) -> Result<T, Box<Response<Body>>> {
+    json::parse_as(body)
+        .map_err(|error| Box::new(bad_parameter(format!("body is not `{shape}`: {error}"), visit)))
+}
+
+fn actor(visit: &Visit, reason: Option<String>) -> Actor {
+    Actor {
+        principal: "admin".into(),
+        peer: Some(visit.peer.to_string()),
+        reason,
+        request_id: Some(visit.request_id.clone()),
+    }
+}
+
+/// Does it, and says what came of it. What was refused is recorded as a look: somebody tried.
+async fn finish<T: Serialize + Send + 'static>(
+    gate: &Arc<Gate>,
+    path: &str,
+    work: impl Future<Output = Result<T, KeepingError>> + Send + 'static,
+    visit: &Visit,
+) -> Answer {
+    let done = tokio::spawn(work).await;
+    let done = done.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string()).into()));
+    if matches!(done, Err(KeepingError::Refused(_) | KeepingError::NoHold(_))) {
+        record_access(gate, "ledger.keeping_refused", path, "", visit).await;
+    }
+    match done {
+        Ok(done) => Ok(web::json_response(StatusCode::OK, &done)),
+        Err(KeepingError::Refused(detail)) => {
+            let status = StatusCode::UNPROCESSABLE_ENTITY;
+            Err(Box::new(Problem::new(status, "not-allowed", "Not allowed", detail, visit).response()))
+        }
+        Err(error @ KeepingError::NoHold(_)) => {
+            Err(Box::new(Problem::not_found(error.to_string(), visit).response()))
+        }
+        Err(KeepingError::Ledger(error @ (LedgerError::Unreadable(_) | LedgerError::Open { .. }))) => {
+            Err(Box::new(unreadable(&error, visit)))
+        }
+        Err(KeepingError::Ledger(error)) => Err(Box::new(Problem::unrecorded(&error, visit).response())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_told_apart() {
+        let asked = |path: &str| Asked::of(path);
+        assert_eq!(asked("/v1/ledger/prune"), Some(Asked::Prune));
+        assert_eq!(asked("/v1/ledger/holds/01A/release"), Some(Asked::Release("01A".into())));
+        for path in
+            ["/v1/ledger/key", "/v1/ledger/holds//release", "/v1/ledger/holds/a/b/release", "/v1/audit"]
+        {
+            assert_eq!(asked(path), None, "{path}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Holds: records that no sweep, prune or erasure may touch, until they are released.
+//!
+//! There is no table of holds: which are active follows from the `hold` entries, so they survive whatever the entries survive,
+//! and the writer reads them in the transaction that removes something. A hold is added and released like any entry.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use super::LedgerError;
+use super::reader::Reader;
+
+/// What a hold keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Every entry of a request.
+    RequestId(String),
+    /// Every entry of a tenant.
+    Zone(String),
+    /// Every entry whose subject, user or agent this is, with the outcomes and traces of its calls.
+    Subject(String),
+}
+
+/// An active hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Hold {
+    /// ULID; `docket ledger hold release` takes it.
+    pub hold_id: String,
+    /// What it keeps.
+    #[serde(flatten)]
+    pub scope: Scope,
+    /// Why, as it was given.
+    pub reason: Option<String>,
+    /// Who placed it.
+    pub principal: Option<String>,
+    /// Since when, RFC 3339, UTC.
+    pub since: String,
+}
+
+/// What an entry of kind `hold` says. The id of a held subject is not in it but in the part `subject`, where erasure finds it.
+#[derive(Deserialize)]
+struct Told {
+    hold_id: String,
+    scope: Option<BTreeMap<String, serde_json::Value>>,
+    reason: Option<String>,
+    principal: Option<String>,
+}
+
+/// The active holds, oldest first.
+pub(super) fn active(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
+    let mut select = connection.prepare_cached(
+        "SELECT l.event_type, l.occurred_at, p.subject_id, p.metadata FROM leaves l JOIN payloads p ON p.seq = l.seq \
+         WHERE l.kind = 'hold' ORDER BY l.seq",
+    )?;
+    let mut rows = select.query([])?;
+    let mut holds: Vec<Hold> = Vec::new();
+    while let Some(row) = rows.next()? {
+        // What cannot be read was written over, which `docket verify` names.
+        let told =
+            row.get_ref(3)?.as_bytes().ok().and_then(|bytes| serde_json::from_slice::<Told>(bytes).ok());
+        let Some(Told { hold_id, scope, reason, principal }) = told else { continue };
+        if row.get_ref(0)?.as_str().is_ok_and(|event| event == RELEASED) {
+            holds.retain(|hold| hold.hold_id != hold_id);
+            continue;
+        }
+        let text = |name: &str| scope.as_ref()?.get(name)?.as_str().map(str::to_owned);
+        let scope = text("request_id").map(Scope::RequestId).or_else(|| text("zone").map(Scope::Zone));
+        let scope = match scope {
+            Some(scope) => Some(scope),
+            None => row.get::<_, Option<String>>(2)?.map(Scope::Subject),
+        };
+        if let Some(scope) = scope {
+            holds.push(Hold { hold_id, scope, reason, principal, since: row.get(1)? });
+        }
+    }
+    Ok(holds)
+}
+
+/// `event_type` of an entry that places a hold.
+pub(super) const ADDED: &str = "hold.added";
+
+/// `event_type` of an entry that ends one.
+pub(super) const RELEASED: &str = "hold.released";
+
+/// The first hold that keeps an entry.
+pub(super) fn keeping<'a>(
+    connection: &Connection,
+    holds: &'a [Hold],
+    seq: i64,
+) -> rusqlite::Result<Option<&'a Hold>> {
+    if holds.is_empty() {
+        return Ok(None);
+    }
+    // A call's outcome and trace do not name its subject; its decision does.
+    let mut select = connection.prepare_cached(
+        "SELECT l.request_id, l.zone, p.subject_id, p.user, p.agent, dp.subject_id, dp.user, dp.agent \
+         FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \
+         LEFT JOIN leaves d ON d.call_id = l.call_id AND d.kind = 'decision' AND d.seq <> l.seq \
+         LEFT JOIN payloads dp ON dp.seq = d.seq WHERE l.seq = ?",
+    )?;
+    let marks = select
+        .query_row(params![seq], |row| {
+            (0..8).map(|column| row.get::<_, Option<String>>(column)).collect::<rusqlite::Result<Vec<_>>>()
+        })
+        .optional()?
+        .unwrap_or_default();
+    Ok(holds.iter().find(|hold| {
+        let (wanted, columns) = match &hold.scope {
+            Scope::RequestId(id) => (id, 0..1),
+            Scope::Zone(zone) => (zone, 1..2),
+            Scope::Subject(id) => (id, 2..8),
+        };
+        marks.get(columns).is_some_and(|marks| marks.iter().any(|mark| mark.as_ref() == Some(wanted)))
+    }))
+}
+
+impl Reader {
+    /// The active holds, oldest first.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the file cannot be opened or read.
+    pub fn holds(&self) -> Result<Vec<Hold>, LedgerError> {
+        self.with(active)
+    }
+}

@@ -1,0 +1,472 @@
+//! Pruning, holding and erasing: what goes, what stays, and what can still be proved.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use docket::clock::Clock;
+use rusqlite::Connection;
+use serde_json::{Value, json};
+
+use crate::harness::{Docket, POLICY, Process, check, docket, evaluation, folder_with};
+
+/// Runs a command that asks this docket, and answers its exit code, its JSON and stderr.
+async fn ask(docket_: &Docket, arguments: &[&str]) -> (i32, Value, String) {
+    let url = docket_.admin.clone();
+    let token = docket_.token.clone();
+    let folder = docket_.folder.path().to_owned();
+    let mut all: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+    all.extend(["--json", "--url", &url, "--token", &token].map(str::to_owned));
+    // docket runs in this process: its command must not keep it from answering.
+    let run = move || docket(&all.iter().map(String::as_str).collect::<Vec<_>>(), &folder);
+    let (code, out, error) = tokio::task::spawn_blocking(run).await.unwrap();
+    (code, serde_json::from_str(&out).unwrap_or_default(), error)
+}
+
+/// One evaluation on behalf of a subject.
+async fn evaluate_as(docket: &Docket, subject: &str, request_id: &str) {
+    let mut body = evaluation("delete_file", &json!({"path": format!("/home/{subject}/notes")}));
+    body["subject"]["id"] = subject.into();
+    let request = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).json(&body);
+    assert_eq!(request.header("x-request-id", request_id).send().await.unwrap().status(), 200);
+}
+
+fn count(ledger: &Path, sql: &str) -> i64 {
+    Connection::open(ledger).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+}
+
+fn occurrences(ledger: &Path, text: &str) -> usize {
+    let mut found = 0;
+    for suffix in ["", "-wal"] {
+        let bytes = std::fs::read(format!("{}{suffix}", ledger.display())).unwrap_or_default();
+        found += bytes.windows(text.len()).filter(|window| *window == text.as_bytes()).count();
+    }
+    found
+}
+
+fn verify(folder: &Path, more: &[&str]) -> (i32, Value) {
+    let arguments: Vec<&str> =
+        ["verify", "--json", "--ledger", "docket.db"].into_iter().chain(more.iter().copied()).collect();
+    let (code, out, error) = docket(&arguments, folder);
+    (code, serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{error}")))
+}
+
+/// The place where a check fails.
+fn failure<'a>(report: &'a Value, check: &str) -> Option<&'a str> {
+    let verdicts = report["verdicts"].as_array().unwrap();
+    verdicts.iter().find(|verdict| verdict["check"] == check).unwrap()["first_failure"].as_str()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pruning_takes_payloads_and_leaves_every_proof() {
+    let docket_ = Docket::start().await;
+    for number in 0..3 {
+        docket_.evaluate(&format!("old-{number}"), "delete_file", json!({"path": "/etc/passwd"})).await;
+    }
+    let before = docket_.admin_get("/v1/checkpoint").await.text().await.unwrap();
+    std::fs::write(docket_.folder.path().join("before"), &before).unwrap();
+    let arguments = ["ledger", "prune", "--before", "0s", "--kind", "decision", "--reason", "test"];
+    let payloads = || {
+        count(
+            &docket_.ledger(),
+            "SELECT count(*) FROM payloads p JOIN leaves USING (seq) WHERE kind = 'decision'",
+        )
+    };
+    let (code, done, error) = ask(&docket_, &[&arguments[..], &["--dry-run"]].concat()).await;
+    assert_eq!((code, &done["removed"], &done["acts"]), (0, &json!(3), &json!(0)), "{error}");
+    assert_eq!(
+        (payloads(), occurrences(&docket_.ledger(), "/etc/passwd") > 0),
+        (3, true),
+        "a dry run changes nothing"
+    );
+    let tried = docket_.wait_for(|entry| entry["event_type"] == "ledger.prune_tried").await;
+    assert_eq!(tried["kind"], "access");
+
+    let (code, done, error) = ask(&docket_, &arguments).await;
+    assert_eq!((code, &done["removed"], &done["acts"]), (0, &json!(3), &json!(1)), "{error}");
+    assert_eq!(payloads(), 0);
+    let act = docket_.wait_for(|entry| entry["kind"] == "prune").await;
+    let facts = &act["metadata"];
+    assert_eq!(
+        (&facts["principal"], &facts["reason"], &facts["count"]),
+        (&json!("admin"), &json!("test"), &json!(3))
+    );
+    assert_eq!(facts["tree"]["size"], act["seq"]);
+    assert_eq!(facts["cuts"][0]["kind"], "decision");
+
+    let row: (String, Option<String>, Option<String>) = Connection::open(docket_.ledger())
+        .unwrap()
+        .query_row(
+            "SELECT decision, subject, arguments FROM decisions WHERE request_id = 'old-1'",
+            [],
+            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+        )
+        .unwrap();
+    assert_eq!(row, ("deny".into(), None, None), "what the leaf says stays, what the payload said is NULL");
+    let explained: Value = docket_.admin_get("/v1/explain/old-1").await.json().await.unwrap();
+    let entry = &explained["entries"][0];
+    assert_eq!((&entry["decision"], &entry["removed"]["kind"]), (&json!("deny"), &json!("prune")));
+    let note = explained["notes"][0].as_str().unwrap();
+    assert!(note.contains("pruned on 20") && note.contains("by admin (test)"), "{note}");
+    let id = entry["id"].as_str().unwrap();
+    let proof: Value = docket_.admin_get(&format!("/v1/entries/{id}/proof")).await.json().await.unwrap();
+    assert_eq!(proof["index"], entry["seq"]);
+    let key = docket::ledger::key::verifier(&docket_.folder.path().join("docket.db.key"), None).unwrap();
+    let leaf = docket::tlog::leaf_hash(proof["leaf"].as_str().unwrap().as_bytes());
+    docket::tlog::Proof::parse(proof["tlog_proof"].as_str().unwrap()).unwrap().verify(&leaf, &key).unwrap();
+
+    // After a restart all of it holds, and a bundle across pruned entries proves itself.
+    let folder = docket_.stop().await;
+    let docket_ = Docket::in_folder(folder).await;
+    docket_.evaluate("new-1", "echo", json!({})).await;
+    let folder = docket_.stop().await;
+    let (code, report) = verify(folder.path(), &["--checkpoint", "before"]);
+    assert_eq!(code, 0, "{report:#}");
+    let (code, _, error) = docket(
+        &["prove", "old-1", "--ledger", "docket.db", "--out", "b.zip", "--disclose", "arguments"],
+        folder.path(),
+    );
+    assert_eq!(code, 0, "{error}");
+    let (code, out, error) = docket(&["verify", "--bundle", "b.zip"], folder.path());
+    assert_eq!(code, 0, "{out}{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erased_subject_is_nowhere_in_the_file() {
+    let docket_ = Docket::start().await;
+    for number in 0..60 {
+        evaluate_as(&docket_, "alice@acme.example", &format!("a-{number}")).await;
+        for other in 0..4 {
+            evaluate_as(&docket_, &format!("bob-{number}-{other}"), &format!("b-{number}-{other}")).await;
+        }
+    }
+    assert!(occurrences(&docket_.ledger(), "alice@acme.example") > 60);
+    // Pruning around her rows moves them, and SQLite leaves copies behind where it does.
+    let (code, ..) = ask(&docket_, &["ledger", "prune", "--before", "0s", "--kind", "access"]).await;
+    assert_eq!(code, 0);
+    for number in (0..60).step_by(2) {
+        let (code, done, error) =
+            ask(&docket_, &["ledger", "erase", "--subject", &format!("bob-{number}-1")]).await;
+        assert_eq!((code, &done["removed"]), (0, &json!(1)), "{error}{done:#}");
+        if number > 10 {
+            break;
+        }
+    }
+    let (code, _, error) = ask(
+        &docket_,
+        &["ledger", "erase", "--subject", "alice@acme.example", "--reason", "Alice@acme.example asks"],
+    )
+    .await;
+    assert_eq!(code, 2);
+    assert!(error.contains("the reason names the subject"), "{error}");
+    let arguments = ["ledger", "erase", "--subject", "alice@acme.example", "--reason", "case 17"];
+    let (code, done, error) = ask(&docket_, &[&arguments[..], &["--dry-run"]].concat()).await;
+    assert_eq!((code, &done["removed"]), (0, &json!(60)), "{error}");
+    let (code, done, error) = ask(&docket_, &arguments).await;
+    assert_eq!((code, &done["removed"], &done["skipped"]), (0, &json!(60), &json!(0)), "{error}{done:#}");
+    assert_eq!(done["remains"], json!({"log_truncated": true, "unused": 0, "places": []}));
+    assert_eq!(occurrences(&docket_.ledger(), "alice@acme.example"), 0, "while docket runs");
+    let explained: Value = docket_.admin_get("/v1/explain/a-7").await.json().await.unwrap();
+    let note = explained["notes"][0].as_str().unwrap();
+    assert!(note.contains("erased on 20") && note.contains("by admin (case 17)"), "{note}");
+    let act =
+        docket_.wait_for(|entry| entry["kind"] == "erase" && entry["metadata"]["reason"] == "case 17").await;
+    let digest = act["metadata"]["subject_digest"].as_str().unwrap();
+    let [_, salt, digest] = digest.split(':').collect::<Vec<_>>()[..] else { panic!("{digest}") };
+    let salted = [hex::decode(salt).unwrap().as_slice(), b"alice@acme.example"].concat();
+    assert_eq!(
+        docket::digest::sha256(&salted),
+        format!("sha256:{digest}"),
+        "who knows the id can check that it was this one"
+    );
+    let (code, done, _) = ask(&docket_, &arguments).await;
+    assert_eq!(
+        (code, &done["removed"], &done["acts"]),
+        (0, &json!(0), &json!(1)),
+        "asked again, there is nothing left"
+    );
+    let ledger = docket_.ledger();
+    let folder = docket_.stop().await;
+    assert_eq!(occurrences(&ledger, "alice@acme.example"), 0, "after docket has stopped");
+    drop(folder);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn holds_win_until_they_are_released() {
+    let docket_ = Docket::start().await;
+    evaluate_as(&docket_, "carol", "c-1").await;
+    evaluate_as(&docket_, "carol", "c-2").await;
+    evaluate_as(&docket_, "dave", "d-1").await;
+    let (code, by_request, error) =
+        ask(&docket_, &["ledger", "hold", "add", "--request-id", "d-1", "--reason", "audit"]).await;
+    assert_eq!((code, &by_request["request_id"]), (0, &json!("d-1")), "{error}");
+    let (code, by_subject, _) =
+        ask(&docket_, &["ledger", "hold", "add", "--subject", "carol", "--reason", "court"]).await;
+    assert_eq!((code, &by_subject["subject"]), (0, &json!("carol")));
+    let (hold, other) = (by_subject["hold_id"].as_str().unwrap(), by_request["hold_id"].as_str().unwrap());
+    let folder = docket_.stop().await;
+    let docket_ = Docket::in_folder(folder).await;
+    let (_, listed, _) = ask(&docket_, &["ledger", "hold", "list"]).await;
+    assert_eq!(listed.as_array().unwrap().len(), 2, "holds survive a restart: {listed:#}");
+
+    let (code, done, _) = ask(&docket_, &["ledger", "erase", "--subject", "carol"]).await;
+    // Her two calls, and the hold itself, which names her.
+    assert_eq!((code, &done["removed"], &done["skipped"]), (1, &json!(0), &json!(3)), "{done:#}");
+    assert_eq!(done["holds"], json!([hold]));
+    assert!(done["remains"]["places"][0].as_str().unwrap().contains("3 rows of `payloads`"), "{done:#}");
+    let act = docket_.wait_for(|entry| entry["kind"] == "erase").await;
+    assert_eq!((&act["metadata"]["skipped"], &act["metadata"]["holds"]), (&json!(3), &json!([hold])));
+    let (_, done, _) = ask(&docket_, &["ledger", "prune", "--before", "0s", "--kind", "decision"]).await;
+    assert_eq!((&done["removed"], &done["skipped"]), (&json!(0), &json!(3)), "{done:#}");
+    assert_eq!(done["holds"].as_array().unwrap().len(), 2);
+
+    let (code, ..) = ask(&docket_, &["ledger", "hold", "release", hold, "--reason", "settled"]).await;
+    assert_eq!(code, 0);
+    let (code, _, error) = ask(&docket_, &["ledger", "hold", "release", hold]).await;
+    assert_eq!(code, 3);
+    assert!(error.contains("no active hold"), "{error}");
+    let (code, done, _) = ask(&docket_, &["ledger", "erase", "--subject", "carol"]).await;
+    assert_eq!((code, &done["removed"]), (0, &json!(3)), "{done:#}");
+    assert_eq!(done["remains"]["places"], json!([]));
+    let (_, listed, _) = ask(&docket_, &["ledger", "hold", "list"]).await;
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["hold_id"]), (1, &json!(other)));
+    let (code, _, error) = ask(&docket_, &["ledger", "hold", "add", "--reason", "none"]).await;
+    assert_eq!(code, 2);
+    assert!(error.contains("--subject"), "{error}");
+    docket_.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_prune_undercuts_the_minimum_retention() {
+    let docket_ = Docket::with("[ledger.retention]\nmin_retention = \"90d\"\n", POLICY).await;
+    docket_.evaluate("young-1", "echo", json!({})).await;
+    for arguments in
+        [&["ledger", "prune", "--before", "1d"][..], &["ledger", "prune", "--before", "0s", "--dry-run"]]
+    {
+        let (code, _, error) = ask(&docket_, arguments).await;
+        assert_eq!(code, 2);
+        assert!(error.contains("`ledger.retention.min_retention` keeps everything from 20"), "{error}");
+    }
+    let (code, _, error) = ask(&docket_, &["ledger", "prune", "--before", "91d"]).await;
+    assert_eq!(code, 0, "{error}");
+    for (body, status, expected) in [
+        (json!({"before": "0s"}), 422, "min_retention"),
+        (json!({"before": "soon"}), 400, "is not a time"),
+        (json!({"before": "1d", "kind": "erase"}), 400, "never pruned"),
+        (json!({"before": "1d", "knd": "erase"}), 400, "unknown field"),
+        (json!([]), 400, "body is not"),
+    ] {
+        let request =
+            docket_.client.post(format!("{}/v1/ledger/prune", docket_.admin)).bearer_auth(&docket_.token);
+        let response = request.json(&body).send().await.unwrap();
+        assert_eq!(response.status(), status, "{body}");
+        let problem: Value = response.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(expected), "{problem:#}");
+    }
+    docket_.wait_for(|entry| entry["event_type"] == "ledger.keeping_refused").await;
+    assert_eq!(docket_.admin_get("/v1/ledger/prune").await.status(), 405);
+    let without =
+        docket_.client.post(format!("{}/v1/ledger/erase", docket_.admin)).json(&json!({"subject": "x"}));
+    assert_eq!(without.send().await.unwrap().status(), 401);
+    let folder = docket_.stop().await;
+    // The floor holds for a file too.
+    let arguments = ["ledger", "prune", "--before", "1d", "--ledger", "docket.db", "--config", "docket.toml"];
+    let (code, _, error) = docket(&arguments, folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("min_retention"), "{error}");
+}
+
+/// How far this test's clock is ahead of the machine's.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
+fn ahead() -> i64 {
+    (docket::cli::system_clock().now_ms)() + AHEAD_MS.load(Ordering::Relaxed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_sweep_prunes_by_itself() {
+    let toml = "[ledger.retention]\nmax_age = \"90d\"\nrules = [{ kind = \"start\", max_age = \"forever\" }, { kind = \"access\", max_age = \"7d\" }]\n";
+    let clock = Clock { now_ms: ahead, ..docket::cli::system_clock() };
+    let docket_ = Docket::at(folder_with(toml, POLICY), clock).await;
+    docket_.evaluate("sweep-1", "echo", json!({})).await;
+    docket_.evaluate("sweep-held", "echo", json!({})).await;
+    let (code, ..) =
+        ask(&docket_, &["ledger", "hold", "add", "--request-id", "sweep-held", "--reason", "audit"]).await;
+    assert_eq!(code, 0);
+    drop(docket_.admin_get("/v1/audit").await);
+    let payloads = |kind: &str| {
+        count(
+            &docket_.ledger(),
+            &format!("SELECT count(*) FROM payloads JOIN leaves USING (seq) WHERE kind = '{kind}'"),
+        )
+    };
+    assert_eq!((payloads("decision"), payloads("access")), (2, 1));
+    let day_ms = 86_400_000;
+    for (days, decisions) in [(8, 2), (91, 1)] {
+        AHEAD_MS.store(days * day_ms, Ordering::Relaxed);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while (payloads("decision"), payloads("access")) != (decisions, 0) {
+            assert!(
+                Instant::now() < deadline,
+                "{} and {} are left after {days} days",
+                payloads("decision"),
+                payloads("access")
+            );
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+    assert_eq!((payloads("start"), payloads("hold")), (1, 1));
+    let swept = docket_.entries("sweep-1").await;
+    assert_eq!(swept[0]["removed"]["principal"], "retention");
+    docket_.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_goes_by_hand_is_named_and_what_comes_back_is_too() {
+    let docket_ = Docket::start().await;
+    for number in 0..4 {
+        docket_.evaluate(&format!("h-{number}"), "echo", json!({})).await;
+    }
+    let copy: Vec<rusqlite::types::Value> = Connection::open(docket_.ledger())
+        .unwrap()
+        .query_row("SELECT * FROM payloads WHERE seq = 1", [], |row| {
+            (0..19).map(|column| row.get(column)).collect()
+        })
+        .unwrap();
+    let (code, done, _) = ask(&docket_, &["ledger", "prune", "--before", "0s", "--kind", "decision"]).await;
+    assert_eq!((code, &done["removed"]), (0, &json!(4)));
+    docket_.evaluate("h-late", "echo", json!({})).await;
+    let folder = docket_.stop().await;
+    let path = folder.path().join("docket.db");
+    let pristine = std::fs::read(&path).unwrap();
+    let attack = |sql: &str| {
+        std::fs::write(&path, &pristine).unwrap();
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(&format!("PRAGMA foreign_keys = OFF; {sql}")).unwrap();
+    };
+    let late = count(&path, "SELECT seq FROM leaves WHERE request_id = 'h-late'");
+    attack(&format!("DELETE FROM payloads WHERE seq = {late}"));
+    let (code, report) = verify(folder.path(), &[]);
+    assert_eq!(
+        (code, failure(&report, "removals")),
+        (1, Some(format!("entry {late}").as_str())),
+        "{report:#}"
+    );
+    // An act is not to be had away: with it goes the right to everything it removed.
+    attack("DELETE FROM payloads WHERE seq = (SELECT seq FROM leaves WHERE kind = 'prune')");
+    let (code, report) = verify(folder.path(), &[]);
+    let act = count(&path, "SELECT seq FROM leaves WHERE kind = 'prune'");
+    assert_eq!(
+        (code, failure(&report, "removals")),
+        (1, Some(format!("entry {act}").as_str())),
+        "{report:#}"
+    );
+    // What was pruned and is there again, exactly as it was, contradicts the act.
+    std::fs::write(&path, &pristine).unwrap();
+    let places = vec!["?"; 19].join(",");
+    Connection::open(&path)
+        .unwrap()
+        .execute(&format!("INSERT INTO payloads VALUES ({places})"), rusqlite::params_from_iter(&copy))
+        .unwrap();
+    let (code, report) = verify(folder.path(), &[]);
+    assert_eq!(
+        (code, failure(&report, "removals"), failure(&report, "entries")),
+        (1, Some("entry 1"), None),
+        "{report:#}"
+    );
+    // A pruned entry's leaf is checked against its columns all the same.
+    attack("DROP TRIGGER leaves_are_append_only_update; UPDATE leaves SET decision = 'deny' WHERE seq = 1");
+    let (code, report) = verify(folder.path(), &[]);
+    assert_eq!((code, failure(&report, "entries")), (1, Some("entry 1")), "{report:#}");
+    std::fs::write(&path, &pristine).unwrap();
+    check(&path);
+}
+
+/// Sends so many evaluations from several tasks.
+async fn fill(data: &str, entries: usize) {
+    let client = reqwest::Client::new();
+    let tasks: Vec<_> = (0..16)
+        .map(|task| {
+            let (client, url) = (client.clone(), format!("{data}/access/v1/evaluation"));
+            tokio::spawn(async move {
+                for number in 0..entries / 16 {
+                    let body =
+                        evaluation("echo", &json!({"number": number, "task": task, "text": "x".repeat(400)}));
+                    assert_eq!(client.post(&url).json(&body).send().await.unwrap().status(), 200);
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_go_on_during_a_prune_and_a_kill_in_its_middle_leaves_acts_whole() {
+    let folder = folder_with("", POLICY);
+    let mut process = Process::start(folder.path());
+    let path = folder.path().join("docket.db");
+    fill(&process.data, 4_000).await;
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let client = reqwest::Client::new();
+    let prune = client.post(format!("{}/v1/ledger/prune", process.admin)).bearer_auth(token.trim());
+    let pending = tokio::spawn(prune.json(&json!({"before": "0s"})).send());
+    let acts = "SELECT count(*) FROM leaves WHERE kind = 'prune'";
+    let mut slowest = Duration::ZERO;
+    while count(&path, acts) < 3 {
+        let began = Instant::now();
+        let request = client.post(format!("{}/access/v1/evaluation", process.data));
+        assert_eq!(request.json(&evaluation("echo", &json!({}))).send().await.unwrap().status(), 200);
+        slowest = slowest.max(began.elapsed());
+    }
+    println!("the slowest call beside the prune took {slowest:?}");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    drop(pending.await);
+    let left = count(&path, "SELECT count(*) FROM payloads");
+    assert!(left > 0, "it was to be killed in the middle");
+    let again = Process::start(folder.path());
+    assert_eq!(again.terminate(), Some(0));
+    check(&path);
+    // A file nobody writes to is pruned without a docket; one that is written to is not.
+    let arguments = ["ledger", "prune", "--before", "0s", "--ledger", "docket.db", "--json"];
+    let running = Process::start(folder.path());
+    let (code, _, error) = docket(&arguments, folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("leave out --ledger") && error.contains("another docket is writing"), "{error}");
+    assert_eq!(running.terminate(), Some(0));
+    let (code, out, error) = docket(&arguments, folder.path());
+    assert_eq!(code, 0, "{error}");
+    let done: Value = serde_json::from_str(&out).unwrap();
+    assert!(done["removed"].as_i64().unwrap() >= left, "{done:#} of {left}");
+    assert_eq!(
+        count(&path, "SELECT count(*) FROM payloads JOIN leaves USING (seq) WHERE kind <> 'prune'"),
+        0
+    );
+    assert_eq!(count(&path, "PRAGMA freelist_count"), 0, "free pages were given back");
+    check(&path);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_file_of_the_schema_before_is_brought_up_and_pruned() {
+    let docket_ = Docket::start().await;
+    docket_.evaluate("s-1", "echo", json!({"path": "/somewhere"})).await;
+    let folder = docket_.stop().await;
+    let path = folder.path().join("docket.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute_batch(
+            "DROP INDEX leaves_acts; PRAGMA user_version = 2; PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM",
+        )
+        .unwrap();
+    drop(connection);
+    let docket_ = Docket::in_folder(folder).await;
+    let (code, done, error) = ask(&docket_, &["ledger", "prune", "--before", "0s"]).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(done["removed"].as_i64().unwrap() >= 4, "{done:#}");
+    assert_eq!(occurrences(&path, "/somewhere"), 0);
+    assert_eq!(count(&path, "PRAGMA auto_vacuum"), 0, "it keeps its free pages");
+    docket_.stop().await;
+}
