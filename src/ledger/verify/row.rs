@@ -37,16 +37,29 @@ const SALTS: usize = 19;
 const FIRST_PART: usize = 20;
 pub const FIRST_COLUMN: usize = FIRST_PART + PARTS.len();
 
-/// One row of [`SELECT`], read without copying.
-pub struct Fields<'r, 's>(pub &'r Row<'s>);
+/// Columns of [`SELECT`].
+const WIDTH: usize = FIRST_COLUMN + 8;
 
-impl<'r> Fields<'r, '_> {
-    pub fn seq(&self) -> rusqlite::Result<i64> {
-        self.0.get(0)
+/// One row of [`SELECT`], read without copying, and each column once: asking SQLite costs more than looking here.
+pub struct Fields<'r>([ValueRef<'r>; WIDTH]);
+
+impl<'r> Fields<'r> {
+    /// The columns of a row of [`SELECT`].
+    pub fn of(row: &'r Row<'_>) -> Self {
+        let mut values = [ValueRef::Null; WIDTH];
+        for (column, value) in values.iter_mut().enumerate() {
+            *value = row.get_ref(column).unwrap_or(ValueRef::Null);
+        }
+        Self(values)
+    }
+
+    /// The entry's number, which SQLite keeps an integer: it is the row's own.
+    pub fn seq(&self) -> i64 {
+        self.value(0).as_i64().unwrap_or(-1)
     }
 
     fn value(&self, column: usize) -> ValueRef<'r> {
-        self.0.get_ref(column).unwrap_or(ValueRef::Null)
+        self.0.get(column).copied().unwrap_or(ValueRef::Null)
     }
 
     pub fn bytes(&self, column: usize) -> Option<&'r [u8]> {
@@ -88,8 +101,15 @@ impl<'r> Fields<'r, '_> {
     }
 }
 
+/// What checking one row after the other reuses.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    leaf: Vec<u8>,
+    memory: columns::Memory,
+}
+
 /// Lays the leaf out from the columns and the payload and compares it with the one that is stored. Says what differs.
-pub fn check(fields: &Fields<'_, '_>, leaf: &mut Vec<u8>) -> Result<(), String> {
+pub fn check(fields: &Fields<'_>, scratch: &mut Scratch) -> Result<(), String> {
     if fields.number(PAYLOAD_SEQ).is_none() {
         return Err("its payload is gone, and no entry says why".into());
     }
@@ -119,14 +139,15 @@ pub fn check(fields: &Fields<'_, '_>, leaf: &mut Vec<u8>) -> Result<(), String> 
         request_id: fields.text(REQUEST_ID),
         zone: required(ZONE),
     };
+    let Scratch { leaf, memory } = scratch;
     leaf.clear();
     members.write_head(&Commitments { parts: &parts, salts }, leaf);
-    write_number(fields.seq().unwrap_or(-1), leaf);
+    write_number(fields.seq(), leaf);
     members.write_tail(leaf);
-    if leaf != fields.leaf() {
+    if leaf.as_slice() != fields.leaf() {
         return Err(difference(leaf, fields.leaf()));
     }
-    columns::check(fields, &parts)
+    columns::check(fields, &parts, memory)
 }
 
 fn write_number(number: i64, out: &mut Vec<u8>) {
