@@ -12,7 +12,7 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, policies, proof, replay, simulate};
+use crate::api::{audit, authzen, explain, policies, proof, replay, simulate, stats};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
@@ -201,6 +201,7 @@ impl AdminPlane {
         match path {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
+            "/v1/ledger/stats" => stats::answer(&self.gate, &self.reader, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {

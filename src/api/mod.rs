@@ -7,3 +7,4 @@ pub mod policies;
 pub mod proof;
 pub mod replay;
 pub mod simulate;
+pub mod stats;

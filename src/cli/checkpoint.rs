@@ -8,8 +8,8 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::Remote;
 use super::client::{Client, runtime};
+use super::{Remote, ledger_backup, ledger_stats};
 use crate::ledger::{Reader, key};
 use crate::tlog::{Checkpoint, VerifierKey};
 
@@ -44,6 +44,10 @@ impl Print {
 pub enum Ledger {
     /// Print the verifier key of the ledger's checkpoints: keep it where the ledger's operator cannot change it.
     Key(Key),
+    /// What the ledger holds and costs: entries, bytes by kind and by use, growth, checkpoints.
+    Stats(ledger_stats::Stats),
+    /// Copy the ledger, also while docket writes to it, and verify the copy.
+    Backup(ledger_backup::Backup),
 }
 
 /// Arguments of `docket ledger key`.
@@ -60,13 +64,26 @@ impl Ledger {
     /// Runs the command.
     ///
     /// # Errors
+    /// As the subcommand says.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Key(key) => key.run(),
+            Self::Stats(stats) => stats.run(),
+            Self::Backup(backup) => backup.run(),
+        }
+    }
+}
+
+impl Key {
+    /// Runs the command.
+    ///
+    /// # Errors
     /// docket cannot be reached, or the ledger or its key cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let Self::Key(asked) = self;
-        let key = if let Some(file) = &asked.remote.ledger {
-            of_file(file, asked.key_file.as_deref())?.to_string()
+        let key = if let Some(file) = &self.remote.ledger {
+            of_file(file, self.key_file.as_deref())?.to_string()
         } else {
-            let client = Client::new(&asked.remote)?;
+            let client = Client::new(&self.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/key"))?;
             let key = answer.as_ref().and_then(|answer| answer.get("key")).and_then(Value::as_str);
             key.context("docket does not know `/v1/ledger/key`")?.to_owned()

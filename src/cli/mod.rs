@@ -10,6 +10,8 @@ mod client;
 mod config;
 mod eval;
 mod explain;
+mod ledger_backup;
+mod ledger_stats;
 mod policy;
 mod progress;
 mod prove;

@@ -6,11 +6,13 @@
 //!
 //! It knows SQLite and nothing of HTTP, MCP or Rego.
 
+pub mod backup;
 pub mod bundle;
 mod entry;
 pub mod key;
 mod reader;
 mod schema;
+pub mod stats;
 mod traffic;
 mod tree;
 pub mod verify;
