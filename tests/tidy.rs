@@ -166,7 +166,7 @@ fn nothing_is_left_lying_about() {
 #[test]
 fn schema_steps_that_landed_are_never_edited() {
     // SHA-256 of each step as it landed. The next change is the next file.
-    let landed = [("1.sql", SCHEMA_1)];
+    let landed = [("1.sql", SCHEMA_1), ("2.sql", SCHEMA_2)];
     for (name, digest) in landed {
         let bytes = fs::read(root().join("src/ledger/schema").join(name)).unwrap();
         assert_eq!(docket::digest::sha256(&bytes), digest, "{name} has landed; write the next step instead");
@@ -174,6 +174,7 @@ fn schema_steps_that_landed_are_never_edited() {
 }
 
 const SCHEMA_1: &str = "sha256:46d2d03296b645c85fe3313ea0fa7e0245a8d657db7d9f54e95b7aee41c58fee";
+const SCHEMA_2: &str = "sha256:f15b25387bd12e2de81aae2739093395c24d04696406f53f6268ba4999c5d937";
 
 #[test]
 fn the_readme_names_only_commands_that_exist() {

@@ -69,7 +69,7 @@ impl Backup {
         if self.json {
             let outcome = json!({
                 "file": shown, "bytes": bytes, "entries": report.entries, "verified": report.ok,
-                "key_file_not_copied": key_file.display().to_string(), "verification": report,
+                "key_file_not_copied": key_file.display().to_string(), "verdicts": report.verdicts, "warnings": report.warnings,
             });
             writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&outcome)?)?;
         } else if report.ok {

@@ -14,8 +14,10 @@ mod crash;
 mod decision_api;
 mod disk;
 mod explain;
+mod faults;
 mod harness;
 mod mcp;
+mod migrate;
 mod publish;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]
@@ -23,3 +25,4 @@ mod server;
 mod simulate;
 mod tamper;
 mod tlog;
+mod upkeep;
