@@ -299,6 +299,8 @@ impl Writer {
             // Best effort: what is in the write-ahead log is durable without it.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
         }
+        // The lock goes before the answer: whoever waited for it may open the ledger again.
+        drop(self);
         if let Some(stop) = stop {
             let _ = stop.send(());
         }

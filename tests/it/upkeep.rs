@@ -47,6 +47,8 @@ async fn a_backup_beside_a_running_docket_is_a_whole_ledger() {
     for number in 0..20 {
         running.evaluate(&format!("b-{number}"), "echo", json!({"text": "x".repeat(10_000)})).await;
     }
+    // A ledger that is not a second old may have no checkpoint yet.
+    running.admin_get("/v1/checkpoint").await;
     // Calls go on while the copy is made.
     let (client, url) = (running.client.clone(), format!("{}/access/v1/evaluation", running.data));
     let load = tokio::spawn(async move {
