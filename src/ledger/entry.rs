@@ -362,9 +362,7 @@ fn write_name(name: &'static str, out: &mut Vec<u8>) {
 /// A string as RFC 8785 has it. Nearly none has anything to escape, and looking for that first is cheaper than looking at each
 /// character as it is written: verifying does this twelve times for each entry.
 fn write_string(text: &str, out: &mut Vec<u8>) {
-    let escapes =
-        text.bytes().fold(false, |found, byte| found | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
-    if escapes {
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
         write_json(&text, out);
     } else {
         out.push(b'"');

@@ -191,8 +191,8 @@ fn space(connection: &Connection) -> rusqlite::Result<Vec<Use>> {
         };
         *uses.entry(what).or_default() += row.get::<_, i64>(2)?.cast_unsigned();
     }
-    let used: u64 = uses.values().sum();
-    uses.insert("free", total.saturating_sub(used));
+    let taken: u64 = uses.values().sum();
+    uses.insert("free", total.saturating_sub(taken));
     let mut space: Vec<Use> = uses
         .into_iter()
         .map(|(what, bytes)| Use { what: what.to_owned(), bytes, share: ratio(bytes, total) })

@@ -59,10 +59,28 @@ impl<'a> Repeated<'a> {
     }
 }
 
-/// What the parts of the entry before said. Subjects and actions repeat from entry to entry, and comparing bytes costs much
-/// less than reading them.
-#[derive(Debug, Default)]
-pub struct Memory([Said; REPEATED.len()]);
+/// Parts of each name that are remembered.
+const REMEMBERED: usize = 64;
+
+/// What parts said before. Subjects, actions and resources come again and again, and comparing bytes costs much less than
+/// reading them. Each part has one place it may be remembered at.
+#[derive(Debug)]
+pub struct Memory([Vec<Said>; REPEATED.len()]);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| (0..REMEMBERED).map(|_| Said::default()).collect()))
+    }
+}
+
+/// The place of a part: any function of its bytes does, and this one is cheap.
+fn place(bytes: &[u8]) -> usize {
+    let mixed = bytes.chunks_exact(8).fold(bytes.len() as u64, |mixed, chunk| {
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
+        (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+    });
+    usize::try_from(mixed % REMEMBERED as u64).unwrap_or(0)
+}
 
 /// The bytes of a part, and what its columns hold.
 #[derive(Debug, Default)]
@@ -78,12 +96,14 @@ pub fn check(
     memory: &mut Memory,
 ) -> Result<(), String> {
     let mut next_column = FIRST_COLUMN;
-    for ((part, columns), said) in REPEATED.into_iter().zip(&mut memory.0) {
+    for ((part, columns), remembered) in REPEATED.into_iter().zip(&mut memory.0) {
         let bytes =
             PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
         let first_column = next_column;
         next_column += columns.len();
         let offsets = first_column..next_column;
+        let mut forgotten = Said::default();
+        let said = remembered.get_mut(place(bytes.unwrap_or_default())).unwrap_or(&mut forgotten);
         let same_members = said.members.len() == columns.len()
             && offsets.clone().zip(&said.members).all(|(at, member)| fields.text(at) == member.as_deref());
         if same_members && bytes.is_some_and(|bytes| bytes == said.part) {
@@ -97,8 +117,13 @@ pub fn check(
         }
         said.part.clear();
         said.part.extend_from_slice(bytes.unwrap_or_default());
-        said.members.clear();
-        said.members.extend(offsets.map(|at| fields.text(at).map(str::to_owned)));
+        said.members.resize(columns.len(), None);
+        for (at, member) in offsets.zip(&mut said.members) {
+            match (fields.text(at), member) {
+                (Some(text), Some(member)) => text.clone_into(member),
+                (text, member) => *member = text.map(str::to_owned),
+            }
+        }
     }
     Ok(())
 }
