@@ -6,13 +6,15 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::header::{ALLOW, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::api::{audit, authzen, explain, policies, proof, replay, simulate, stats};
+use crate::api::replay::Question;
+use crate::api::{audit, authzen, explain, policies, proof, recorded_tests, replay, simulate, stats};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
@@ -36,6 +38,9 @@ pub struct DataPlane {
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
+
+/// What is asked of the admin plane with a body, or changes something.
+const POSTS: [&str; 5] = ["/v1/simulate", "/v1/replay", "/v1/cover", "/v1/tests", "/v1/policies/reload"];
 
 /// The people's side.
 pub struct AdminPlane {
@@ -164,31 +169,20 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        if let asked @ ("/v1/simulate" | "/v1/replay") = request.uri().path() {
+        let path = request.uri().path().to_owned();
+        if POSTS.contains(&path.as_str()) {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
-            let simulates = asked == "/v1/simulate";
             return match web::receive(request.into_body(), &self.limits).await {
-                Ok(body) if simulates => simulate::answer(&self.gate, &self.replayer, &body, visit).await,
-                Ok(body) => replay::answer(&self.gate, &self.replayer, &body, visit).await,
-                Err(error) => Problem::new(
-                    error.status(),
-                    "invalid-request",
-                    "Body not received",
-                    error.to_string(),
-                    visit,
-                )
-                .response(),
+                Ok(body) => self.post(&path, &body, visit).await,
+                Err(error) => {
+                    let (title, detail) = ("Body not received", error.to_string());
+                    Problem::new(error.status(), "invalid-request", title, detail, visit).response()
+                }
             };
         }
-        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
-        if path == "/v1/policies/reload" {
-            return match *request.method() {
-                Method::POST => policies::reload(&self.publisher, visit).await,
-                _ => method_not_allowed("POST", visit),
-            };
-        }
+        let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
         if request.method() != Method::GET {
             return method_not_allowed("GET", visit);
         }
@@ -220,11 +214,23 @@ impl AdminPlane {
             }
             _ => Problem::not_found(
                 format!(
-                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate` and `/metrics`"
+                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
                 ),
                 visit,
             )
             .response(),
+        }
+    }
+
+    /// Answers one of [`POSTS`].
+    async fn post(&self, path: &str, body: &Bytes, visit: &Visit) -> Response<Body> {
+        let (gate, replayer) = (&self.gate, &self.replayer);
+        match path {
+            "/v1/policies/reload" => policies::reload(&self.publisher, visit).await,
+            "/v1/tests" => recorded_tests::answer(gate, replayer, body, visit).await,
+            "/v1/replay" => replay::answer(Question::Flips, gate, replayer, body, visit).await,
+            "/v1/cover" => replay::answer(Question::Rules, gate, replayer, body, visit).await,
+            _ => simulate::answer(gate, replayer, body, visit).await,
         }
     }
 }
@@ -250,9 +256,9 @@ fn health(
         return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": status}));
     }
     let mut ready = json!({"status": "ready", "manifest_sha": set.manifest_sha});
-    if let Some(rejected) = publisher.rejected() {
-        ready["policy_rejected"] =
-            json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+    if let (Some(rejected), Some(members)) = (publisher.rejected(), ready.as_object_mut()) {
+        let rejected = json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
+        members.insert("policy_rejected".into(), rejected);
     }
     web::json_response(StatusCode::OK, &ready)
 }

@@ -15,8 +15,9 @@ use tokio::sync::{Mutex, mpsc};
 
 use crate::gate::Gate;
 use crate::ledger::{Entry, Kind, LedgerError};
+use crate::policy::explain::Condition;
 use crate::policy::watch::Watch;
-use crate::policy::{Changes, Finding, Limits, PolicySet, Source, TestOutcome, run_tests};
+use crate::policy::{Changes, Finding, Limits, PolicySet, Source, TestOptions, TestOutcome, run_tests};
 use crate::replay::Replayer;
 
 /// Changes of files are taken for one until nothing has changed for this long, in milliseconds.
@@ -309,11 +310,20 @@ pub async fn keep(gate: &Gate, set: &PolicySet) -> Result<(), LedgerError> {
 
 /// Runs the tests of a set; each that does not pass is a finding.
 fn passes_its_tests(source: &Source) -> Result<(), Vec<Finding>> {
-    let results = run_tests(source, Limits { timeout: Duration::from_millis(TEST_TIMEOUT_MS) })?;
+    let limits = Limits { timeout: Duration::from_millis(TEST_TIMEOUT_MS) };
+    let report = run_tests(source, &TestOptions { limits, ..TestOptions::default() })?;
     let failed = |result: &crate::policy::TestResult| {
         let why = match &result.outcome {
             TestOutcome::Pass | TestOutcome::Todo => return None,
-            TestOutcome::Fail => "does not hold".to_owned(),
+            TestOutcome::Fail => {
+                let cases = result.cases.iter().flat_map(|case| &case.failures);
+                let because = result.failures.iter().chain(cases).next().map(|failure| {
+                    let inner = failure.because.as_ref().map(|because| &because.condition);
+                    let Condition { file, line, column, condition, .. } = inner.unwrap_or(&failure.condition);
+                    format!(", because of `{condition}` at {file}:{line}:{column}")
+                });
+                format!("does not hold{}", because.unwrap_or_default())
+            }
             TestOutcome::Error(error) => format!("cannot be evaluated: {error}"),
         };
         let message = format!("test `{}` {why}; the policies are not put in force", result.name);
@@ -321,6 +331,6 @@ fn passes_its_tests(source: &Source) -> Result<(), Vec<Finding>> {
         (finding.line, finding.column) = (result.line, 1);
         Some(finding)
     };
-    let failed: Vec<Finding> = results.iter().filter_map(failed).collect();
+    let failed: Vec<Finding> = report.results.iter().filter_map(failed).collect();
     if failed.is_empty() { Ok(()) } else { Err(failed) }
 }

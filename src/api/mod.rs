@@ -5,6 +5,8 @@ pub mod authzen;
 pub mod explain;
 pub mod policies;
 pub mod proof;
+pub mod recorded_tests;
 pub mod replay;
+mod selection;
 pub mod simulate;
 pub mod stats;

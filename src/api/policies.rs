@@ -38,7 +38,7 @@ pub async fn reload(publisher: &Publisher, visit: &Visit) -> Response<Body> {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
             response
         }
-        Ok(published) => web::json_response(StatusCode::OK, &published),
+        Ok(answer) => web::json_response(StatusCode::OK, &answer),
         Err(error) => Problem::unrecorded(&error, visit).response(),
     }
 }

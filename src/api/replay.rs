@@ -1,10 +1,12 @@
-//! `POST /v1/replay`: recorded calls decided again, and which decisions flip. Nothing is recorded but the question.
+//! `POST /v1/replay`: recorded calls decided again, and which decisions flip. `POST /v1/cover`: the same calls, and how often
+//! each rule fires. Nothing is recorded but the question.
 //!
 //! The body may have `"policies": {PATH: TEXT}` in place of the set in force (with its `"id"`, its `"revision"`, and its
 //! `"entrypoint"` where one rule decides), the filters of `/v1/audit` (`request_id`, `decision`, `server`, `tool`, `agent`,
-//! `since`, `until`), `"limit": N` for the newest only, and `"progress": true`. The answer is JSON Lines as it comes: `{"type": "flip", …}` for each, with
-//! `{"type": "progress", "done", "of"}` between them where that was asked for, and `{"type": "totals", …}` at the end; an
-//! answer without totals broke off, and says why in `{"type": "error", "message"}` where it can.
+//! `since`, `until`), `"limit": N` for the newest only, and `"progress": true`. The answer is JSON Lines as it comes:
+//! `{"type": "flip", …}` for each, with `{"type": "progress", "done", "of"}` between them where that was asked for, and
+//! `{"type": "totals", …}` at the end; an answer without totals broke off, and says why in `{"type": "error", "message"}`
+//! where it can.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -17,12 +19,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::{parse_time, record_access, unreadable};
+use super::audit::{record_access, unreadable};
+use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::{Filter, LedgerError};
-use crate::policy::PolicySet;
+use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
 use crate::web::{Body, Visit};
 
@@ -38,19 +41,24 @@ struct Wanted {
     id: Option<String>,
     revision: Option<String>,
     entrypoint: Option<String>,
-    request_id: Option<String>,
-    decision: Option<String>,
-    server: Option<String>,
-    tool: Option<String>,
-    agent: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
+    #[serde(flatten)]
+    selection: Selection,
     limit: Option<u32>,
     progress: bool,
 }
 
-/// Answers `POST /v1/replay`.
+/// What recorded calls are looked through for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// Which decisions flip.
+    Flips,
+    /// Which rules fire.
+    Rules,
+}
+
+/// Answers `POST /v1/replay` and `POST /v1/cover`.
 pub async fn answer(
+    question: Question,
     gate: &Arc<Gate>,
     replayer: &Arc<Replayer>,
     body: &Bytes,
@@ -66,7 +74,8 @@ pub async fn answer(
         Ok(read) => read,
         Err(detail) => return invalid(detail, visit),
     };
-    record_access(gate, "ledger.replayed", "/v1/replay", &asked, visit).await;
+    let path = if question == Question::Flips { "/v1/replay" } else { "/v1/cover" };
+    record_access(gate, "ledger.replayed", path, &asked, visit).await;
     let Ok(worker) = replayer.replays.clone().acquire_owned().await else {
         return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
     };
@@ -87,18 +96,22 @@ pub async fn answer(
         let _worker = worker;
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
-        let traffic = Traffic { reader: &reader, filter, newest, candidate: &candidate, threads };
-        let replayed = traffic.replay(|event| match event {
+        let traffic = Traffic { reader: &reader, filter, newest, threads };
+        let tell = |event: Event<'_>| match event {
             Event::Flip(flip) => send(&lines, flip),
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }
             Event::Progress(..) => !lines.is_closed(),
-        });
-        match replayed {
-            Ok(totals) => send(&lines, &totals),
-            Err(error) => send(&lines, &json!({"type": "error", "message": error.to_string()})),
-        }
+        };
+        let came_to = match question {
+            Question::Flips => traffic.replay(&candidate, tell).map(|totals| json!(totals)),
+            Question::Rules => Cover::new(&candidate)
+                .map_err(LedgerError::Unreadable)
+                .and_then(|cover| traffic.cover(&cover, tell))
+                .map(|covered| json!(covered)),
+        };
+        send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
     });
     let mut response = Response::new(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
@@ -114,31 +127,13 @@ fn send(lines: &mpsc::Sender<Bytes>, line: &impl Serialize) -> bool {
 }
 
 fn read(wanted: Wanted, now_ms: i64) -> Result<(Filter, Option<Inline>), String> {
-    let time = |name: &str, text: Option<String>| {
-        let parsed = text.map(|text| parse_time(&text, now_ms)).transpose();
-        parsed.map_err(|error| format!("`{name}`: {error}"))
-    };
-    if let Some(decision) = &wanted.decision
-        && !["allow", "deny", "require_approval"].contains(&decision.as_str())
-    {
-        return Err(format!("`decision` must be `allow`, `deny` or `require_approval`, not `{decision}`"));
-    }
     if wanted.limit == Some(0) {
         return Err("`limit` must be greater than 0".into());
     }
     if wanted.entrypoint.is_some() && wanted.policies.is_none() {
         return Err("`entrypoint` goes with `policies`: the set in force has its own".into());
     }
-    let filter = Filter {
-        request_id: wanted.request_id,
-        decision: wanted.decision,
-        server: wanted.server,
-        tool: wanted.tool,
-        agent: wanted.agent,
-        since_ms: time("since", wanted.since)?,
-        until_ms: time("until", wanted.until)?,
-        ..Filter::default()
-    };
+    let filter = wanted.selection.filter(now_ms)?;
     let (id, revision, entrypoint) = (wanted.id, wanted.revision, wanted.entrypoint);
     Ok((filter, wanted.policies.map(|files| Inline { files, id, revision, entrypoint })))
 }

@@ -17,6 +17,9 @@ pub struct Check {
     /// A directory of `.rego` and data files, one `.rego` file, or a bundle (`.tar.gz`).
     #[arg(default_value = "policies")]
     path: PathBuf,
+    /// The one rule that decides, as `data.authz.decision`, where the policies are not written in docket's effects.
+    #[arg(long, value_name = "RULE")]
+    entrypoint: Option<String>,
     /// Print a JSON array of findings: severity, code, file, line, column, `end_column`, message, excerpt.
     #[arg(long)]
     json: bool,
@@ -50,7 +53,8 @@ impl Check {
     /// # Errors
     /// The path cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        let mut checked = check(Source::read(&self.path)?, Limits::default());
+        let mut checked =
+            check(Source { entrypoint: self.entrypoint, ..Source::read(&self.path)? }, Limits::default());
         for finding in &mut checked.findings {
             place(&self.path, finding);
         }

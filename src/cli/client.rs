@@ -10,10 +10,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
 use super::Remote;
+use super::progress::Progress;
 use crate::config::{Flags, Raw};
 
 /// How long docket may take to answer a query, in milliseconds.
@@ -104,6 +105,42 @@ impl Client {
     pub async fn stream(&self, path: &str, body: &Value) -> anyhow::Result<Response<Incoming>> {
         let body = Full::new(Bytes::from(serde_json::to_vec(body)?));
         self.send(http::Method::POST, path, &[("content-type", "application/json")], body).await
+    }
+
+    /// Sends a JSON body and reads JSON Lines: progress goes to its bar, each line before the last to `each`, until that
+    /// answers `false`. Answers the last, which says what all came to; `None` where reading was ended.
+    pub async fn lines(
+        &self,
+        path: &str,
+        mut body: Map<String, Value>,
+        progress: &Progress,
+        mut each: impl FnMut(Value) -> bool,
+    ) -> anyhow::Result<Option<Value>> {
+        body.insert("progress".into(), true.into());
+        let response = self.stream(path, &Value::Object(body)).await?;
+        if response.status() != StatusCode::OK {
+            let (_, problem) = Self::collect(response).await?;
+            bail!("{}", refusal(&serde_json::from_slice(&problem).unwrap_or_default()));
+        }
+        let (mut body, mut buffer) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.context("docket broke off")?.into_data() else { continue };
+            buffer.extend_from_slice(&data);
+            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = buffer.drain(..=end).collect();
+                let line: Value = serde_json::from_slice(&line).context("docket's answer is not JSON")?;
+                let number = |name: &str| line.get(name).and_then(Value::as_u64).unwrap_or(0);
+                let kind = line.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+                match kind.as_str() {
+                    "totals" | "cover" => return Ok(Some(line)),
+                    "error" => bail!("{}", line.get("message").and_then(Value::as_str).unwrap_or_default()),
+                    "progress" => progress.show(number("done"), number("of")),
+                    _ if each(line) => {}
+                    _ => return Ok(None),
+                }
+            }
+        }
+        bail!("docket broke off before the end");
     }
 
     /// Opens a response whose body is read as it comes.

@@ -8,6 +8,7 @@ mod check;
 mod checkpoint;
 mod client;
 mod config;
+mod cover;
 mod eval;
 mod explain;
 mod ledger_backup;
@@ -24,6 +25,7 @@ mod simulate;
 mod starter;
 mod tail;
 mod test;
+mod test_from;
 mod token;
 mod verify;
 
@@ -31,6 +33,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::ledger::Reader;
 
 pub use serve::{Running, start, system_clock};
 
@@ -104,6 +108,20 @@ pub struct Remote {
     /// The configuration to take address and token file from [default: ./docket.toml if present].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+impl Remote {
+    /// Reads the ledger file that was named.
+    ///
+    /// # Errors
+    /// There is none, or no such file.
+    fn reader(&self) -> anyhow::Result<Reader> {
+        let Some(file) = &self.ledger else { anyhow::bail!("`--ledger FILE` is missing") };
+        if !file.exists() {
+            anyhow::bail!("ledger `{}` does not exist", file.display());
+        }
+        Ok(Reader::new(file.as_path().into()))
+    }
 }
 
 /// Runs one command and answers its exit code.

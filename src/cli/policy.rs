@@ -7,7 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value as Json, json};
 
 use super::EXIT_FINDINGS;
+use super::cover::Cover;
 use super::reload::Reload;
+use super::test_from::TestFrom;
 use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 
 /// Subcommands of `docket policy`.
@@ -15,8 +17,12 @@ use crate::policy::{Limits, Policy as Prepared, PolicySet, Source};
 pub enum Policy {
     /// Show a policy set: its id, revision and manifest digest, and each policy with its version, effects and files.
     Show(Show),
+    /// Count how often each rule fires over recorded calls, and find those that never do.
+    Cover(Box<Cover>),
     /// Make a running docket read its policies again; those that do not hold together are refused.
     Reload(Reload),
+    /// Write Rego unit tests from recorded decisions: what was decided stays decided.
+    TestFrom(Box<TestFrom>),
 }
 
 impl Policy {
@@ -27,7 +33,9 @@ impl Policy {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Show(show) => show.run(),
+            Self::Cover(cover) => cover.run(),
             Self::Reload(reload) => reload.run(),
+            Self::TestFrom(test_from) => test_from.run(),
         }
     }
 }
@@ -38,6 +46,9 @@ pub struct Show {
     /// A directory of policies, or one `.rego` file.
     #[arg(default_value = "policies")]
     path: PathBuf,
+    /// The one rule that decides, as `data.authz.decision`, where the policies are not written in docket's effects.
+    #[arg(long, value_name = "RULE")]
+    entrypoint: Option<String>,
     /// Print one JSON object.
     #[arg(long)]
     json: bool,
@@ -45,7 +56,8 @@ pub struct Show {
 
 impl Show {
     fn run(self) -> anyhow::Result<ExitCode> {
-        let set = match PolicySet::compile(Source::read(&self.path)?, Limits::default()) {
+        let source = Source { entrypoint: self.entrypoint, ..Source::read(&self.path)? };
+        let set = match PolicySet::compile(source, Limits::default()) {
             Ok(set) => set,
             Err(findings) => {
                 for finding in &findings {

@@ -3,27 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufWriter, Write};
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
-use http::StatusCode;
-use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 
 use super::candidate::Candidate;
-use super::client::{Client, refusal, runtime};
+use super::client::{Client, runtime};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{EXIT_FINDINGS, Remote, render};
-use crate::ledger::Reader;
 use crate::replay::{Event, Traffic};
+use crate::text::truncated;
 
 /// Flips kept for the listing; what is beyond is counted.
 const MAX_LISTED: usize = 100_000;
 /// Flips listed under one heading unless all are wanted.
 const MAX_A_GROUP: usize = 100;
+
+/// As much of a call's arguments as a line shows, in bytes.
+const MAX_ARGUMENTS_BYTES: usize = 80;
 
 /// Arguments of `docket replay`.
 #[derive(Debug, Args)]
@@ -60,7 +59,7 @@ impl Replay {
         let mut report = Report { json: self.json, ..Report::default() };
         let progress = Progress::new("replaying calls");
         let totals = match &self.remote.ledger {
-            Some(file) => self.replay_here(file.clone(), &mut report, &progress)?,
+            Some(_) => self.replay_here(&mut report, &progress)?,
             None => runtime()?.block_on(self.ask(&mut report, &progress))?,
         };
         drop(progress);
@@ -80,17 +79,14 @@ impl Replay {
     }
 
     /// Reads a ledger file and decides here.
-    fn replay_here(&self, file: PathBuf, report: &mut Report, progress: &Progress) -> anyhow::Result<Value> {
-        if !file.exists() {
-            bail!("ledger `{}` does not exist", file.display());
-        }
+    fn replay_here(&self, report: &mut Report, progress: &Progress) -> anyhow::Result<Value> {
+        let reader = self.remote.reader()?;
         let candidate = self.candidate.load(self.remote.config.as_deref())?;
-        let reader = Reader::new(file.into());
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = self.threads.unwrap_or_else(cores);
         let filter = self.selection.filter()?;
-        let traffic = Traffic { reader: &reader, filter, newest: self.limit, candidate: &candidate, threads };
-        let totals = traffic.replay(|event| match event {
+        let traffic = Traffic { reader: &reader, filter, newest: self.limit, threads };
+        let totals = traffic.replay(&candidate, |event| match event {
             Event::Flip(flip) => report.take(json!(flip)),
             Event::Progress(done, of) => {
                 progress.show(done, of);
@@ -103,34 +99,11 @@ impl Replay {
     /// Asks a running docket.
     async fn ask(&self, report: &mut Report, progress: &Progress) -> anyhow::Result<Value> {
         let mut body = self.selection.members();
-        body.insert("progress".into(), true.into());
         body.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
         body.extend(self.candidate.members()?);
-        let response = Client::new(&self.remote)?.stream("/v1/replay", &Value::Object(body)).await?;
-        if response.status() != StatusCode::OK {
-            let problem = response.into_body().collect().await?.to_bytes();
-            bail!("{}", refusal(&serde_json::from_slice(&problem).unwrap_or_default()));
-        }
-        let (mut body, mut buffer) = (response.into_body(), Vec::new());
-        while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.context("docket broke off")?.into_data() else { continue };
-            buffer.extend_from_slice(&data);
-            while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = buffer.drain(..=end).collect();
-                let line: Value = serde_json::from_slice(&line).context("docket's answer is not JSON")?;
-                match render::field(&line, "type").as_str() {
-                    "totals" => return Ok(line),
-                    "error" => bail!("{}", render::field(&line, "message")),
-                    "progress" => {
-                        let number = |name: &str| line.get(name).and_then(Value::as_u64).unwrap_or(0);
-                        progress.show(number("done"), number("of"));
-                    }
-                    _ if report.take(line) => {}
-                    _ => return Ok(Value::Null),
-                }
-            }
-        }
-        Err(anyhow!("docket broke off before the totals"))
+        let client = Client::new(&self.remote)?;
+        let totals = client.lines("/v1/replay", body, progress, |flip| report.take(flip)).await?;
+        Ok(totals.unwrap_or_default())
     }
 }
 
@@ -202,13 +175,15 @@ impl Report {
             for flip in flips.iter().take(shown) {
                 let approximate = flip.get("approximate").and_then(Value::as_array);
                 let mark = if approximate.is_none_or(Vec::is_empty) { "" } else { "  (approximate)" };
+                let arguments = render::field(flip, "arguments");
                 writeln!(
                     out,
-                    "  {}  {}  {} → {}{mark}",
+                    "  {}  {}  {} → {}  {}{mark}",
                     render::field(flip, "occurred_at"),
                     render::field(flip, "request_id"),
                     side(flip, "before"),
                     side(flip, "after"),
+                    truncated(&arguments, MAX_ARGUMENTS_BYTES),
                 )?;
             }
             let left = count.saturating_sub(flips.len().min(shown) as u64);
@@ -224,7 +199,7 @@ impl Report {
 fn side(flip: &Value, side: &str) -> String {
     let names = |what: &str| -> BTreeSet<String> {
         let names = flip.pointer(&format!("/{side}/{what}")).and_then(Value::as_array);
-        names.into_iter().flatten().map(|name| render::text(name)).collect()
+        names.into_iter().flatten().map(render::text).collect()
     };
     let joined = |names: BTreeSet<String>| names.into_iter().collect::<Vec<_>>().join(", ");
     let (policies, rules) = (names("policies"), names("rules"));

@@ -1,4 +1,4 @@
-//! Which decisions a command is about: the filters `tail`, `replay` and `policy cover` have in common.
+//! Which decisions a command is about: the filters that several commands have in common.
 
 use clap::{Args, ValueEnum};
 use serde_json::{Map, Value};

@@ -85,6 +85,30 @@ impl Source {
     /// # Errors
     /// See [`LoadError`].
     pub fn read(path: &Path) -> Result<Self, LoadError> {
+        Self::read_any(path, is_policy)
+    }
+
+    /// Reads several sources as one, for tests: here a file of tests alone will do. A `.rego` file whose path one source
+    /// shares with another stands under its source's name.
+    ///
+    /// # Errors
+    /// See [`LoadError`].
+    pub fn read_tests(paths: &[PathBuf]) -> Result<Self, LoadError> {
+        let mut all = Self { id: "tests".into(), revision: None, files: Vec::new(), entrypoint: None };
+        for (number, path) in paths.iter().enumerate() {
+            let source = Self::read_any(path, is_rego)?;
+            for mut file in source.files {
+                let taken = all.files.iter().any(|other| other.path == file.path);
+                if taken && is_rego(&file.path) {
+                    file.path = format!("{}-{}/{}", source.id, number + 1, file.path);
+                }
+                all.files.push(file);
+            }
+        }
+        Ok(all)
+    }
+
+    fn read_any(path: &Path, counts: fn(&str) -> bool) -> Result<Self, LoadError> {
         let io = |source| LoadError::Io { path: path.to_owned(), source };
         let root = path.canonicalize().map_err(|source| match source.kind() {
             io::ErrorKind::NotFound => LoadError::Missing(path.to_owned()),
@@ -99,7 +123,7 @@ impl Source {
             let packed = io::BufReader::new(fs::File::open(&root).map_err(io)?);
             let read = archive::read(packed);
             let read = read.map_err(|what| LoadError::Archive { path: path.to_owned(), what })?;
-            if !read.files.iter().any(|file| is_policy(&file.path)) {
+            if !read.files.iter().any(|file| counts(&file.path)) {
                 return Err(LoadError::Empty(path.to_owned()));
             }
             return Ok(Self { id, revision: read.revision, files: read.files, entrypoint: None });
@@ -116,7 +140,7 @@ impl Source {
             walk.file(&root, name.to_owned())?;
             root.file_stem()
         };
-        if !files.iter().any(|file| is_policy(&file.path)) {
+        if !files.iter().any(|file| counts(&file.path)) {
             return Err(LoadError::Empty(path.to_owned()));
         }
         let id = name.and_then(|name| name.to_str()).unwrap_or("policies").to_owned();

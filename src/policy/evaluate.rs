@@ -84,6 +84,59 @@ impl PolicySet {
         (decision, Asked(input))
     }
 
+    /// What every effect rule of every policy the call is a target of comes to by itself, whatever that leads to together:
+    /// for tests to be written from. The error names the first that failed.
+    ///
+    /// # Errors
+    /// A policy fails, or is not done in time.
+    pub fn rule_values(&self, call: &Call, moment: &Moment) -> Result<Vec<RuleValue>, String> {
+        let input = value::from_call(call);
+        let deadline = Instant::now() + self.limits.timeout;
+        let mut found = Vec::new();
+        builtins::during(moment, deadline, || {
+            for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
+                let mut engine = None;
+                for entry in &policy.entries {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let evaluated = evaluated(policy, entry, &mut engine, &input, left, self.limits.timeout);
+                    let spoken = evaluated.and_then(|value| {
+                        let spoken = Spoken::of(&value);
+                        if self.has_entrypoint {
+                            return Verdict::read(policy, entry, &value).map(|_| spoken);
+                        }
+                        match read(policy, entry, &value) {
+                            Said::Failed(failure) => Err(failure),
+                            Said::No | Said::Yes(_) => Ok(spoken),
+                        }
+                    });
+                    let value = match spoken {
+                        Ok(value) => value,
+                        Err((diagnostic, _)) => return Err(diagnostic.message.unwrap_or_default()),
+                    };
+                    let policy_id = Arc::clone(&policy.id);
+                    found.push(RuleValue {
+                        policy_id,
+                        path: entry.path.clone(),
+                        effect: entry.effect,
+                        value,
+                    });
+                }
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Whether a file that a policy for this call is evaluated with has a word in it.
+    #[must_use]
+    pub fn mentions(&self, call: &Call, word: &str) -> bool {
+        let targeted: Vec<&Policy> =
+            self.policies.iter().filter(|policy| policy.targets.include(call)).collect();
+        let used = |path: &str| targeted.iter().any(|policy| policy.files.iter().any(|file| file == path));
+        let has = |bytes: &[u8]| String::from_utf8_lossy(bytes).contains(word);
+        self.files().any(|(path, _, bytes)| used(path) && has(bytes))
+    }
+
     /// Warns where no policy would let a client connect, or see what there is, with the ordinary anonymous caller.
     pub(super) fn missing_lists(&self) -> Vec<Finding> {
         let denied = |method: &&str| {
@@ -124,6 +177,56 @@ impl Asked {
     #[must_use]
     pub fn bytes(&self) -> usize {
         value::bytes(&self.0)
+    }
+}
+
+/// What one effect rule comes to by itself.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleValue {
+    /// The policy it belongs to.
+    pub policy_id: Arc<str>,
+    /// `data.….deny`
+    pub path: String,
+    /// What it argues for.
+    pub effect: Effect,
+    /// Its value.
+    pub value: Spoken,
+}
+
+/// The value of an effect rule.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Spoken {
+    /// Undefined or `false`.
+    Nothing,
+    /// `true`
+    True,
+    /// The elements of a set, which may be none.
+    Set(Vec<Json>),
+    /// What the object of an entry point decides by: its `allow`, its `decision`.
+    Fields(Vec<(&'static str, Json)>),
+}
+
+impl Spoken {
+    fn of(value: &Value) -> Self {
+        match value {
+            Value::Undefined | Value::Bool(false) => Self::Nothing,
+            Value::Set(items) => Self::Set(items.iter_sorted().map(value::to_json).collect()),
+            Value::Object(fields) => {
+                let field = |name| Some((name, value::to_json(fields.get(&Value::from(name))?)));
+                Self::Fields(["allow", "decision"].into_iter().filter_map(field).collect())
+            }
+            _ => Self::True,
+        }
+    }
+
+    /// Whether the rule argues for its effect; an object argues for what it says.
+    #[must_use]
+    pub fn is_yes(&self) -> bool {
+        match self {
+            Self::Nothing | Self::Fields(_) => false,
+            Self::True => true,
+            Self::Set(items) => !items.is_empty(),
+        }
     }
 }
 
@@ -254,6 +357,7 @@ fn ask_group<'a>(
     answers.as_ref()
 }
 
+/// The value of an effect rule.
 fn evaluated(
     policy: &Policy,
     entry: &Entry,

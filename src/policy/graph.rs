@@ -14,7 +14,9 @@ use super::builtins;
 use super::finding::{Finding, Place};
 use super::module::{Module, constant_path, written};
 use super::near::nearest;
+use super::outputs::Edit;
 use super::refs::{self, Definition, Used};
+use super::stand_ins;
 
 /// Calls and references in a row.
 const MAX_CHAIN: u32 = 100;
@@ -112,10 +114,11 @@ impl Graph {
             for used in &definition.uses {
                 paths.extend(match &used.what {
                     Used::Data(path) => Some(path.clone()),
-                    Used::Input(_) => None,
                     Used::Name(path) => self.resolve_name(module, path),
                     Used::Call { path, .. } => self.function_path(module, path),
                     Used::Replace { by, .. } => self.function_path(module, by),
+                    // Whoever calls the target refers to it.
+                    Used::Target(_) | Used::Input(_) => None,
                 });
             }
         }
@@ -127,7 +130,9 @@ impl Graph {
         let mut names = BTreeSet::new();
         for definition in self.definitions.iter().filter(|definition| definition.module == module) {
             for used in &definition.uses {
-                if let Used::Call { path, .. } | Used::Replace { by: path, .. } = &used.what {
+                if let Used::Call { path, .. } | Used::Replace { by: path, .. } | Used::Target(path) =
+                    &used.what
+                {
                     names.insert(path.join("."));
                 }
             }
@@ -179,7 +184,6 @@ impl Graph {
         for used in &definition.uses {
             let targets = match &used.what {
                 Used::Data(path) => self.matching(path),
-                Used::Input(_) => Vec::new(),
                 Used::Name(path) => {
                     self.resolve_name(module, path).map_or(Vec::new(), |path| self.matching(&path))
                 }
@@ -187,6 +191,7 @@ impl Graph {
                     let path = self.function_path(module, path);
                     path.and_then(|path| self.index.get(&path)).copied().into_iter().collect()
                 }
+                Used::Target(_) | Used::Input(_) => Vec::new(),
             };
             let edge = |to| Edge { to, span: used.span.clone(), depth: used.depth, definition: number };
             edges.extend(targets.into_iter().map(edge));
@@ -253,6 +258,33 @@ impl Graph {
         }
         let own: Vec<String> = self.packages.get(module)?.iter().chain(path).cloned().collect();
         if self.index.contains_key(&own) { Some(own) } else { imported }
+    }
+
+    /// Where a module reads data by the name of an import: what to write there instead to name it in full.
+    pub fn aliases(&self, module: usize) -> Vec<Edit> {
+        let definitions = self.definitions.iter().filter(|definition| definition.module == module);
+        let imports = self.imports.get(module);
+        let named = definitions.flat_map(|definition| &definition.uses).filter_map(|used| {
+            let Used::Name(path) = &used.what else { return None };
+            let name = path.first()?;
+            let import = imports?.get(name).filter(|path| path.first().is_some_and(|r| r == "data"))?;
+            let full = self.resolve_name(module, path.get(..1)?)?;
+            let start = usize::try_from(used.span.start).ok()?;
+            (full == import.get(1..)?).then(|| (start, start + name.len(), written(import).into()))
+        });
+        named.collect()
+    }
+
+    /// Whether a call in a module is one of a policy's functions, and no stand-in for a built-in.
+    pub fn is_own_function(&self, module: usize, path: &[String]) -> bool {
+        let own = self.function_path(module, path).filter(|path| self.is_function(path));
+        own.is_some_and(|path| !stand_ins::is_one(&path))
+    }
+
+    /// Whether a path (without `data`) is that of a function.
+    pub fn is_function(&self, path: &[String]) -> bool {
+        let node = self.index.get(path).and_then(|at| self.nodes.get(*at));
+        node.is_some_and(|node| node.arity.is_some())
     }
 
     /// What a name stands for where an import makes it part of `input`: the full path.

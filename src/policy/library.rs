@@ -12,6 +12,7 @@ use super::manifest::sha256;
 use super::module::{Module, lengths, written};
 use super::outputs::rewritten;
 use super::set::{Entry, Policy, RuleInfo};
+use super::stand_ins;
 use super::targets::Targets;
 use super::{builtins, variables};
 use crate::decision::Effect;
@@ -37,19 +38,34 @@ pub(super) struct Draft {
 impl Library {
     /// Parses every `.rego` and data file among `files`. Must run on a deep stack.
     pub fn read(files: &[SourceFile]) -> Result<Self, Vec<Finding>> {
+        let (modules, data) = Self::parse(files, Module::parse)?;
+        Ok(Self::of(modules, data))
+    }
+
+    /// As [`Self::read`], for tests: Rego of before OPA 1.0 is read too, and `with` can replace every built-in.
+    pub fn read_tests(files: &[SourceFile]) -> Result<Self, Vec<Finding>> {
+        let (modules, data) = Self::parse(files, Module::parse_any)?;
+        Ok(Self::of(stand_ins::put(modules), data))
+    }
+
+    fn parse(
+        files: &[SourceFile],
+        parse: impl Fn(&str, &[u8]) -> Result<Module, Vec<Finding>>,
+    ) -> Result<(Vec<Module>, Data), Vec<Finding>> {
         let mut findings = Vec::new();
         let mut modules = Vec::new();
         for file in files.iter().filter(|file| is_rego(&file.path)) {
-            match Module::parse(&file.path, &file.bytes) {
+            match parse(&file.path, &file.bytes) {
                 Ok(module) => modules.push(module),
                 Err(found) => findings.extend(found),
             }
         }
         let (data, found) = Data::read(files);
         findings.extend(found);
-        if !findings.is_empty() {
-            return Err(findings);
-        }
+        if findings.is_empty() { Ok((modules, data)) } else { Err(findings) }
+    }
+
+    fn of(mut modules: Vec<Module>, data: Data) -> Self {
         let graph = Graph::new(&modules);
         for (index, module) in modules.iter_mut().enumerate() {
             let calls = graph.outputs(index);
@@ -59,7 +75,7 @@ impl Library {
         }
         let paths = (0..modules.len()).map(|module| graph.data_paths(module)).collect();
         let builtins = (0..modules.len()).map(|module| graph.builtins(module)).collect();
-        Ok(Self { modules, graph, data, paths, builtins })
+        Self { modules, graph, data, paths, builtins }
     }
 
     /// Everything that is wrong without looking at what the engine says. Must run on a deep stack.
@@ -140,10 +156,13 @@ impl Library {
         };
         builtins::extend(&mut engine, wanted).map_err(|error| failed(&error))?;
         for module in chosen() {
+            engine.set_rego_v0(module.v0);
             engine
                 .add_policy(module.path.to_string(), module.evaluated.to_string())
                 .map_err(|error| failed(&error))?;
         }
+        // Queries are asked in today's Rego, whatever the last file was.
+        engine.set_rego_v0(false);
         engine.add_data(self.data.document.clone()).map_err(|error| failed(&error))?;
         // Otherwise `print` writes to standard error, past every redaction.
         engine.set_gather_prints(true);

@@ -40,12 +40,23 @@ pub(super) struct Module {
     pub package: Vec<String>,
     pub syntax: Ref<ast::Module>,
     pub metadata: Vec<Metadata>,
+    /// Whether it is written in the Rego of before OPA 1.0.
+    pub v0: bool,
 }
 
 impl Module {
     /// Parses one file. Must run on a stack of [`super::deep::STACK_BYTES`]: parser and drop are recursive, and what is
     /// too deep is known only afterwards.
     pub fn parse(path: &str, bytes: &[u8]) -> Result<Self, Vec<Finding>> {
+        Self::read(path, bytes, false)
+    }
+
+    /// As [`Self::parse`], also what is Rego only as it was before OPA 1.0.
+    pub fn parse_any(path: &str, bytes: &[u8]) -> Result<Self, Vec<Finding>> {
+        Self::read(path, bytes, false).or_else(|findings| Self::read(path, bytes, true).map_err(|_| findings))
+    }
+
+    fn read(path: &str, bytes: &[u8], v0: bool) -> Result<Self, Vec<Finding>> {
         let one = |finding| vec![finding];
         if bytes.len() > MAX_FILE_BYTES {
             let message = format!("file has {} bytes; a `.rego` file may have {MAX_FILE_BYTES}", bytes.len());
@@ -71,6 +82,7 @@ impl Module {
         let (metadata, findings) = metadata::read(path, text, &scan);
         let mut engine = regorus::Engine::new();
         engine.set_policy_length_config(lengths());
+        engine.set_rego_v0(v0);
         if let Err(error) = engine.add_policy(path.to_owned(), text.to_owned()) {
             let mut findings = findings;
             findings.push(Finding::engine("syntax", path, text, &error.to_string()));
@@ -88,7 +100,15 @@ impl Module {
         match package {
             Some(package) if findings.is_empty() => {
                 let text: Arc<str> = text.into();
-                Ok(Self { path: path.into(), evaluated: Arc::clone(&text), text, package, syntax, metadata })
+                Ok(Self {
+                    path: path.into(),
+                    evaluated: Arc::clone(&text),
+                    text,
+                    package,
+                    syntax,
+                    metadata,
+                    v0,
+                })
             }
             _ => Err(findings),
         }

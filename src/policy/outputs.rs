@@ -4,16 +4,30 @@
 //! those of the policies, not for extensions. So the text it is given is changed, in place: byte for byte where the comma
 //! is followed by a space, so that lines stay the same and columns almost always do.
 
+use std::borrow::Cow;
+
+/// From, to, and what to put there.
+pub(super) type Edit = (usize, usize, Cow<'static, str>);
+
 /// The text with the calls whose names begin at these bytes rewritten. A place where no such call stands is left alone.
 pub(super) fn rewritten(text: &str, calls: impl IntoIterator<Item = usize>) -> String {
-    let mut edits: Vec<(usize, usize, &str)> =
-        calls.into_iter().filter_map(|at| edit(text, at)).flatten().collect();
+    edited(text, edits(text, calls))
+}
+
+/// What to put where, as byte ranges, for the calls whose names begin at these bytes.
+pub(super) fn edits(text: &str, calls: impl IntoIterator<Item = usize>) -> Vec<Edit> {
+    let found = calls.into_iter().filter_map(|at| edit(text, at)).flatten();
+    found.map(|(from, to, new)| (from, to, new.into())).collect()
+}
+
+/// A text with byte ranges replaced; of two that overlap, the first.
+pub(super) fn edited(text: &str, mut edits: Vec<Edit>) -> String {
     edits.sort_unstable();
     let mut out = String::with_capacity(text.len() + edits.len());
     let mut done = 0;
     for (from, to, new) in edits {
         out.push_str(text.get(done..from).unwrap_or_default());
-        out.push_str(new);
+        out.push_str(&new);
         done = to.max(done);
     }
     out.push_str(text.get(done..).unwrap_or_default());
@@ -42,7 +56,7 @@ fn edit(text: &str, at: usize) -> Option<Vec<(usize, usize, &'static str)>> {
 }
 
 /// Where the commas between a call's arguments stand, and its closing bracket.
-fn arguments(text: &str, open: usize) -> Option<(Vec<usize>, usize)> {
+pub(super) fn arguments(text: &str, open: usize) -> Option<(Vec<usize>, usize)> {
     let (mut depth, mut commas) = (0usize, Vec::new());
     let mut quote = None;
     let mut chars = text.get(open..)?.char_indices();

@@ -51,6 +51,8 @@ pub(super) enum Used {
     Call { path: Vec<String>, args: usize, statement: bool },
     /// `with target as by`, where both may be functions.
     Replace { target: Vec<String>, by: Vec<String> },
+    /// `with target as …` for any target but input, whatever takes its place.
+    Target(Vec<String>),
 }
 
 /// Reads every definition of a module.
@@ -206,6 +208,9 @@ impl Reader {
     fn statement(&mut self, stmt: &LiteralStmt) {
         for with in &stmt.with_mods {
             let target = constant_path(&with.refr).unwrap_or_default();
+            if target.first().is_some_and(|first| first != "input") {
+                self.add(Used::Target(target.clone()), &with.span);
+            }
             // The value may name a function, which is then no reference to a rule: both readings are kept.
             if let (Some(first), Some(by)) = (target.first(), constant_path(&with.r#as))
                 && first != "input"
@@ -392,6 +397,7 @@ mod tests {
                 Used::Name(path) => path.join("."),
                 Used::Call { path, args, .. } => format!("{}/{args}", path.join(".")),
                 Used::Replace { target, by } => format!("{}=>{}", target.join("."), by.join(".")),
+                Used::Target(path) => format!("{}=>", path.join(".")),
             })
             .collect()
     }
@@ -410,7 +416,10 @@ mod tests {
             ("r if { [x, y] := pair; x == y }", vec!["pair"]),
             ("r if { count([x | x := a]) > 0; x }", vec!["count/1", "a", "x"]),
             ("r if { lib.f(g(a)) }", vec!["lib.f/1", "g/1", "a"]),
-            ("r if { q with input as a with time.now_ns as b }", vec!["a", "time.now_ns=>b", "b", "q"]),
+            (
+                "r if { q with input as a with time.now_ns as b }",
+                vec!["a", "time.now_ns=>", "time.now_ns=>b", "b", "q"],
+            ),
             ("r if { data[x] }", vec!["x", "data."]),
             ("default r := false", vec![]),
             ("r := a if { b } else := c if { d }", vec!["b", "a", "d", "c"]),

@@ -598,38 +598,6 @@ fn sets_are_shared_by_threads() {
     });
 }
 
-#[test]
-fn rego_tests_run() {
-    let results = run_tests(
-        &source(&[
-            ("p.rego", "package p\nallow if input.x == 1\n"),
-            (
-                "p_test.rego",
-                "package p_test\nimport data.p\ntest_yes if p.allow with input as {\"x\": 1}\ntest_no if p.allow with input as {\"x\": 2}\n\
-                 test_error if to_number(\"x\")\ntodo_test_later if false\ntest_prints if print(\"hello\", 1)\n\
-                 test_time if time.now_ns() == 5 with time.now_ns as 5\n",
-            ),
-        ]),
-        Limits::default(),
-    )
-    .unwrap();
-    let outcomes: Vec<(&str, u32, bool)> =
-        results.iter().map(|r| (r.name.as_str(), r.line, r.outcome == TestOutcome::Pass)).collect();
-    assert_eq!(
-        outcomes,
-        [
-            ("data.p_test.test_yes", 3, true),
-            ("data.p_test.test_no", 4, false),
-            ("data.p_test.test_error", 5, false),
-            ("data.p_test.todo_test_later", 6, false),
-            ("data.p_test.test_prints", 7, true),
-            ("data.p_test.test_time", 8, true),
-        ]
-    );
-    assert!(matches!(&results[2].outcome, TestOutcome::Error(message) if message.contains("p_test.rego:5")));
-    assert_eq!(results[4].prints, ["p_test.rego:7: hello 1"]);
-}
-
 /// The calls of the side-by-side benchmark, or `None` where its folder is absent.
 pub(super) fn bench() -> Option<(PolicySet, Vec<Call>)> {
     let load = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/peers/load");

@@ -54,21 +54,6 @@ pub(super) fn to_json(value: &Value) -> Json {
     }
 }
 
-/// A document with a value put at a path, objects on the way made as `with` makes them. `None` where something on the way
-/// is no object.
-pub(super) fn put(document: &Value, path: &[String], value: Value) -> Option<Value> {
-    let Some((key, rest)) = path.split_first() else { return Some(value) };
-    let mut fields: BTreeMap<Value, Value> = match document {
-        Value::Object(fields) => fields.iter().map(|(key, value)| (key.clone(), value.clone())).collect(),
-        Value::Undefined => BTreeMap::new(),
-        _ => return None,
-    };
-    let key = Value::from(key.as_str());
-    let below = put(fields.get(&key).unwrap_or(&Value::Undefined), rest, value)?;
-    fields.insert(key, below);
-    Some(Value::from(fields))
-}
-
 /// About how many bytes of memory a value takes.
 pub(super) fn bytes(value: &Value) -> usize {
     /// A value by itself, with its share of what holds it.

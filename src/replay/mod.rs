@@ -6,6 +6,7 @@
 //! reads such a place, the answer is approximate and names it; unless the call was refused and explained live, before it was
 //! gone: then what was recorded of that is the answer.
 
+pub mod recorded_tests;
 mod traffic;
 
 use std::borrow::Cow;

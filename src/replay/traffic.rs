@@ -1,6 +1,7 @@
-//! Replaying traffic: recorded calls, many of them, against a candidate set. Which decisions flip?
+//! Traffic: recorded calls, many of them, decided again by a candidate set (which decisions flip?) or looked through for the
+//! rules that fire.
 //!
-//! Calls are read in batches and decided on several threads; what comes out comes out in the order of the ledger, and the
+//! Calls are read in batches and worked on by several threads; what comes out comes out in the order of the ledger, and the
 //! memory needed does not grow with the traffic. Nothing is written anywhere.
 
 use std::borrow::Cow;
@@ -12,13 +13,14 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{Parts, Unreplayable, parsed, redacted};
 use crate::call::{Call, Moment};
 use crate::decision::Decision;
 use crate::json::Object;
-use crate::ledger::{Filter, LedgerError, Reader, Recorded};
-use crate::policy::PolicySet;
+use crate::ledger::{Extent, Filter, LedgerError, Reader, Recorded};
+use crate::policy::{Cover, PolicySet, RuleUse};
 
 /// Calls read, and decided by one thread, at once.
 const BATCH_CALLS: u32 = 256;
@@ -29,7 +31,7 @@ const STACK_BYTES: usize = 16 * 1024 * 1024;
 /// Redacted paths that are counted one by one.
 const MAX_PATHS: usize = 1_000;
 
-/// Recorded calls to be decided by a candidate.
+/// Recorded calls.
 pub struct Traffic<'a> {
     /// The ledger.
     pub reader: &'a Reader,
@@ -37,10 +39,19 @@ pub struct Traffic<'a> {
     pub filter: Filter,
     /// The newest so many of them only.
     pub newest: Option<u32>,
-    /// The set that decides them now.
-    pub candidate: &'a PolicySet,
     /// Threads that evaluate.
     pub threads: NonZeroUsize,
+}
+
+/// Calls, or what came of them, with the number of their batch.
+type Batch<T> = (u64, Vec<T>);
+
+/// What working through traffic hands over.
+enum Done<T> {
+    /// What came of one call.
+    Call(T),
+    /// So many calls of so many are done.
+    Batch(u64, u64),
 }
 
 /// What is told while traffic is replayed.
@@ -53,7 +64,7 @@ pub enum Event<'a> {
 }
 
 /// One decision that comes out otherwise: with another effect, or with the same by other policies.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 #[serde(tag = "type", rename = "flip")]
 pub struct Flip {
     /// The request.
@@ -68,6 +79,8 @@ pub struct Flip {
     pub server: Option<String>,
     /// The tool, or what else the call was about.
     pub resource: String,
+    /// What it was called with, as recorded.
+    pub arguments: Option<Box<RawValue>>,
     /// As recorded.
     pub before: Side,
     /// As the candidate decides.
@@ -114,65 +127,106 @@ pub struct Totals {
 }
 
 impl Traffic<'_> {
-    /// Replays, telling `tell` of every flip in the order of the ledger and of progress now and then. Where that answers
-    /// `false`, nobody listens any more, and replaying ends early. Blocks.
+    /// Decides every call by a candidate, telling `tell` of every flip in the order of the ledger and of progress now and
+    /// then. Where that answers `false`, nobody listens any more, and replaying ends early. Blocks.
     ///
     /// # Errors
     /// The ledger cannot be read.
-    pub fn replay(self, mut tell: impl FnMut(Event<'_>) -> bool) -> Result<Totals, LedgerError> {
+    pub fn replay(
+        &self,
+        candidate: &PolicySet,
+        mut tell: impl FnMut(Event<'_>) -> bool,
+    ) -> Result<Totals, LedgerError> {
+        let manifest_sha = candidate.reference().manifest_sha.clone();
+        let mut totals = Totals { manifest_sha, ..Totals::default() };
+        let work = |recorded| Replayed::new(candidate, recorded);
+        self.each(work, |done| match done {
+            Done::Call(replayed) => totals.add(replayed).is_none_or(|flip| tell(Event::Flip(&flip))),
+            Done::Batch(done, of) => tell(Event::Progress(done, of)),
+        })?;
+        Ok(totals)
+    }
+
+    /// Counts in how many calls each rule of a set fires; `tell` hears of progress, and ends it by answering `false`. Blocks.
+    ///
+    /// # Errors
+    /// The ledger cannot be read.
+    pub fn cover(
+        &self,
+        cover: &Cover,
+        mut tell: impl FnMut(Event<'_>) -> bool,
+    ) -> Result<Covered, LedgerError> {
+        let mut covered = Covered::new(cover);
+        let work = |recorded: Recorded| {
+            let (call, moment) = call_of(&recorded).map_err(|error| error.to_string())?;
+            cover.fired(&call, &moment)
+        };
+        self.each(work, |done| match done {
+            Done::Call(fired) => {
+                covered.add(fired);
+                true
+            }
+            Done::Batch(done, of) => tell(Event::Progress(done, of)),
+        })?;
+        Ok(covered)
+    }
+
+    /// Works on every call, on several threads, and hands over what comes of it in the order of the ledger, until `take`
+    /// answers `false`.
+    fn each<T: Send>(
+        &self,
+        work: impl Fn(Recorded) -> T + Sync,
+        mut take: impl FnMut(Done<T>) -> bool,
+    ) -> Result<(), LedgerError> {
         let extent = self.reader.extent(&self.filter, self.newest)?;
-        let mut totals =
-            Totals { manifest_sha: self.candidate.reference().manifest_sha.clone(), ..Totals::default() };
         let ended = AtomicBool::new(false);
         let under_way = self.threads.get() * BATCHES_PER_THREAD;
-        let (read, batches) = sync_channel::<(u64, Vec<Recorded>)>(under_way);
-        let (decide, results) = sync_channel::<(u64, Vec<Replayed>)>(under_way);
-        let batches = Mutex::new(batches);
+        let (read, batches) = sync_channel::<Batch<Recorded>>(under_way);
+        let (give, results) = sync_channel::<Batch<T>>(under_way);
+        let (batches, work) = (Mutex::new(batches), &work);
         std::thread::scope(|scope| {
-            let reading = scope.spawn(|| self.read(read, extent.after_seq, extent.before_seq, &ended));
+            let reading = scope.spawn(|| {
+                // Working ends when this sender is gone.
+                let batches = read;
+                self.read(&batches, extent, &ended)
+            });
             for _ in 0..self.threads.get() {
-                let (decide, batches) = (decide.clone(), &batches);
-                let work = move || work(self.candidate, batches, &decide);
+                let (give, batches) = (give.clone(), &batches);
                 std::thread::Builder::new()
                     .name("replay".into())
                     .stack_size(STACK_BYTES)
-                    .spawn_scoped(scope, work)
+                    .spawn_scoped(scope, move || work_on(batches, work, &give))
                     .map_err(|error| LedgerError::Unreadable(format!("no thread can be started: {error}")))?;
             }
-            drop(decide);
-            let mut waiting = BTreeMap::new();
-            let mut next = 0;
+            drop(give);
+            let (mut waiting, mut next, mut done) = (BTreeMap::new(), 0, 0);
             for (number, batch) in results {
                 waiting.insert(number, batch);
                 while let Some(batch) = waiting.remove(&next) {
                     next += 1;
-                    for replayed in batch {
-                        let flip = totals.add(replayed);
-                        if flip.is_some_and(|flip| !tell(Event::Flip(&flip))) {
-                            ended.store(true, Ordering::Relaxed);
-                        }
-                    }
-                    if !tell(Event::Progress(totals.calls, extent.count)) {
+                    done += batch.len() as u64;
+                    let goes_on = batch.into_iter().all(|one| take(Done::Call(one)));
+                    if !goes_on || !take(Done::Batch(done, extent.count)) {
                         ended.store(true, Ordering::Relaxed);
                     }
                 }
             }
             reading.join().unwrap_or_else(|_| Err(LedgerError::Unreadable("a thread panicked".into())))
-        })?;
-        Ok(totals)
+        })
     }
 
     /// Reads batch after batch until all is read or nobody wants more.
+    #[expect(clippy::needless_pass_by_value, reason = "its end is what ends the threads that decide")]
     fn read(
         &self,
-        batches: SyncSender<(u64, Vec<Recorded>)>,
-        mut after_seq: i64,
-        before_seq: i64,
+        batches: &SyncSender<Batch<Recorded>>,
+        extent: Extent,
         ended: &AtomicBool,
     ) -> Result<(), LedgerError> {
+        let mut after_seq = extent.after_seq;
         // The extent stands for the times.
         let filter = Filter {
-            before_seq: Some(before_seq),
+            before_seq: Some(extent.before_seq),
             limit: Some(BATCH_CALLS),
             since_ms: None,
             until_ms: None,
@@ -191,17 +245,16 @@ impl Traffic<'_> {
     }
 }
 
-/// Decides batches until there are no more.
-fn work(
-    candidate: &PolicySet,
-    batches: &Mutex<Receiver<(u64, Vec<Recorded>)>>,
-    results: &SyncSender<(u64, Vec<Replayed>)>,
+/// Works on batches until there are no more.
+fn work_on<T>(
+    batches: &Mutex<Receiver<Batch<Recorded>>>,
+    work: impl Fn(Recorded) -> T,
+    results: &SyncSender<Batch<T>>,
 ) {
     loop {
         let batch = batches.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok((number, batch)) = batch else { return };
-        let decided = batch.into_iter().map(|recorded| Replayed::new(candidate, recorded)).collect();
-        if results.send((number, decided)).is_err() {
+        if results.send((number, batch.into_iter().map(&work).collect())).is_err() {
             return;
         }
     }
@@ -230,6 +283,7 @@ impl Replayed {
                 server: call.resource.properties.get("server").and_then(Value::as_str).map(str::to_owned),
                 action: call.action.name,
                 resource: call.resource.id,
+                arguments: recorded.arguments.and_then(|text| RawValue::from_string(text).ok()),
                 before,
                 after,
                 approximate: approximate.clone(),
@@ -268,6 +322,44 @@ impl Totals {
             None => self.unchanged += 1,
         }
         flip
+    }
+}
+
+/// Which rules fired, over traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename = "cover")]
+pub struct Covered {
+    /// Decisions that were looked at.
+    pub calls: u64,
+    /// Those that could be evaluated again.
+    pub replayed: u64,
+    /// Those that could not, by why.
+    pub skipped: BTreeMap<String, u64>,
+    /// Digest of the set's manifest.
+    pub manifest_sha: String,
+    /// Its rules, by file and line, each with the number of calls it fired for.
+    pub rules: Vec<RuleUse>,
+}
+
+impl Covered {
+    fn new(cover: &Cover) -> Self {
+        let (manifest_sha, rules) = (cover.manifest_sha().to_owned(), cover.rules().to_vec());
+        Self { calls: 0, replayed: 0, skipped: BTreeMap::new(), manifest_sha, rules }
+    }
+
+    fn add(&mut self, fired: Result<Vec<usize>, String>) {
+        self.calls += 1;
+        match fired {
+            Ok(fired) => {
+                self.replayed += 1;
+                for rule in fired {
+                    if let Some(rule) = self.rules.get_mut(rule) {
+                        rule.fired += 1;
+                    }
+                }
+            }
+            Err(why) => *self.skipped.entry(why).or_default() += 1,
+        }
     }
 }
 

@@ -104,6 +104,15 @@ fn authors_test_evaluate_and_look() {
         (0, Some("policies"), Some("pol"))
     );
     assert_eq!(shown["policies"][0]["files"], json!(["policy.rego"]));
+    for command in [&["check", "policies"][..], &["policy", "show", "policies"]] {
+        let with = |rule| run(&[command, &["--entrypoint", rule]].concat());
+        let (_, text, error) = with("data.p.allow");
+        assert!(!text.contains("entry point") && !error.contains("entry point"), "{text}{error}");
+        let (code, text, error) = with("data.p.alow");
+        assert_eq!(code, 1, "{command:?}");
+        let says = "entry point `data.p.alow` is no rule of this set; did you mean `data.p.allow`?";
+        assert!(text.contains(says) || error.contains(says), "{text}{error}");
+    }
     let (_, text, _) = run(&["policy", "show", "policies"]);
     assert!(
         text.contains(shown["manifest_sha"].as_str().unwrap()) && text.contains("effects  allow"),

@@ -7,6 +7,7 @@
 )]
 
 mod audit;
+mod author;
 mod bad_input;
 mod check;
 mod command_line;
@@ -18,11 +19,13 @@ mod faults;
 mod harness;
 mod mcp;
 mod migrate;
+mod output;
 mod publish;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;
+mod story;
 mod tamper;
 mod tlog;
 mod upkeep;

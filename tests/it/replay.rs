@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::harness::{self, Docket, POLICY};
+use crate::harness::{self, Docket};
 
 /// Allows what the test policy allows but `sleep`, denies nothing, and leaves payments to a person.
 const CANDIDATE: &str = r#"# METADATA
@@ -206,5 +206,56 @@ async fn a_malformed_question_is_refused_with_the_reason() {
         let problem: Value = response.json().await.unwrap();
         assert!(problem["detail"].as_str().unwrap().contains(says), "{problem}");
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn rules_are_counted_the_same_offline_and_online() {
+    let running = recorded().await;
+    let offline = ["policy", "cover", "--policy", "candidate", "--json", "--ledger", "docket.db"];
+    let (code, out, error) = docket(&running, &offline).await;
+    assert_eq!(code, 0, "{error}");
+    let covered: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&covered["calls"], &covered["replayed"]), (&json!(6), &json!(6)));
+    let fired = |covered: &Value| -> Vec<(String, u64)> {
+        let rules = covered["rules"].as_array().unwrap().iter();
+        let rule = |rule: &Value| {
+            assert_eq!(
+                (&rule["policy_id"], &rule["file"]),
+                (&json!("test.candidate"), &json!("candidate.rego"))
+            );
+            (rule["rule"].as_str().unwrap().to_owned(), rule["fired"].as_u64().unwrap())
+        };
+        rules.map(rule).collect()
+    };
+    let expected = [("harmless", 3), ("payment", 1), ("no_secret", 0)];
+    assert_eq!(fired(&covered), expected.map(|(rule, fired)| (rule.to_owned(), fired)));
+    let online = [
+        "policy",
+        "cover",
+        "--policy",
+        "candidate",
+        "--json",
+        "--config",
+        "docket.toml",
+        "--url",
+        &running.admin,
+    ];
+    let (_, out, error) = docket(&running, &online).await;
+    assert_eq!(serde_json::from_str::<Value>(&out).unwrap(), covered, "{error}");
+    // Helpers and `else` count too, and a rule on one line fires only where it applies.
+    let helpers = "package test.candidate\n\nis_large(x) if x > 2\n\nsize := \"large\" if {\n\tis_large(input.context.arguments.amount)\n} else := \"none\" if not input.context.arguments.amount\n\nallow if size == \"large\"\n\ndeny if input.resource.id == \"nothing\"\n";
+    std::fs::write(running.folder.path().join("candidate/candidate.rego"), helpers).unwrap();
+    let (_, out, error) = docket(&running, &offline).await;
+    let covered: Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{error}"));
+    let counts: Vec<_> = covered["rules"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|rule| {
+            (rule["rule"].as_str().unwrap(), rule["line"].as_u64().unwrap(), rule["fired"].as_u64().unwrap())
+        })
+        .collect();
+    assert_eq!(counts, [("is_large", 3, 1), ("size", 5, 6), ("allow", 9, 1), ("deny", 11, 0)]);
     running.stop().await;
 }

@@ -10,6 +10,7 @@
 
 mod addresses;
 pub(super) mod bounds;
+mod deprecated;
 mod digests;
 mod patterns;
 mod tokens;
@@ -93,8 +94,44 @@ pub(super) fn refused(name: &str) -> Option<&'static str> {
         "opa.runtime" => {
             Some("a decision must not depend on the process that makes it, or it could not be replayed")
         }
-        _ => None,
+        _ => deprecated::find(name).map(|(_, _, instead)| instead),
     }
+}
+
+/// Whether OPA's language as docket has it knows a function of this name, be it to refuse it.
+pub(super) fn is_known(name: &str) -> bool {
+    regorus::unstable::BUILTINS.contains_key(name) || arity(name).is_some() || refused(name).is_some()
+}
+
+/// The functions whose answer would come from outside, with the number of their arguments.
+const OUTSIDE: [(&str, u8); 3] = [("http.send", 1), ("net.lookup_ip_addr", 1), ("opa.runtime", 0)];
+
+/// The number of arguments of a function that is refused.
+pub(super) fn refused_arity(name: &str) -> Option<u8> {
+    let outside = OUTSIDE.iter().find(|(outside, _)| *outside == name).map(|(_, arity)| *arity);
+    outside.or_else(|| deprecated::find(name).map(|(arity, ..)| arity))
+}
+
+/// A function whose answer would come from outside that a text calls.
+pub(super) fn calls_outside(text: &str) -> Option<&'static str> {
+    OUTSIDE.iter().map(|(name, _)| *name).find(|name| text.contains(&format!("{name}(")))
+}
+
+/// Gives tests what is refused elsewhere: functions of before OPA 1.0, and such as fail unless a test replaces them.
+pub(super) fn extend_tests(engine: &mut regorus::Engine) -> Result<()> {
+    for (name, arity) in OUTSIDE {
+        let why = refused(name).unwrap_or_default();
+        // regorus evaluates rules nobody asked for, so this may not fail a lenient test.
+        let fail =
+            move |_| answer(Err(anyhow!("`{name}` is refused: {why}; in a test, replace it by `with`")));
+        engine.add_extension(name.to_owned(), arity, Box::new(fail))?;
+    }
+    for name in deprecated::NAMES {
+        if let Some((arity, function, _)) = deprecated::find(name) {
+            engine.add_extension(name.to_owned(), arity, Box::new(move |args| answer(function(&args))))?;
+        }
+    }
+    Ok(())
 }
 
 /// The number of arguments of a function that regorus does not have.

@@ -2,18 +2,18 @@
 //! nothing, the walk goes on there, with the arguments it was called with.
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 use regorus::Value;
 use regorus::unstable::{Expr, Query, Span};
 
+use super::super::bundle::is_rego;
 use super::super::module::{head_of, written};
 use super::super::value::to_json;
 use super::frame::Frame;
 use super::probe::Probe;
 use super::rules::{Definition, Place};
 use super::span::{column_of, range};
-use super::syntax::{self, Read, Statement, What};
+use super::syntax::{self, Names, Read, Statement, What};
 use super::walk::{Head, Seen, Walker, bodies, condition_of, items};
 use super::{Condition, Step};
 use crate::json::Object;
@@ -32,6 +32,15 @@ pub(super) struct Leaf {
     pub alternatives: Vec<Step>,
 }
 
+/// What a reading leads to.
+struct Callee {
+    /// Without `data`.
+    path: Vec<String>,
+    places: Vec<Place>,
+    /// As expressions.
+    args: Vec<String>,
+}
+
 impl<'a> Walker<'a> {
     /// The condition that failed: this one, or the one it leads to.
     pub fn leaf(&mut self, frame: &Frame, statement: &Statement<'a>, rule: &str, depth: usize) -> Leaf {
@@ -41,16 +50,26 @@ impl<'a> Walker<'a> {
         let descended = if depth >= MAX_DEPTH {
             condition.note = Some("not followed any further".into());
             None
-        } else if statement.is_replaced() {
-            condition.note = Some("not looked into: it is evaluated under `with`".into());
-            None
         } else {
             match statement.what {
                 What::Expr(expr) => self.descend_any(frame, statement, &values, Some(range(expr)), depth),
                 What::SomeIn => self.descend_any(frame, statement, &values, None, depth),
-                What::Every { key, value, domain, query } => {
+                What::Every { key, value, domain, query } if statement.with.is_empty() => {
                     self.descend_every(frame, (key, value), domain, query, rule, depth, &mut condition)
                 }
+                What::Every { key, value, domain, query } => self.pinned(frame).and_then(|pinned| {
+                    self.under(frame, statement, &frame.bound, |walker| {
+                        walker.descend_every(
+                            &pinned,
+                            (key, value),
+                            domain,
+                            query,
+                            rule,
+                            depth,
+                            &mut condition,
+                        )
+                    })?
+                }),
                 What::Not(expr) => {
                     self.note_holding(frame, statement, range(expr), &mut condition);
                     None
@@ -77,7 +96,7 @@ impl<'a> Walker<'a> {
                 continue;
             };
             let (holder, element) = &index.written;
-            let mut is_there = |text: &str| self.first(frame, read, text).is_some();
+            let mut is_there = |text: &str| self.first(frame, &format!("{text}{}", read.under)).is_some();
             if is_there(&index.holder)
                 && is_there(&index.element)
                 && !is_there(&format!("{}[{}]", index.holder, index.element))
@@ -88,10 +107,9 @@ impl<'a> Walker<'a> {
         None
     }
 
-    /// The first value of an expression in a reading, if it has one.
-    fn first(&mut self, frame: &Frame, read: &Read, text: &str) -> Option<Value> {
-        let line = format!("docket_v := {text}{}", read.under);
-        let query = format!("[docket_v |\n{}]", frame.with(&[&line], &BTreeSet::new()));
+    /// The first value of an expression here, if it has one.
+    pub fn first(&mut self, frame: &Frame, text: &str) -> Option<Value> {
+        let query = format!("[docket_v |\n{}]", frame.with(&[&format!("docket_v := {text}")], &Names::new()));
         items(&self.probe.ask(query).ok()?).into_iter().next()
     }
 
@@ -129,47 +147,24 @@ impl<'a> Walker<'a> {
         read: &Read,
         depth: usize,
     ) -> Option<Leaf> {
-        let (places, args) = self.callee(frame, read)?;
-        self.under(frame, statement, read, |walker| walker.nearest(places, &args, depth))?
-    }
-
-    /// Does something with what a statement's `with` puts into the input. What was read outside of that stays outside.
-    fn under<T>(
-        &mut self,
-        frame: &Frame,
-        statement: &Statement<'a>,
-        read: &Read,
-        work: impl FnOnce(&mut Self) -> T,
-    ) -> Option<T> {
-        let Some(with) = statement.with.as_ref().filter(|_| !read.under.is_empty()) else {
-            return Some(work(self));
-        };
-        let inputs = with.inputs.as_ref()?;
-        let paths: Vec<&[String]> = inputs.iter().map(|(path, _)| path.as_slice()).collect();
-        let values: Vec<&str> = inputs.iter().map(|(_, value)| value.as_str()).collect();
-        let values = format!("[{}]", values.join(",\n"));
-        let line = format!("docket_v := {values}");
-        let rows = self.probe.ask(format!("[docket_v |\n{}]", frame.with(&[&line], &BTreeSet::new())));
-        let probe = self.probe.under(&paths, items(items(&rows.ok()?).first()?))?;
-        let shadow = self.shadow.as_mut().map(|shadow| shadow.under(frame, &read.vars, &paths, &values));
-        let outside =
-            (std::mem::replace(&mut self.probe, probe), std::mem::replace(&mut self.shadow, shadow));
-        let result = work(self);
-        (self.probe, self.shadow) = outside;
-        Some(result)
+        let callee = self.callee(frame, read)?;
+        self.inside(frame, statement, read, |walker| walker.nearest(&callee, depth))?
     }
 
     /// Of some definitions the nearest, and what is missing there.
-    fn nearest(&mut self, places: Vec<Place>, args: &[String], depth: usize) -> Option<Leaf> {
+    fn nearest(&mut self, callee: &Callee, depth: usize) -> Option<Leaf> {
+        if self.is_replaced(&callee.path) {
+            return None;
+        }
         let mut candidates: Vec<(usize, Reverse<usize>, Frame, Statement<'a>, String)> = Vec::new();
-        for place in places {
-            let definition = Definition::of(self.library, place)?;
+        for place in &callee.places {
+            let definition = Definition::of(self.library, *place)?;
             if definition.is_default() {
                 continue;
             }
             let name = name_of(&definition);
             for body in bodies(definition.rule) {
-                let mut walked = self.definition(&definition, body, args);
+                let mut walked = self.definition(&definition, body, &callee.args);
                 let (fails, holds) = (walked.fails(), Reverse(walked.holds()));
                 if let Some((index, frame)) = walked.first.take() {
                     let (statement, _) = walked.tested.swap_remove(index);
@@ -199,40 +194,39 @@ impl<'a> Walker<'a> {
 
     /// The definitions a reading leads to, and its arguments as expressions. `None` where it leads to none, or where the
     /// rule has a value and only what was looked for in it is not there.
-    fn callee(&mut self, frame: &Frame, read: &Read) -> Option<(Vec<Place>, Vec<String>)> {
+    fn callee(&mut self, frame: &Frame, read: &Read) -> Option<Callee> {
         let mut path = read.target.clone()?;
         let known = path.len();
         // An index that has a value here may name a rule as a constant would.
         if let Some(index) = &read.index
-            && let Some(Value::String(key)) = self.first(frame, read, &index.element)
+            && let Some(Value::String(key)) = self.first(frame, &format!("{}{}", index.element, read.under))
         {
             path.push(key.to_string());
         }
         let (length, places) = self.rules.find(&path)?;
         let places = places.to_vec();
+        // What stands in for a built-in has nothing to say.
+        let is_file =
+            |place: &Place| self.library.modules.get(place.module).is_some_and(|m| is_rego(&m.path));
+        if !places.iter().all(is_file) {
+            return None;
+        }
+        let callee = |args| Some(Callee { path: path.get(..length)?.to_vec(), places, args });
         let Some(args) = &read.args else {
             if length < known {
-                let rule = format!("data.{}", written(path.get(..length)?));
+                let rule = format!("data.{}{}", written(path.get(..length)?), read.under);
                 let empty = |value: &Value| matches!(value, Value::Set(items) if items.is_empty());
-                if self.first(frame, read, &rule).is_some_and(|value| !empty(&value)) {
+                if self.first(frame, &rule).is_some_and(|value| !empty(&value)) {
                     return None;
                 }
             }
-            return Some((places, Vec::new()));
+            return callee(Vec::new());
         };
         if length < path.len() {
             return None;
         }
-        let row = items(&self.first(frame, read, &format!("[{}]", args.join(",\n")))?);
-        if row.len() != args.len() {
-            return None;
-        }
-        let mut locals = Vec::with_capacity(args.len());
-        for (value, arg) in row.into_iter().zip(args) {
-            let redacted = self.shadow.as_mut().map(|shadow| shadow.value(frame, read, arg));
-            locals.push(Probe::local(value, redacted.unwrap_or(Value::Undefined)));
-        }
-        Some((places, locals))
+        let args: Vec<&str> = args.iter().map(String::as_str).collect();
+        callee(self.locals(frame, &read.vars, &read.under, &args)?)
     }
 
     /// Goes on in the first element for which the body of an `every` does not hold.
@@ -308,8 +302,8 @@ impl<'a> Walker<'a> {
         else {
             return;
         };
-        let Some((places, args)) = self.callee(frame, read) else { return };
-        let holding = self.under(frame, statement, read, |walker| walker.holding(places, &args)).flatten();
+        let Some(callee) = self.callee(frame, read) else { return };
+        let holding = self.inside(frame, statement, read, |walker| walker.holding(&callee)).flatten();
         if let Some(span) = holding {
             let (file, line, column) = (span.source.get_path(), span.line, column_of(&span));
             condition.note = Some(format!("`{}` holds by {file}:{line}:{column}", read.key));
@@ -317,11 +311,14 @@ impl<'a> Walker<'a> {
     }
 
     /// Of some definitions one that applies.
-    fn holding(&mut self, places: Vec<Place>, args: &[String]) -> Option<Span> {
-        for place in places {
-            let Some(definition) = Definition::of(self.library, place) else { continue };
+    fn holding(&mut self, callee: &Callee) -> Option<Span> {
+        if self.is_replaced(&callee.path) {
+            return None;
+        }
+        for place in &callee.places {
+            let Some(definition) = Definition::of(self.library, *place) else { continue };
             for body in bodies(definition.rule) {
-                let walked = self.definition(&definition, body, args);
+                let walked = self.definition(&definition, body, &callee.args);
                 if !definition.is_default() && self.fired(&definition, body, &walked) == Ok(true) {
                     return Some(definition.rule.span().clone());
                 }

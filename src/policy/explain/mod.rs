@@ -2,21 +2,23 @@
 //!
 //! Reading order: `rules` (what is defined where) → `syntax` and `reader` (one condition, ready to be asked by itself) →
 //! `frame` (what stands before it) → `probe` (asking) → `walk` (a body) → `descent` (the way down to the condition that
-//! failed) → `shadow` (what may be shown of it). The interpreter that decides also answers every question here; this
-//! module only chooses what to ask. Where the engine gives no answer, the explanation says that it cannot tell. Nothing
-//! here knows where the call came from or who asks.
+//! failed) → `under` (the same under a `with`) → `shadow` (what may be shown of it); `failure` asks the same of tests. The
+//! interpreter that decides also answers every question here; this module only chooses what to ask. Where the engine gives
+//! no answer, the explanation says that it cannot tell. Nothing here knows where the call came from or who asks.
 
 mod descent;
+pub(super) mod failure;
 mod frame;
 mod inputs;
 mod probe;
 mod reader;
-mod rules;
+pub(super) mod rules;
 mod shadow;
 mod span;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod under;
 mod walk;
 
 use std::cmp::Reverse;
@@ -264,10 +266,10 @@ impl PolicySet {
 
     /// Whether the rules of a policy for an effect say why a decision came out as it did, and what it lacked.
     fn asks(&self, decision: &Decision, policy: &Policy, effect: Effect) -> (bool, bool) {
-        let determined = !decision.determining.is_empty();
+        let is_determined = !decision.determining.is_empty();
         if self.has_entrypoint {
             // One rule says it all, under whatever name the policy gives itself.
-            return (determined, decision.effect != Effect::Allow);
+            return (is_determined, decision.effect != Effect::Allow);
         }
         let determines = decision.determining.iter().any(|determining| determining.policy_id == policy.id);
         let by_default =
@@ -287,9 +289,9 @@ impl PolicySet {
         let side = if redaction.is_some() { Side::Silent } else { Side::Actual };
         let mut lacking = Vec::new();
         for policy in self.policies.iter().filter(|policy| policy.targets.include(call)) {
-            let probe = Probe::new(policy, value::from_call(call), side, deadline);
+            let probe = Probe::new(&policy.engine, Some(value::from_call(call)), side, deadline);
             let shadow = redaction.map(|redaction| Shadow::new(policy, redaction, deadline));
-            let mut walker = Walker { library: &parsed.library, rules: &parsed.rules, probe, shadow };
+            let mut walker = Walker::new(&parsed.library, &parsed.rules, probe, shadow);
             for effect in [Effect::Deny, Effect::RequireApproval, Effect::Allow] {
                 let (is_why, is_missing) = self.asks(&explanation.decision, policy, effect);
                 if is_why || is_missing || explanation.trace.is_some() {
@@ -352,6 +354,12 @@ fn definitions(rules: &Rules, policy: &Policy, effect: Effect) -> Vec<Place> {
         (length == path.len()).then_some(found)
     });
     found.flatten().copied().collect()
+}
+
+/// What a rule calls itself: its constant `rule`, else its METADATA title.
+pub(super) fn own_name(library: &Library, module: usize, rule: usize) -> Option<String> {
+    let definition = Definition::of(library, Place { module, rule })?;
+    definition.own_name().or_else(|| definition.metadata(library).and_then(|block| block.title.clone()))
 }
 
 fn rule_name(library: &Library, definition: &Definition<'_>, effect: Effect) -> String {

@@ -14,8 +14,6 @@ use regorus::{Engine, Value};
 
 use super::super::evaluate::CLOCK_EVERY;
 use super::super::finding::Located;
-use super::super::set::Policy;
-use super::super::value;
 
 /// The extension that hands over locals.
 const LOCAL: &str = "docket_explain_local";
@@ -44,26 +42,34 @@ pub(super) enum Side {
     Redacted,
 }
 
-/// One policy's engine, with the call as its input.
+/// One prepared engine, with what it is asked about as its input.
 pub(super) struct Probe<'a> {
-    policy: &'a Policy,
-    input: Value,
+    prepared: &'a Engine,
+    /// Undefined where there is none, as in a test that does not replace it.
+    input: Option<Value>,
     side: Side,
     engine: Option<Engine>,
     deadline: Instant,
+    /// What every question is asked under: ` with TARGET as VALUE`, as often as needed.
+    with: String,
 }
 
 impl<'a> Probe<'a> {
-    pub fn new(policy: &'a Policy, input: Value, side: Side, deadline: Instant) -> Self {
+    pub fn new(prepared: &'a Engine, input: Option<Value>, side: Side, deadline: Instant) -> Self {
         LOCALS.with_borrow_mut(Vec::clear);
-        Self { policy, input, side, engine: None, deadline }
+        Self { prepared, input, side, engine: None, deadline, with: String::new() }
     }
 
-    /// The same with values put into its input; `None` where they cannot be.
-    pub fn under(&self, paths: &[&[String]], values: Vec<Value>) -> Option<Self> {
-        let put = |input: Value, (path, value): (&&[String], Value)| value::put(&input, path, value);
-        let input = paths.iter().zip(values).try_fold(self.input.clone(), put)?;
-        Some(Self { policy: self.policy, input, side: self.side, engine: None, deadline: self.deadline })
+    /// Asks everything from here on under more replacements; answers what to give to [`Self::leave`] afterwards.
+    pub fn enter(&mut self, with: &str) -> usize {
+        let before = self.with.len();
+        self.with.push_str(with);
+        before
+    }
+
+    /// Ends what [`Self::enter`] began.
+    pub fn leave(&mut self, before: usize) {
+        self.with.truncate(before);
     }
 
     /// Keeps a value and the one it has on the redacted side, and answers the expression that gives back either.
@@ -75,7 +81,8 @@ impl<'a> Probe<'a> {
     }
 
     /// The value of one expression. The error says why there is none, for people.
-    pub fn ask(&mut self, query: String) -> Result<Value, String> {
+    pub fn ask(&mut self, mut query: String) -> Result<Value, String> {
+        query.push_str(&self.with);
         if query.len() > MAX_QUERY_BYTES {
             return Err("the conditions are too long to be tested".into());
         }
@@ -109,8 +116,10 @@ impl<'a> Probe<'a> {
 
     fn engine(&mut self) -> anyhow::Result<&mut Engine> {
         if self.engine.is_none() {
-            let mut engine = self.policy.engine.clone();
-            engine.set_input(self.input.clone());
+            let mut engine = self.prepared.clone();
+            if let Some(input) = &self.input {
+                engine.set_input(input.clone());
+            }
             let side = self.side;
             engine.add_extension(LOCAL.to_owned(), 1, Box::new(move |args: Vec<Value>| give(side, &args)))?;
             self.engine = Some(engine);

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use regorus::unstable::{AssignOp, BUILTINS, Expr, Literal, LiteralStmt, Query, Ref, Span};
 
+use super::super::builtins;
 use super::super::library::Library;
 use super::super::module::{constant_path, constant_prefix, written};
 use super::super::refs::{bound, declared};
 use super::rules::Rules;
 use super::span::{range, range_of};
-use super::syntax::{Index, Names, Read, Statement, What, With};
+use super::syntax::{Index, LOCAL_INPUT, Names, Read, Replaced, Statement, What};
 
 /// Reads one statement.
 pub(super) struct Reader<'l> {
@@ -55,7 +56,7 @@ impl<'l> Reader<'l> {
         span: &Span,
         text: String,
         binds: Names,
-        with: Option<With>,
+        with: Vec<Replaced>,
     ) -> Statement<'a> {
         let mut reads = self.reads;
         let mut seen = BTreeSet::new();
@@ -125,36 +126,50 @@ impl<'l> Reader<'l> {
         };
         binds.extend(std::mem::take(&mut self.indexed));
         binds.remove("_");
+        if binds.remove("input") {
+            binds.insert(LOCAL_INPUT.to_owned());
+        }
         let range = range_of(stmt);
         let text = self.resolved(range);
         let mut span = stmt.span.clone();
         (span.start, span.end) = range;
-        if let Some(with) = &with {
-            for read in self.reads.iter_mut().skip(outside) {
-                read.under.clone_from(&with.text);
-                read.vars.extend(with_vars.iter().cloned());
-            }
+        let under: String = with.iter().map(|with| with.clause(&with.by)).collect();
+        for read in self.reads.iter_mut().skip(outside) {
+            read.under.clone_from(&under);
+            read.vars.extend(with_vars.iter().cloned());
         }
         self.finish(what, &span, text, binds, with)
     }
 
     /// What a statement is evaluated under. The values are read outside of it.
-    fn with(&mut self, stmt: &LiteralStmt) -> Option<With> {
-        let mut inputs = Some(Vec::new());
-        let mut text = String::new();
-        for with in &stmt.with_mods {
-            self.with_target(&with.refr);
-            self.expr(&with.r#as);
-            let value = self.resolved(range(&with.r#as));
-            text.extend([" with ", &self.resolved(range(&with.refr)), " as ", &value]);
-            let path =
-                constant_path(&with.refr).filter(|path| path.first().is_some_and(|root| root == "input"));
-            match (path, &mut inputs) {
-                (Some(path), Some(inputs)) => inputs.push((path.into_iter().skip(1).collect(), value)),
-                _ => inputs = None,
+    fn with(&mut self, stmt: &LiteralStmt) -> Vec<Replaced> {
+        let mut with = Vec::new();
+        for replaced in &stmt.with_mods {
+            self.with_target(&replaced.refr);
+            let by = replaced.r#as.as_ref();
+            let is_function = self.is_function(by);
+            if is_function {
+                // The name of a function is no value to show.
+                self.with_target(by);
+            } else {
+                self.expr(by);
             }
+            let Some(path) = constant_path(&replaced.refr) else { continue };
+            let path = self.with_path(&path).unwrap_or(path);
+            with.push(Replaced { path, by: self.resolved(range(by)), is_function });
         }
-        (!stmt.with_mods.is_empty()).then_some(With { text, inputs })
+        with
+    }
+
+    /// Whether what `with` puts in place names a function.
+    fn is_function(&self, by: &Expr) -> bool {
+        if matches!(by, Expr::Var { span, .. } if self.declared.contains(span.text())) {
+            return false;
+        }
+        constant_path(by).is_some_and(|name| {
+            let own = self.library.graph.function_path(self.module, &name);
+            own.is_some_and(|path| self.rules.arity(&path).is_some()) || builtins::is_known(&name.join("."))
+        })
     }
 
     fn arity(&self, name: &[String]) -> Option<usize> {
@@ -163,18 +178,23 @@ impl<'l> Reader<'l> {
         own.or_else(|| BUILTINS.get(name.join(".").as_str()).map(|(_, arity)| usize::from(*arity)))
     }
 
-    /// What `with` replaces, where it is a rule or function named in short.
+    /// What `with` replaces, or a function it puts in place, where that is named in short.
     fn with_target(&mut self, refr: &Expr) {
-        let Some(path) = constant_path(refr) else { return };
+        if let Some(full) = constant_path(refr).and_then(|path| self.with_path(&path)) {
+            let (start, end) = range(refr);
+            self.edits.push((start, end, written(&full)));
+        }
+    }
+
+    /// The full path of a rule or function that is named in short.
+    fn with_path(&self, path: &[String]) -> Option<Vec<String>> {
         if path.first().is_some_and(|first| first == "input" || first == "data") {
-            return;
+            return None;
         }
         let graph = &self.library.graph;
-        let full = graph.function_path(self.module, &path).or_else(|| graph.resolve_name(self.module, &path));
-        if let Some(full) = full {
-            let (start, end) = range(refr);
-            self.edits.push((start, end, format!("data.{}", written(&full))));
-        }
+        let full =
+            graph.function_path(self.module, path).or_else(|| graph.resolve_name(self.module, path))?;
+        Some(std::iter::once("data".to_owned()).chain(full).collect())
     }
 
     /// A name that is no local, written out in full.
@@ -188,6 +208,11 @@ impl<'l> Reader<'l> {
 
     fn name(&mut self, span: &Span) {
         let name = span.text();
+        if name == "input" && self.declared.contains(name) && !self.shadowed(name) {
+            self.edits.push((span.start, span.end, LOCAL_INPUT.to_owned()));
+            self.vars.insert(LOCAL_INPUT.to_owned());
+            return;
+        }
         if matches!(name, "input" | "data" | "_") {
             return;
         }
@@ -398,6 +423,9 @@ impl<'l> Reader<'l> {
     fn read(&mut self, expr: &Expr, target: Option<Vec<String>>, args: Option<Vec<String>>) {
         let mut mentioned = Mentioned { names: Names::new() };
         mentioned.expr(expr);
+        if self.declared.contains("input") && mentioned.names.remove("input") {
+            mentioned.names.insert(LOCAL_INPUT.to_owned());
+        }
         // A name that only a nested query declares has no value outside of it.
         if mentioned.names.iter().any(|name| self.shadowed(name)) {
             return;

@@ -10,14 +10,14 @@ use super::super::module::{constant_prefix, head_of};
 use super::syntax::arguments;
 
 /// Where each rule or function is defined.
-pub(super) struct Rules {
+pub(in crate::policy) struct Rules {
     by_path: BTreeMap<Vec<String>, Vec<Place>>,
     arities: BTreeMap<Vec<String>, usize>,
 }
 
 /// One definition: a module of the library, and a rule of that module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub(in crate::policy) struct Place {
     pub module: usize,
     pub rule: usize,
 }

@@ -26,7 +26,7 @@ pub(super) struct Shadow<'a> {
 
 impl<'a> Shadow<'a> {
     pub fn new(policy: &'a Policy, redaction: &Redaction<'a>, deadline: Instant) -> Self {
-        let probe = |call| Probe::new(policy, value::from_call(call), Side::Redacted, deadline);
+        let probe = |call| Probe::new(&policy.engine, Some(value::from_call(call)), Side::Redacted, deadline);
         Self { probe: redaction.call.map(probe), mark: redaction.mark }
     }
 
@@ -41,11 +41,16 @@ impl<'a> Shadow<'a> {
         if self.value(frame, read, &read.text) == *value { shown(value) } else { self.mark.into() }
     }
 
-    /// The same with values put into its input, which an expression gives; nothing is left where they cannot be.
-    pub fn under(&mut self, frame: &Frame, vars: &Names, paths: &[&[String]], values: &str) -> Self {
-        let values = items(&self.first(frame, vars, values));
-        let probe = self.probe.as_ref().filter(|_| values.len() == paths.len());
-        Self { probe: probe.and_then(|probe| probe.under(paths, values)), mark: self.mark }
+    /// As [`Probe::enter`].
+    pub fn enter(&mut self, with: &str) -> usize {
+        self.probe.as_mut().map_or(0, |probe| probe.enter(with))
+    }
+
+    /// As [`Probe::leave`].
+    pub fn leave(&mut self, before: usize) {
+        if let Some(probe) = &mut self.probe {
+            probe.leave(before);
+        }
     }
 
     /// What an expression in a reading has for a value here; `Undefined` where it has none.
@@ -53,7 +58,8 @@ impl<'a> Shadow<'a> {
         self.first(frame, &read.vars, &format!("{text}{}", read.under))
     }
 
-    fn first(&mut self, frame: &Frame, vars: &Names, text: &str) -> Value {
+    /// The first value of an expression here; `Undefined` where it has none.
+    pub fn first(&mut self, frame: &Frame, vars: &Names, text: &str) -> Value {
         let query = format!("[docket_v |\n{}docket_v := {text}\n]", frame.about(vars));
         self.rows(query).into_iter().next().unwrap_or(Value::Undefined)
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use regorus::unstable::{Expr, Query, Ref, Rule, RuleHead, Span};
 
 use super::super::library::Library;
+use super::super::module::written;
 use super::super::refs::{bound, declared};
 use super::reader::Reader;
 use super::rules::Rules;
@@ -13,6 +14,9 @@ use super::span::range;
 
 /// Names of locals.
 pub(super) type Names = BTreeSet<String>;
+
+/// What a local named `input` is called in a query, where that name is taken. Tests of before OPA 1.0 have many.
+pub(super) const LOCAL_INPUT: &str = "docket_local_input";
 
 /// A condition: a statement of a body, the value of a head, or the pattern of an argument.
 pub(super) struct Statement<'a> {
@@ -31,17 +35,25 @@ pub(super) struct Statement<'a> {
     /// What it reads, parts before the whole.
     pub reads: Vec<Read>,
     /// What it is evaluated under, so that what it reads is not what a query without would see.
-    pub with: Option<With>,
+    pub with: Vec<Replaced>,
 }
 
-/// The `with` of a statement.
+/// One `with TARGET as VALUE`.
 #[derive(Clone)]
-pub(super) struct With {
-    /// As it must be written behind what is asked.
-    pub text: String,
-    /// What it puts into the input: the path below `input`, and the value as it must be asked. `None` where it replaces
-    /// anything else.
-    pub inputs: Option<Vec<(Vec<String>, String)>>,
+pub(super) struct Replaced {
+    /// The full path, `input` or `data` included where it begins with one.
+    pub path: Vec<String>,
+    /// What is put there, as it must be asked.
+    pub by: String,
+    /// Whether that names a function instead of having a value.
+    pub is_function: bool,
+}
+
+impl Replaced {
+    /// As it must be written behind what is asked, with another expression for what is put there.
+    pub fn clause(&self, by: &str) -> String {
+        format!(" with {} as {by}", written(&self.path))
+    }
 }
 
 /// What kind of condition it is.
@@ -117,6 +129,9 @@ pub(super) fn body<'a>(
         .collect();
     // What a comprehension mentions is a local of the body only if the body itself mentions it.
     let mut locals = names;
+    if locals.contains("input") {
+        locals.insert(LOCAL_INPUT.to_owned());
+    }
     for statement in &statements {
         locals.extend(statement.implicit.iter().cloned());
     }
@@ -157,7 +172,7 @@ pub(super) fn value<'a>(
     let mut span = expr.span().clone();
     (span.line, span.col) = (base.span().line, base.span().col);
     (span.start, span.end) = range(expr);
-    reader.finish(What::Expr(expr), &span, text, Names::new(), None)
+    reader.finish(What::Expr(expr), &span, text, Names::new(), Vec::new())
 }
 
 /// The pattern of a function's argument as a condition on `argument`, an expression.
@@ -181,7 +196,7 @@ pub(super) fn pattern<'a>(
         Expr::Var { span, .. } => format!("{} := {argument}", span.text()),
         _ => format!("{} = {argument}", reader.resolved(range(expr))),
     };
-    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), None);
+    let mut statement = reader.finish(What::Pattern, &span, text, names.clone(), Vec::new());
     if is_name {
         statement.what = What::Silent;
     } else {

@@ -221,10 +221,35 @@ fn what_cannot_be_told_is_said() {
     let found =
         explain("allow if {\n\targs.x == 1\n\tto_number(args.n) > 3\n}\n", json!({"n": "abc", "x": 2}));
     assert_eq!(short(&found.why_not[0].condition), "6:2 args.x == 1");
-    // What a function or a rule is replaced by cannot be taken along to where the condition leads.
-    let rules = "helper if limit == 1\n\nlimit := 1\n\nallow if helper with data.p.limit as 2\n";
-    let found = explain(rules, json!({}));
-    assert!(found.why_not[0].condition.note.as_ref().unwrap().contains("`with`"), "{:?}", found.why_not);
+}
+
+#[test]
+fn through_with_to_what_it_puts_into_other_rules() {
+    let rules = "helper if limit == 1\n\nlimit := 1 if args.y\n\nis_fine(x) if x > 5\n\nno(_) if args.z\n\nwrapped if is_fine(args.x)\n\n";
+    for (rest, condition, via, values) in [
+        ("helper with data.p.limit as args.x", "5:11 limit == 1", 1, json!({"limit": 7})),
+        // What is put in place of a rule has nothing to do with how the rule is defined.
+        (
+            "limit == 2 with data.p.limit as args.x",
+            "15:12 limit == 2 with data.p.limit as args.x",
+            0,
+            json!({"limit": 7, "args.x": 7}),
+        ),
+        // What the locals have outside they have inside too.
+        (
+            "some n in [args.x]; every m in [1, 2] { m * n == args.x } with input.context.arguments as {\"x\": 14}",
+            "15:52 m * n == args.x",
+            1,
+            json!({"m": 1, "n": 7, "args.x": 14}),
+        ),
+    ] {
+        let (found, way, shown) = nearest(&format!("{rules}allow if {{ {rest} }}\n"), json!({"x": 7}));
+        assert_eq!((found.as_str(), way.len(), shown), (condition, via, values), "{rest}");
+    }
+    // A function of the policy's own is replaced for who calls it from the same package, and for no question from outside.
+    let found =
+        explain(&format!("{rules}allow if wrapped with is_fine as no\n"), json!({"x": 7})).why_not.remove(0);
+    assert!(found.uncertain.as_ref().unwrap().contains("replaces the function `is_fine`"), "{found:?}");
 }
 
 #[test]
@@ -365,6 +390,11 @@ fn what_redaction_took_is_not_shown_by_any_way() {
         (
             "g if input.context.arguments.user == \"root\"\n\nallow if g with input.context.arguments.user as input.context.arguments.password\n",
             "input.context.arguments.user",
+        ),
+        ("limit := 1\n\ng if limit == \"root\"\n\nallow if g with data.p.limit as args.password\n", "limit"),
+        (
+            "allow if {\n\tp := args.password\n\tevery part in args.list { part == p } with input.context.arguments.user as p\n}\n",
+            "p",
         ),
         (
             "sizes[word] := n if {\n\tsome word in args.list\n\tn := count(word)\n}\n\nallow if {\n\tsize := sizes[args.password]\n\tsize > 100\n}\n",

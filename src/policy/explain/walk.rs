@@ -32,6 +32,10 @@ pub(super) struct Walker<'a> {
     pub probe: Probe<'a>,
     /// Where not everything may be shown: what the redacted call gives.
     pub shadow: Option<Shadow<'a>>,
+    /// What `with` has replaced around the conditions being walked, as full paths.
+    pub replaced: Vec<Vec<String>>,
+    /// Whether the engine was prepared so that a question from outside can replace functions of policies, as for tests.
+    pub replaces_functions: bool,
 }
 
 pub(super) enum Truth {
@@ -100,10 +104,25 @@ impl Walked<'_> {
 }
 
 impl<'a> Walker<'a> {
+    pub fn new(library: &'a Library, rules: &'a Rules, probe: Probe<'a>, shadow: Option<Shadow<'a>>) -> Self {
+        Self { library, rules, probe, shadow, replaced: Vec::new(), replaces_functions: false }
+    }
+
+    /// What is known of a statement that cannot be asked: regorus replaces a function only for who calls it as the `with`
+    /// names it, and a question names it in full.
+    fn unaskable(&self, statement: &Statement<'a>) -> Option<Truth> {
+        let function = statement.with.iter().find_map(|with| match with.path.split_first() {
+            Some((root, path)) if root == "data" && self.rules.arity(path).is_some() => path.last(),
+            _ => None,
+        });
+        let name = function.filter(|_| !self.replaces_functions)?;
+        Some(Truth::Untested(format!("its `with` replaces the function `{name}`")))
+    }
+
     /// Tests the conditions of a body.
     pub fn walk(&mut self, mut frame: Frame, statements: Vec<Statement<'a>>) -> Walked<'a> {
         let mut tested: Vec<(Statement<'a>, Option<Truth>)> =
-            statements.into_iter().map(|s| (s, None)).collect();
+            statements.into_iter().map(|s| (self.unaskable(&s), s)).map(|(truth, s)| (s, truth)).collect();
         let mut first = None;
         let mut batch = MAX_BATCH;
         loop {
@@ -240,9 +259,23 @@ impl<'a> Walker<'a> {
         walked: &Walked<'a>,
         name: &str,
     ) -> Option<Result<Leaf, String>> {
+        self.failing(definition, body, walked, name, false).map(|found| found.map(|(_, leaf)| leaf))
+    }
+
+    /// Why a definition gave no value, and where its own condition leads to another, that one too if `own` says so.
+    pub fn failing(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        walked: &Walked<'a>,
+        name: &str,
+        own: bool,
+    ) -> Option<Result<(Option<Condition>, Leaf), String>> {
         if let Some((index, frame)) = &walked.first {
             let (statement, _) = walked.tested.get(*index)?;
-            return Some(Ok(self.leaf(frame, statement, name, 0)));
+            let leaf = self.leaf(frame, statement, name, 0);
+            let own = (own && !leaf.via.is_empty()).then(|| self.condition(frame, statement));
+            return Some(Ok((own, leaf)));
         }
         match self.head(definition, body, walked) {
             Head::Given => None,
@@ -253,10 +286,69 @@ impl<'a> Walker<'a> {
                         .note
                         .get_or_insert_with(|| "every condition holds, but the rule has no value".into());
                 }
-                Some(Ok(leaf))
+                let own = (own && !leaf.via.is_empty()).then(|| self.condition(&walked.frame, &statement));
+                Some(Ok((own, leaf)))
             }
             Head::Unknown(why) => Some(Err(why)),
         }
+    }
+
+    /// The values that the keys of a head take once the conditions they come from have been met, and no other.
+    pub fn cases(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        keys: &[&'a Expr],
+    ) -> Result<BTreeSet<Vec<Value>>, String> {
+        let module = definition.place.module;
+        let statements =
+            syntax::body(self.library, self.rules, module, query_of(definition.rule, body), &BTreeSet::new());
+        let at = self.bound_at(module, &statements, keys);
+        let mut frame = Frame::new(module);
+        statements.iter().take(at).for_each(|statement| frame.keep(statement));
+        let keys: Vec<String> = keys.iter().map(|key| self.key(module, key).text).collect();
+        let query = format!("[[{}] |\n{}]", keys.join(", "), frame.with(&[], &BTreeSet::new()));
+        self.probe.ask(query).map(|rows| items(&rows).iter().map(items).collect())
+    }
+
+    /// As [`Self::definition`], where the keys of the head have these values.
+    pub fn case(
+        &mut self,
+        definition: &Definition<'a>,
+        body: Option<usize>,
+        keys: &[(&'a Expr, &Value)],
+    ) -> Walked<'a> {
+        let module = definition.place.module;
+        let mut statements =
+            syntax::body(self.library, self.rules, module, query_of(definition.rule, body), &BTreeSet::new());
+        let exprs: Vec<&'a Expr> = keys.iter().map(|(key, _)| *key).collect();
+        let at = self.bound_at(module, &statements, &exprs);
+        for (key, value) in keys {
+            let mut fixed = self.key(module, key);
+            fixed.what = What::Silent;
+            fixed.text = format!("{} == {}", fixed.text, Probe::local((*value).clone(), Value::Undefined));
+            statements.insert(at, fixed);
+        }
+        self.walk(Frame::new(module), statements)
+    }
+
+    fn key(&self, module: usize, key: &'a Expr) -> Statement<'a> {
+        syntax::value(self.library, self.rules, module, key, &BTreeSet::new())
+    }
+
+    /// How many of the statements are needed to bind what the keys mention.
+    fn bound_at(&self, module: usize, statements: &[Statement<'a>], keys: &[&'a Expr]) -> usize {
+        let mut wanted: BTreeSet<String> =
+            keys.iter().flat_map(|key| self.key(module, key).vars).filter(|name| name != "_").collect();
+        for (at, statement) in statements.iter().enumerate() {
+            if !statement.is_silent() {
+                wanted.retain(|name| !statement.binds.contains(name));
+            }
+            if wanted.is_empty() {
+                return at + 1;
+            }
+        }
+        statements.len()
     }
 
     /// Whether every condition of a body holds and its rule got a value; the reason where it cannot be told.
@@ -288,8 +380,7 @@ impl<'a> Walker<'a> {
                 Some((first, frame)) if *first == index => frame,
                 _ => &walked.frame,
             };
-            let mut condition = condition_of(statement);
-            self.fill(&mut condition, frame, statement);
+            let mut condition = self.condition(frame, statement);
             match truth {
                 Truth::Holds => condition.holds = Some(true),
                 Truth::Fails => condition.holds = Some(false),
@@ -298,6 +389,13 @@ impl<'a> Walker<'a> {
             conditions.push(condition);
         }
         conditions
+    }
+
+    /// A condition with the values it reads.
+    fn condition(&mut self, frame: &Frame, statement: &Statement<'a>) -> Condition {
+        let mut condition = condition_of(statement);
+        self.fill(&mut condition, frame, statement);
+        condition
     }
 
     /// Fills in the values a condition reads; answers them in the order of its reads.
@@ -365,13 +463,6 @@ impl<'a> Walker<'a> {
 impl Statement<'_> {
     pub fn is_silent(&self) -> bool {
         matches!(self.what, What::Silent | What::Print)
-    }
-
-    /// Whether it is evaluated under a `with` that cannot be taken along to where it leads: anything but the input is
-    /// replaced, or the statement goes on inside itself.
-    pub fn is_replaced(&self) -> bool {
-        let every = matches!(self.what, What::Every { .. });
-        self.with.as_ref().is_some_and(|with| every || with.inputs.is_none())
     }
 }
 

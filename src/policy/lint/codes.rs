@@ -20,7 +20,7 @@ const fn warning(name: &'static str, meaning: &'static str) -> Code {
 }
 
 /// All kinds, errors first, each sorted by name.
-pub const CODES: [Code; 34] = [
+pub const CODES: [Code; 35] = [
     error(
         "compile",
         "the engine cannot prepare it; mostly a variable that nothing binds, or two rules that conflict",
@@ -31,6 +31,7 @@ pub const CODES: [Code; 34] = [
     error("duplicate_id", "two policies have the same `custom.id`"),
     error("effect_shape", "`allow`, `deny` or `require_approval` is a function or an object"),
     error("encoding", "a file is not UTF-8"),
+    error("entrypoint", "the rule named as the entry point is none of the set"),
     error("internal", "docket itself failed while looking"),
     error("metadata", "a METADATA block cannot be read, or says what it cannot mean"),
     error("no_policy", "no package defines an effect"),

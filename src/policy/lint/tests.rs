@@ -10,7 +10,7 @@ const HEAD: &str = "# METADATA\n# custom: {id: p}\npackage p\n\n";
 fn source(files: &[(&str, &str)]) -> Source {
     let file =
         |(path, text): &(&str, &str)| SourceFile { path: (*path).into(), bytes: text.as_bytes().to_vec() };
-    Source { id: "set".into(), revision: None, files: files.iter().map(file).collect() }
+    Source { id: "set".into(), revision: None, files: files.iter().map(file).collect(), entrypoint: None }
 }
 
 /// What is found in some files beside [`BASE`].

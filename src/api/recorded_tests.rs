@@ -1,0 +1,67 @@
+//! `POST /v1/tests`: Rego unit tests written from recorded decisions.
+//!
+//! The body says which decisions: `"request_ids": [ID]` or the filters of `/v1/audit` (`request_id`, `decision`, `server`,
+//! `tool`, `agent`, `since`, `until`), at most `"limit": N` of the newest, and what to call the tests' `"package"`. The answer
+//! is [`crate::replay::recorded_tests::Written`]. Reading the recorded calls is an access entry like any other read.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::audit::{record_access, unreadable};
+use super::selection::Selection;
+use super::simulate::invalid;
+use crate::gate::Gate;
+use crate::json;
+use crate::ledger::LedgerError;
+use crate::replay::Replayer;
+use crate::replay::recorded_tests::{Wanted, write};
+use crate::web::{self, Body, Visit};
+
+/// The body.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Asked {
+    request_ids: Vec<String>,
+    #[serde(flatten)]
+    selection: Selection,
+    limit: Option<u32>,
+    package: Option<String>,
+}
+
+/// Answers `POST /v1/tests`.
+pub async fn answer(
+    gate: &Arc<Gate>,
+    replayer: &Arc<Replayer>,
+    body: &Bytes,
+    visit: &Visit,
+) -> Response<Body> {
+    let body: Asked = match json::parse_as(body) {
+        Ok(body) => body,
+        Err(error) => {
+            return invalid(
+                format!("body is not `{{\"request_ids\": [ID]}}` or `{{\"since\": TIME}}`: {error}"),
+                visit,
+            );
+        }
+    };
+    let asked = json!(body).to_string();
+    let Asked { request_ids, selection, limit, package } = body;
+    let wanted = match selection.filter((gate.clock.now_ms)()) {
+        Ok(filter) => Wanted { request_ids, filter, limit, package },
+        Err(detail) => return invalid(detail, visit),
+    };
+    record_access(gate, "ledger.tests_written", "/v1/tests", &asked, visit).await;
+    let Ok(_worker) = replayer.workers.acquire().await else {
+        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
+    };
+    let replayer = replayer.clone();
+    match tokio::task::spawn_blocking(move || write(&replayer, &wanted)).await {
+        Ok(Ok(written)) => web::json_response(StatusCode::OK, &written),
+        Ok(Err(detail)) => invalid(detail, visit),
+        Err(error) => unreadable(&LedgerError::Unreadable(error.to_string()), visit),
+    }
+}
