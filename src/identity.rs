@@ -4,8 +4,7 @@
 //! the `Authorization` header and at the configuration, and at nothing else.
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,6 +16,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::call::Caller;
 use crate::clock::Clock;
+use crate::files;
 
 /// Bytes of entropy in a token that docket mints.
 const TOKEN_BYTES: usize = 32;
@@ -115,10 +115,8 @@ impl AdminToken {
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 let token = mint(clock);
-                let mut file =
-                    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-                writeln!(file, "{token}")?;
-                file.sync_all()?;
+                // Half a token, or none, would keep docket from starting again.
+                files::replace(path, format!("{token}\n").as_bytes(), files::OWNER_ONLY)?;
                 token
             }
             Err(error) => return Err(error),

@@ -25,6 +25,7 @@
 //! | level | modules | what they are |
 //! | --- | --- | --- |
 //! | 0 | `json`, `text`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
+//! | 0 | `files` | files that are whole or not there: the one thing below the engines that touches a disk |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
 //! | 3 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
@@ -46,6 +47,7 @@ pub mod clock;
 pub mod config;
 pub mod decision;
 pub mod digest;
+pub mod files;
 pub mod flood;
 pub mod gate;
 pub mod identity;

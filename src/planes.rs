@@ -14,7 +14,9 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use crate::api::replay::Question;
-use crate::api::{audit, authzen, explain, keeping, policies, proof, recorded_tests, replay, simulate};
+use crate::api::{
+    audit, authzen, explain, keeping, policies, proof, recorded_tests, replay, simulate, stats,
+};
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
@@ -189,6 +191,7 @@ impl AdminPlane {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
             "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
+            "/v1/ledger/stats" => stats::answer(&self.gate, &self.reader, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
             "/metrics" => {

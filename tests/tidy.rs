@@ -174,7 +174,6 @@ fn schema_steps_that_landed_are_never_edited() {
 }
 
 const SCHEMA_1: &str = "sha256:46d2d03296b645c85fe3313ea0fa7e0245a8d657db7d9f54e95b7aee41c58fee";
-
 const SCHEMA_2: &str = "sha256:f15b25387bd12e2de81aae2739093395c24d04696406f53f6268ba4999c5d937";
 
 const SCHEMA_3: &str = "sha256:9cf1194a057f32073363b1dfafeb9e1e8e30ef9e907d25b70d8d7a562253a3b3";

@@ -10,3 +10,4 @@ pub mod recorded_tests;
 pub mod replay;
 mod selection;
 pub mod simulate;
+pub mod stats;

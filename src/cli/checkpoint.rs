@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::client::{Client, runtime};
-use super::{Remote, keeping};
+use super::{Remote, keeping, ledger_backup, ledger_stats};
 use crate::ledger::{Reader, key};
 use crate::tlog::{Checkpoint, VerifierKey};
 
@@ -51,6 +51,10 @@ pub enum Ledger {
     /// Keep records from being pruned or erased.
     #[command(subcommand)]
     Hold(keeping::Hold),
+    /// What the ledger holds and costs: entries, bytes by kind and by use, growth, checkpoints.
+    Stats(ledger_stats::Stats),
+    /// Copy the ledger, also while docket writes to it, and verify the copy.
+    Backup(ledger_backup::Backup),
 }
 
 /// Arguments of `docket ledger key`.
@@ -74,6 +78,8 @@ impl Ledger {
             Self::Prune(prune) => prune.run(),
             Self::Erase(erase) => erase.run(),
             Self::Hold(hold) => hold.run(),
+            Self::Stats(stats) => stats.run(),
+            Self::Backup(backup) => backup.run(),
         }
     }
 }

@@ -12,6 +12,8 @@ mod cover;
 mod eval;
 mod explain;
 mod keeping;
+mod ledger_backup;
+mod ledger_stats;
 mod policy;
 mod progress;
 mod prove;

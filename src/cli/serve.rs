@@ -335,12 +335,15 @@ const CHECKPOINT_MS: u64 = 900;
 async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
     let mut recorded = 0;
     loop {
-        tokio::select! {
-            () = tokio::time::sleep(Duration::from_millis(CHECKPOINT_MS)) => {}
-            _ = stopping.wait_for(|stopping| *stopping) => return,
-        }
+        let stops = tokio::select! {
+            () = tokio::time::sleep(Duration::from_millis(CHECKPOINT_MS)) => false,
+            _ = stopping.wait_for(|stopping| *stopping) => true,
+        };
         gate.turn_flood();
         recorded = record_gap(&gate, recorded).await;
+        if stops {
+            return;
+        }
         if gate.ledger.is_checkpoint_due()
             && let Err(error) = gate.ledger.checkpoint().await
         {

@@ -306,7 +306,8 @@ impl Sealed {
             *part = text.as_ref().map(String::as_bytes);
         }
         let (mut head, mut tail) = (Vec::new(), Vec::new());
-        members.write_head(&Commitments { parts: &parts, salts: &self.salts }, &mut head);
+        let commitments = Commitments { parts: &parts, salts: &self.salts };
+        members.write_head(|out| commitments.write(out), &mut head);
         members.write_tail(&mut tail);
         let hasher = LeafHasher::new(&head);
         // JSON is UTF-8.
@@ -318,8 +319,8 @@ impl Sealed {
 /// What a leaf says, apart from its number and its commitments. Writing an entry and verifying one lay a leaf out from this
 /// one type, so that they cannot disagree.
 ///
-/// RFC 8785 wants members in order of their names; a struct whose fields stand in that order, holding strings, booleans and
-/// small integers only, is canonical as `serde_json` writes it. `seq` sits between two such halves.
+/// RFC 8785 wants members in order of their names, and no space between anything; strings, booleans and small integers are
+/// canonical as `serde_json` writes them. `seq` sits between two halves that are laid out apart.
 pub(super) struct Members<'a> {
     pub call_id: Option<&'a str>,
     pub decision: Option<&'a str>,
@@ -339,67 +340,77 @@ pub(super) struct Members<'a> {
 }
 
 impl Members<'_> {
-    /// The leaf up to where its number stands.
-    pub fn write_head(&self, commitments: &impl Serialize, out: &mut Vec<u8>) {
-        #[derive(Serialize)]
-        struct Head<'a, C> {
-            #[serde(skip_serializing_if = "Option::is_none")]
-            call_id: Option<&'a str>,
-            commitments: &'a C,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            decision: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            duration_us: Option<u64>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            evaluation_status: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            evaluation_us: Option<u64>,
-            event_type: &'a str,
-            forwarded: bool,
-            id: &'a str,
-            kind: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            manifest_sha: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            mode: Option<&'a str>,
-            occurred_at: &'a str,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            outcome: Option<&'a str>,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            request_id: Option<&'a str>,
-        }
-        let head = Head {
-            call_id: self.call_id,
-            commitments,
-            decision: self.decision,
-            duration_us: self.duration_us,
-            evaluation_status: self.evaluation_status,
-            evaluation_us: self.evaluation_us,
-            event_type: self.event_type,
-            forwarded: self.forwarded,
-            id: self.id,
-            kind: self.kind,
-            manifest_sha: self.manifest_sha,
-            mode: self.mode,
-            occurred_at: self.occurred_at,
-            outcome: self.outcome,
-            request_id: self.request_id,
-        };
-        // A plain struct of strings and integers cannot fail to be written into memory.
-        let _ = serde_json::to_writer(&mut *out, &head);
-        out.pop();
-        out.extend_from_slice(b",\"seq\":");
+    /// The leaf up to where its number stands; `commitments` writes that member's value.
+    pub fn write_head(&self, commitments: impl FnOnce(&mut Vec<u8>), out: &mut Vec<u8>) {
+        out.push(b'{');
+        write_text("call_id", self.call_id, out);
+        out.extend_from_slice(b"\"commitments\":");
+        commitments(out);
+        out.push(b',');
+        write_text("decision", self.decision, out);
+        write_number("duration_us", self.duration_us, out);
+        write_text("evaluation_status", self.evaluation_status, out);
+        write_number("evaluation_us", self.evaluation_us, out);
+        write_text("event_type", Some(self.event_type), out);
+        let forwarded: &[u8] = if self.forwarded { b"\"forwarded\":true," } else { b"\"forwarded\":false," };
+        out.extend_from_slice(forwarded);
+        write_text("id", Some(self.id), out);
+        write_text("kind", Some(self.kind), out);
+        write_text("manifest_sha", self.manifest_sha, out);
+        write_text("mode", self.mode, out);
+        write_text("occurred_at", Some(self.occurred_at), out);
+        write_text("outcome", self.outcome, out);
+        write_text("request_id", self.request_id, out);
+        out.extend_from_slice(b"\"seq\":");
     }
 
     /// The leaf after its number.
     pub fn write_tail(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"v\":");
-        // As above.
-        let _ = serde_json::to_writer(&mut *out, &LEAF_VERSION);
+        write_json(&LEAF_VERSION, out);
         out.extend_from_slice(b",\"zone\":");
-        let _ = serde_json::to_writer(&mut *out, self.zone);
+        write_string(self.zone, out);
         out.push(b'}');
     }
+}
+
+/// A member that is a text, and the comma after it; nothing where there is none.
+fn write_text(name: &'static str, text: Option<&str>, out: &mut Vec<u8>) {
+    let Some(text) = text else { return };
+    write_name(name, out);
+    write_string(text, out);
+    out.push(b',');
+}
+
+/// A member that is a number, and the comma after it; nothing where there is none.
+fn write_number(name: &'static str, number: Option<u64>, out: &mut Vec<u8>) {
+    let Some(number) = number else { return };
+    write_name(name, out);
+    write_json(&number, out);
+    out.push(b',');
+}
+
+fn write_name(name: &'static str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// A string as RFC 8785 has it. Nearly none has anything to escape, and looking for that first is cheaper than looking at each
+/// character as it is written: verifying does this twelve times for each entry.
+fn write_string(text: &str, out: &mut Vec<u8>) {
+    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+        write_json(&text, out);
+    } else {
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
+    }
+}
+
+fn write_json(value: &impl Serialize, out: &mut Vec<u8>) {
+    // A string or a number cannot fail to be written into memory.
+    let _ = serde_json::to_writer(out, value);
 }
 
 /// The member `commitments` of a leaf: part name → base64url(SHA-256(salt || stored bytes)), without padding.
@@ -408,11 +419,21 @@ pub(super) struct Commitments<'a> {
     pub salts: &'a [u8],
 }
 
-impl Serialize for Commitments<'_> {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let present = PARTS.iter().zip(self.parts).filter_map(|(name, part)| Some((name, (*part)?)));
-        let salted = present.zip(self.salts.chunks_exact(SALT_BYTES));
-        serializer.collect_map(salted.map(|((name, part), salt)| (name, Commitment::of(salt, part))))
+impl Commitments<'_> {
+    /// Writes the object.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let present = PARTS.iter().zip(self.parts).filter_map(|(name, part)| Some((*name, (*part)?)));
+        out.push(b'{');
+        let mut separator: &[u8] = b"";
+        for ((name, part), salt) in present.zip(self.salts.chunks_exact(SALT_BYTES)) {
+            out.extend_from_slice(separator);
+            write_name(name, out);
+            out.push(b'"');
+            out.extend_from_slice(&Commitment::of(salt, part).0);
+            out.push(b'"');
+            separator = b",";
+        }
+        out.push(b'}');
     }
 }
 
@@ -434,12 +455,6 @@ impl Commitment {
     fn as_str(&self) -> &str {
         // base64url is ASCII.
         std::str::from_utf8(&self.0).unwrap_or_default()
-    }
-}
-
-impl Serialize for Commitment {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
     }
 }
 

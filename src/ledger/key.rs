@@ -3,14 +3,13 @@
 //! Whoever has it can sign another history; whoever loses it cannot go on with this ledger. It is made once, when there is no
 //! checkpoint yet, and never silently again: a ledger whose checkpoints are another key's is refused.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
+use crate::files;
 use crate::tlog::note::pem;
 use crate::tlog::{NoteError, SigningKey, VerifierKey};
 
@@ -28,9 +27,7 @@ pub struct Signing {
 /// `<ledger>.key`
 #[must_use]
 pub fn default_file(ledger: &Path) -> PathBuf {
-    let mut name = ledger.as_os_str().to_owned();
-    name.push(".key");
-    name.into()
+    files::beside(ledger, ".key")
 }
 
 /// `docket.local/` and the first 16 hex digits of the first key's SHA-256: a name that no other ledger has, for those who
@@ -80,23 +77,8 @@ fn make(file: &Path, clock: &Clock) -> std::io::Result<String> {
     let mut seed = [0; 32];
     (clock.random)(&mut seed);
     let text = pem(&seed);
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(file)?;
-    out.write_all(text.as_bytes())?;
-    // No checkpoint may be signed with a key that a power cut can take back.
-    out.sync_all()?;
-    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-        std::fs::File::open(folder)?.sync_all()?;
-    }
+    // No checkpoint may be signed with a key that a power cut can take back, and half a key would keep docket from starting
+    // again. Nobody else makes one meanwhile: docket has the ledger's lock.
+    files::replace(file, text.as_bytes(), files::OWNER_ONLY)?;
     Ok(text)
-}
-
-/// Writes a file so that a reader sees the old one or the new one and nothing between.
-pub(super) fn write_atomically(file: &Path, text: &str) -> std::io::Result<()> {
-    let mut name = file.as_os_str().to_owned();
-    name.push(".new");
-    let new = PathBuf::from(name);
-    let mut out = std::fs::File::create(&new)?;
-    out.write_all(text.as_bytes())?;
-    out.sync_all()?;
-    std::fs::rename(&new, file)
 }

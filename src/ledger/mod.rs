@@ -6,6 +6,7 @@
 //!
 //! It knows SQLite and nothing of HTTP, MCP or Rego.
 
+pub mod backup;
 pub mod bundle;
 mod entry;
 mod erasure;
@@ -17,6 +18,7 @@ mod reader;
 mod removals;
 mod retention;
 mod schema;
+pub mod stats;
 mod traffic;
 mod tree;
 pub mod verify;

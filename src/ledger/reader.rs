@@ -25,7 +25,7 @@ pub const MAX_LIMIT: u32 = 1_000;
 /// Reads one ledger file. Cloning shares the idle connections.
 #[derive(Clone)]
 pub struct Reader {
-    path: Arc<Path>,
+    pub(super) path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
 }
 

@@ -5,13 +5,14 @@
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::LedgerError;
+use crate::files::{self, OWNER_ONLY};
 
 /// `PRAGMA application_id`: "dckt".
 const APPLICATION_ID: i64 = 0x6463_6b74;
@@ -27,9 +28,6 @@ const BUSY_TIMEOUT_MS: u64 = 2_000;
 /// begin anew: 64 MiB. The checkpointer has copied most of it by then, so callers hardly wait.
 const AUTOCHECKPOINT_PAGES: u32 = 16_384;
 
-/// The mode of every file docket makes beside the ledger: its owner's alone.
-const OWNER_ONLY: u32 = 0o600;
-
 /// The mode bits that let somebody other than the owner read a file.
 const READABLE_BY_OTHERS: u32 = 0o044;
 
@@ -41,9 +39,7 @@ pub(super) struct Lock {
 
 impl Lock {
     pub fn take(ledger: &Path) -> Result<Self, LedgerError> {
-        let mut name = ledger.as_os_str().to_owned();
-        name.push(".lock");
-        let path = PathBuf::from(name);
+        let path = files::beside(ledger, ".lock");
         let open = |error: std::io::Error| {
             LedgerError::open(ledger, format!("cannot lock `{}`: {error}", path.display()))
         };

@@ -1,10 +1,19 @@
 //! The writer: one thread owns the write connection and commits everything queued in one transaction (group commit).
 //!
-//! Crash order. A caller is answered only after `COMMIT` has returned, and with `synchronous=FULL` that is after the
-//! write-ahead log was synced: *from there the entry is durable*. A crash before it loses the whole batch, none of which
-//! was answered. Leaf, payload, tree nodes and the note of an open call are in the same transaction, so no crash can part
-//! them. A checkpoint is shown to nobody before the transaction that keeps it has returned: what docket has signed and
-//! somebody has seen, it still has after a crash.
+//! Crash order, at the start. The lock, then the empty file, its schema (each step with its version in one transaction), the
+//! signing key (whole under its name or not there: [`crate::files`]), and only then the first entry; the first checkpoint
+//! comes after the key it is signed with is on disk. A crash between two of these leaves a file that the next start goes on
+//! with. Calls that an earlier run left open are closed before the first new call is accepted.
+//!
+//! Crash order, in a batch. `BEGIN`; leaves, payloads, nodes and open calls; the checkpoint, signed last because it covers
+//! them; `COMMIT`; only then, in memory, the new edge and head, the checkpoint's file, and the answers. A caller is answered
+//! only after `COMMIT` has returned, and with `synchronous=FULL` that is after the write-ahead log was synced: *from there
+//! the entry is durable*. A crash before it loses the whole batch, none of which was answered. Leaf, payload, tree nodes and
+//! the note of an open call are in the same transaction, so no crash can part them. A policy set is kept with its files in one
+//! batch and spoken of in the next, and is in force only after both: a crash between leaves files that no entry names, never
+//! an entry whose policies are gone. A checkpoint is shown to nobody before the transaction that keeps it has returned: what
+//! docket has signed and somebody has seen, it still has after a crash. `tests/it/faults.rs` ends docket at each of these
+//! steps.
 //!
 //! A transaction that failed. Its callers are refused, and the connection is dropped: an error from `COMMIT` does not say
 //! whether the write-ahead log kept the transaction, so the next batch begins with what the file says. Entries nobody waits
@@ -22,10 +31,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
 use super::keeping::{self, Act, Removed};
-use super::{Health, LedgerError, key, schema, tree};
+use super::{Health, LedgerError, schema, tree};
 use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::decision::Outcome;
+use crate::files;
 use crate::redact::Redacted;
 use crate::tlog::{Checkpoint, Edge, SigningKey};
 
@@ -45,6 +55,9 @@ const LINGER_US: u64 = 120;
 
 /// Entries after which the checkpointer is told to copy the write-ahead log into the database.
 const CHECKPOINT_ENTRIES: i64 = 1_000;
+
+/// A checkpoint is for everybody to read.
+const CHECKPOINT_FILE_MODE: u32 = 0o644;
 
 /// One thing for the writer to do.
 pub(super) enum Job {
@@ -237,7 +250,7 @@ impl Writer {
     /// Takes a durable checkpoint as the newest, and writes it where the operator wants it.
     fn publish(&mut self, note: String, size: u64) {
         if let Some(file) = &self.checkpoint_file
-            && let Err(error) = key::write_atomically(file, &note)
+            && let Err(error) = files::replace(file, note.as_bytes(), CHECKPOINT_FILE_MODE)
         {
             tracing::error!(error = %error, file = %file.display(), "the checkpoint could not be written to its file");
         }
@@ -307,6 +320,8 @@ impl Writer {
             // Best effort: what is in the write-ahead log is durable without it.
             let _ = connection.execute_batch("PRAGMA optimize; PRAGMA wal_checkpoint(TRUNCATE);");
         }
+        // The lock goes before the answer: whoever waited for it may open the ledger again.
+        drop(self);
         if let Some(stop) = stop {
             let _ = stop.send(());
         }

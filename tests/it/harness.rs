@@ -177,6 +177,13 @@ impl Process {
 
     /// Starts one by a shell script that ends in `exec "$@"`.
     pub fn start_under(script: &str, folder: &Path) -> Self {
+        Self::try_start_under(script, folder).unwrap_or_else(|said| {
+            panic!("not ready: {said}{}", std::fs::read_to_string(folder.join("docket.log")).unwrap())
+        })
+    }
+
+    /// As [`Self::start_under`], for what may end before it is ready; answers what it said instead.
+    pub fn try_start_under(script: &str, folder: &Path) -> Result<Self, String> {
         let log = std::fs::File::create(folder.join("docket.log")).unwrap();
         let mut child = Command::new("bash")
             .args(["-c", script, "docket", env!("CARGO_BIN_EXE_docket"), "serve", "--config", "docket.toml"])
@@ -188,12 +195,13 @@ impl Process {
         let mut line = String::new();
         let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
         std::io::BufRead::read_line(&mut out, &mut line).unwrap();
-        let ready: Value = serde_json::from_str(&line).unwrap_or_else(|_| {
-            panic!("not ready: {line}{}", std::fs::read_to_string(folder.join("docket.log")).unwrap())
-        });
+        let Ok(ready) = serde_json::from_str::<Value>(&line) else {
+            child.wait().unwrap();
+            return Err(line);
+        };
         assert_eq!(ready["event"], "ready");
         let address = |member: &str| format!("http://{}", ready[member].as_str().unwrap());
-        Self { data: address("data"), admin: address("admin"), child }
+        Ok(Self { data: address("data"), admin: address("admin"), child })
     }
 
     /// SIGTERM, and the exit code. A docket that does not stop in time fails the test.

@@ -8,16 +8,12 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use super::super::entry::PARTS;
 use super::row::{FIRST_COLUMN, Fields};
 
-/// Column, part, member: in the order of the columns.
-const COLUMNS: [(&str, &str, &str); 8] = [
-    ("agent", "metadata", "agent"),
-    ("user", "metadata", "user"),
-    ("team", "metadata", "team"),
-    ("server", "metadata", "server"),
-    ("subject_id", "subject", "id"),
-    ("action_name", "action", "name"),
-    ("resource_type", "resource", "type"),
-    ("resource_id", "resource", "id"),
+/// Part, and its columns with the member each repeats: in the order of the columns.
+const REPEATED: [(&str, &[(&str, &str)]); 4] = [
+    ("metadata", &[("agent", "agent"), ("user", "user"), ("team", "team"), ("server", "server")]),
+    ("subject", &[("subject_id", "id")]),
+    ("action", &[("action_name", "name")]),
+    ("resource", &[("resource_type", "type"), ("resource_id", "id")]),
 ];
 
 /// The members any column repeats.
@@ -63,20 +59,70 @@ impl<'a> Repeated<'a> {
     }
 }
 
+/// Parts of each name that are remembered.
+const REMEMBERED: usize = 64;
+
+/// What parts said before. Subjects, actions and resources come again and again, and comparing bytes costs much less than
+/// reading them. Each part has one place it may be remembered at.
+#[derive(Debug)]
+pub struct Memory([Vec<Said>; REPEATED.len()]);
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| (0..REMEMBERED).map(|_| Said::default()).collect()))
+    }
+}
+
+/// The place of a part: any function of its bytes does, and this one is cheap.
+fn place(bytes: &[u8]) -> usize {
+    let mixed = bytes.chunks_exact(8).fold(bytes.len() as u64, |mixed, chunk| {
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
+        (mixed ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23)
+    });
+    usize::try_from(mixed % REMEMBERED as u64).unwrap_or(0)
+}
+
+/// The bytes of a part, and what its columns hold.
+#[derive(Debug, Default)]
+struct Said {
+    part: Vec<u8>,
+    members: Vec<Option<String>>,
+}
+
 /// Whether each column says what its part says.
-pub fn check(fields: &Fields<'_, '_>, parts: &[Option<&[u8]>; PARTS.len()]) -> Result<(), String> {
-    let mut read: Option<(&str, Repeated<'_>)> = None;
-    for (offset, (column, part, member)) in COLUMNS.into_iter().enumerate() {
-        if read.as_ref().is_none_or(|(name, _)| *name != part) {
-            let bytes =
-                PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
-            let repeated =
-                Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
-            read = Some((part, repeated));
+pub fn check(
+    fields: &Fields<'_>,
+    parts: &[Option<&[u8]>; PARTS.len()],
+    memory: &mut Memory,
+) -> Result<(), String> {
+    let mut next_column = FIRST_COLUMN;
+    for ((part, columns), remembered) in REPEATED.into_iter().zip(&mut memory.0) {
+        let bytes =
+            PARTS.iter().position(|name| *name == part).and_then(|at| parts.get(at).copied().flatten());
+        let first_column = next_column;
+        next_column += columns.len();
+        let offsets = first_column..next_column;
+        let mut forgotten = Said::default();
+        let said = remembered.get_mut(place(bytes.unwrap_or_default())).unwrap_or(&mut forgotten);
+        let same_members = said.members.len() == columns.len()
+            && offsets.clone().zip(&said.members).all(|(at, member)| fields.text(at) == member.as_deref());
+        if same_members && bytes.is_some_and(|bytes| bytes == said.part) {
+            continue;
         }
-        let expected = read.as_ref().and_then(|(_, repeated)| repeated.member(member));
-        if fields.text(FIRST_COLUMN + offset) != expected {
-            return Err(format!("column `{column}` is not what part `{part}` says"));
+        let repeated = Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
+        for (at, (column, member)) in offsets.clone().zip(columns) {
+            if fields.text(at) != repeated.member(member) {
+                return Err(format!("column `{column}` is not what part `{part}` says"));
+            }
+        }
+        said.part.clear();
+        said.part.extend_from_slice(bytes.unwrap_or_default());
+        said.members.resize(columns.len(), None);
+        for (at, member) in offsets.zip(&mut said.members) {
+            match (fields.text(at), member) {
+                (Some(text), Some(member)) => text.clone_into(member),
+                (text, member) => *member = text.map(str::to_owned),
+            }
         }
     }
     Ok(())
@@ -157,7 +203,7 @@ mod tests {
         ] {
             let repeated = Repeated::of(Some(part.as_bytes())).unwrap();
             let value: Value = serde_json::from_str(part).unwrap();
-            for (_, _, member) in COLUMNS {
+            for (_, member) in REPEATED.into_iter().flat_map(|(_, columns)| columns) {
                 assert_eq!(
                     repeated.member(member).map(str::to_owned),
                     value.get(member).and_then(Value::as_str).map(str::to_owned),

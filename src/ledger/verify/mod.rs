@@ -200,6 +200,7 @@ struct Pass<'a> {
     clock_steps: u64,
     manifests: HashSet<String>,
     removals: Removals,
+    newest_manifest: String,
 }
 
 impl<'a> Pass<'a> {
@@ -215,6 +216,7 @@ impl<'a> Pass<'a> {
             clock_steps: 0,
             manifests: HashSet::new(),
             removals: Removals::default(),
+            newest_manifest: String::new(),
         }
     }
 
@@ -236,12 +238,12 @@ impl<'a> Pass<'a> {
         let mut checkpoints = Heads::new(&mut heads, start)?;
         let mut next = start;
         let mut last_kind = String::new();
-        let mut leaf = Vec::with_capacity(2_048);
+        let mut scratch = row::Scratch::default();
         let mut hashes = Vec::with_capacity(64 * 32);
         self.meet_checkpoints(&mut checkpoints)?;
         while let Some(row) = rows.next()? {
-            let fields = Fields(row);
-            let seq = fields.seq()?;
+            let fields = Fields::of(row);
+            let seq = fields.seq();
             if seq != next.cast_signed() {
                 self.findings.fail(
                     "sequence",
@@ -250,7 +252,7 @@ impl<'a> Pass<'a> {
                 );
                 next = u64::try_from(seq).unwrap_or(next);
             }
-            if let Err(detail) = row::check(&fields, &mut leaf) {
+            if let Err(detail) = row::check(&fields, &mut scratch) {
                 self.findings.fail("entries", format!("entry {seq}"), detail);
             }
             self.removals.meet(seq, &fields, &self.edge, start, self.findings);
@@ -376,7 +378,7 @@ impl<'a> Pass<'a> {
     }
 
     /// Looks at what an entry means for those around it.
-    fn follow(&mut self, seq: i64, fields: &Fields<'_, '_>) {
+    fn follow(&mut self, seq: i64, fields: &Fields<'_>) {
         let (kind, call_id) = (fields.text(row::KIND).unwrap_or_default(), fields.text(row::CALL_ID));
         match (kind, call_id) {
             ("decision", Some(call_id)) if fields.forwarded() => {
@@ -395,10 +397,12 @@ impl<'a> Pass<'a> {
             }
             _ => {}
         }
+        // Nearly every entry was decided under the same policies as the one before it.
         if let Some(sha) = fields.text(row::MANIFEST_SHA)
-            && !self.manifests.contains(sha)
+            && self.newest_manifest != sha
         {
             self.manifests.insert(sha.to_owned());
+            sha.clone_into(&mut self.newest_manifest);
         }
         let time = fields.text(row::OCCURRED_AT).unwrap_or_default();
         if time >= self.newest_time.as_str() {

@@ -22,7 +22,7 @@ impl Removals {
     pub fn meet(
         &mut self,
         seq: i64,
-        fields: &Fields<'_, '_>,
+        fields: &Fields<'_>,
         before: &Edge,
         start: u64,
         findings: &mut Findings,

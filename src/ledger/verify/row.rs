@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Row;
 use rusqlite::types::ValueRef;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::super::entry::{Commitments, Members, PARTS, SALT_BYTES};
 use super::columns;
@@ -41,16 +41,29 @@ const FIRST_PART: usize = 20;
 const METADATA: usize = 25;
 pub const FIRST_COLUMN: usize = FIRST_PART + PARTS.len();
 
-/// One row of [`SELECT`], read without copying.
-pub struct Fields<'r, 's>(pub &'r Row<'s>);
+/// Columns of [`SELECT`].
+const WIDTH: usize = FIRST_COLUMN + 8;
 
-impl<'r> Fields<'r, '_> {
-    pub fn seq(&self) -> rusqlite::Result<i64> {
-        self.0.get(0)
+/// One row of [`SELECT`], read without copying, and each column once: asking SQLite costs more than looking here.
+pub struct Fields<'r>([ValueRef<'r>; WIDTH]);
+
+impl<'r> Fields<'r> {
+    /// The columns of a row of [`SELECT`].
+    pub fn of(row: &'r Row<'_>) -> Self {
+        let mut values = [ValueRef::Null; WIDTH];
+        for (column, value) in values.iter_mut().enumerate() {
+            *value = row.get_ref(column).unwrap_or(ValueRef::Null);
+        }
+        Self(values)
+    }
+
+    /// The entry's number, which SQLite keeps an integer: it is the row's own.
+    pub fn seq(&self) -> i64 {
+        self.value(0).as_i64().unwrap_or(-1)
     }
 
     fn value(&self, column: usize) -> ValueRef<'r> {
-        self.0.get_ref(column).unwrap_or(ValueRef::Null)
+        self.0.get(column).copied().unwrap_or(ValueRef::Null)
     }
 
     pub fn bytes(&self, column: usize) -> Option<&'r [u8]> {
@@ -100,21 +113,33 @@ impl<'r> Fields<'r, '_> {
     }
 }
 
+/// What checking one row after the other reuses.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    leaf: Vec<u8>,
+    memory: columns::Memory,
+}
+
 /// Lays the leaf out from the columns and the payload and compares it with the one that is stored. Says what differs.
-pub fn check(fields: &Fields<'_, '_>, leaf: &mut Vec<u8>) -> Result<(), String> {
+pub fn check(fields: &Fields<'_>, scratch: &mut Scratch) -> Result<(), String> {
+    let Scratch { leaf, memory } = scratch;
     if !fields.has_payload() {
         // Nothing can be committed to anew: the leaf's own commitments stand for themselves.
         let committed: Committed<'_> = serde_json::from_slice(fields.leaf())
             .map_err(|error| format!("its leaf is not what docket writes: {error}"))?;
-        return lay_out(fields, &committed.commitments, leaf);
+        let write = |out: &mut Vec<u8>| {
+            // A map of strings cannot fail to be written into memory.
+            let _ = serde_json::to_writer(out, &committed.commitments);
+        };
+        return lay_out(fields, write, leaf);
     }
     let parts = fields.parts();
     let salts = fields.bytes(SALTS).unwrap_or_default();
     if salts.len() != SALT_BYTES * parts.iter().flatten().count() {
         return Err("column `salts` does not have 32 bytes for each part".into());
     }
-    lay_out(fields, &Commitments { parts: &parts, salts }, leaf)?;
-    columns::check(fields, &parts)
+    lay_out(fields, |out| Commitments { parts: &parts, salts }.write(out), leaf)?;
+    columns::check(fields, &parts, memory)
 }
 
 /// As much of a leaf as cannot be told from its columns.
@@ -124,7 +149,11 @@ struct Committed<'a> {
     commitments: BTreeMap<&'a str, &'a str>,
 }
 
-fn lay_out(fields: &Fields<'_, '_>, commitments: &impl Serialize, leaf: &mut Vec<u8>) -> Result<(), String> {
+fn lay_out(
+    fields: &Fields<'_>,
+    commitments: impl FnOnce(&mut Vec<u8>),
+    leaf: &mut Vec<u8>,
+) -> Result<(), String> {
     if fields.number(FORWARDED).is_none_or(|forwarded| forwarded > 1) {
         return Err("column `forwarded` is neither 0 nor 1".into());
     }
@@ -148,9 +177,9 @@ fn lay_out(fields: &Fields<'_, '_>, commitments: &impl Serialize, leaf: &mut Vec
     };
     leaf.clear();
     members.write_head(commitments, leaf);
-    write_number(fields.seq().unwrap_or(-1), leaf);
+    write_number(fields.seq(), leaf);
     members.write_tail(leaf);
-    if leaf != fields.leaf() {
+    if leaf.as_slice() != fields.leaf() {
         return Err(difference(leaf, fields.leaf()));
     }
     Ok(())

@@ -1,0 +1,140 @@
+//! Copying a ledger while a docket writes to it: SQLite's online backup, verified before it gets its name.
+//!
+//! The copy is the ledger of one moment. It is made under a temporary name, verified entry by entry, and only then put in
+//! place: a file that carries the name asked for is complete, sound and on disk. The signing key is not copied: a copy is for
+//! reading and verifying, and whoever restores it brings the key from where keys are kept.
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::Connection;
+use rusqlite::backup::{Backup, StepResult};
+
+use super::verify::{self, Options, Report};
+use super::{LedgerError, schema};
+use crate::files::{self, OWNER_ONLY, beside};
+use crate::tlog::VerifierKey;
+
+/// Pages copied between two calls of the progress function: 4 MiB.
+const PAGES_PER_STEP: i32 = 1_024;
+
+/// How long to wait for a lock that somebody holds for a moment.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What the progress function is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Pages are being copied.
+    Copying,
+    /// Entries of the copy are being verified.
+    Verifying,
+}
+
+/// How a backup went.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Bytes of the copy.
+    pub bytes: u64,
+    /// What verifying the copy found. The copy got its name only where everything holds.
+    pub report: Report,
+}
+
+/// Copies `ledger` to `file`, verifies the copy with `key` and gives it its name. `progress` is told how far it is.
+///
+/// # Errors
+/// The ledger cannot be read, `file` exists and `replace` is false, `file` is in use, or it cannot be written. Nothing stands
+/// under its name then that did not before.
+pub fn backup(
+    ledger: &Path,
+    file: &Path,
+    replace: bool,
+    key: &VerifierKey,
+    progress: &mut dyn FnMut(Phase, u64, u64),
+) -> Result<Outcome, LedgerError> {
+    may_write(ledger, file, replace)?;
+    let copy = Unfinished(beside(file, ".new"));
+    let written =
+        |error: std::io::Error| LedgerError::open(&copy.0, format!("it cannot be written: {error}"));
+    copy.remove();
+    OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&copy.0).map_err(written)?;
+    copy_pages(ledger, &copy.0, progress)?;
+    let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None };
+    let report =
+        verify::ledger(&copy.0, &options, &mut |done, total| progress(Phase::Verifying, done, total))?;
+    let bytes = std::fs::metadata(&copy.0).map_err(written)?.len();
+    if report.ok {
+        files::put_in_place(&copy.0, file).map_err(written)?;
+    }
+    Ok(Outcome { bytes, report })
+}
+
+/// Refuses what would overwrite something that is wanted.
+fn may_write(ledger: &Path, file: &Path, replace: bool) -> Result<(), LedgerError> {
+    let refuse = |reason: &str| Err(LedgerError::open(file, reason.into()));
+    let there = schema::file_identity(file);
+    if there.is_some() && there == schema::file_identity(ledger) {
+        return refuse("it is the ledger itself; name another file for its copy");
+    }
+    // A database that is put in place under another's log would be read with that log.
+    if beside(file, "-wal").exists() || beside(file, "-journal").exists() {
+        return refuse("it is a database in use (a log lies beside it); name another file");
+    }
+    if there.is_some() && !replace {
+        return refuse("it exists already; `--force` replaces it");
+    }
+    Ok(())
+}
+
+fn copy_pages(
+    ledger: &Path,
+    copy: &Path,
+    progress: &mut dyn FnMut(Phase, u64, u64),
+) -> Result<(), LedgerError> {
+    let source = schema::open_reader(ledger)?;
+    let unreadable = |error: rusqlite::Error| LedgerError::Unreadable(schema::explain(&error));
+    let unwritable = |error: rusqlite::Error| LedgerError::open(copy, schema::explain(&error));
+    // One moment of the ledger: without it every commit of a running docket would begin the copy anew.
+    let snapshot = source.unchecked_transaction().map_err(unreadable)?;
+    snapshot.query_row("SELECT max(seq) FROM leaves", [], |_| Ok(())).map_err(unreadable)?;
+    let mut target = Connection::open(copy).map_err(unwritable)?;
+    // The copy is synced as a whole before it gets its name.
+    target.pragma_update(None, "synchronous", "FULL").map_err(unwritable)?;
+    {
+        let backup = Backup::new(&snapshot, &mut target).map_err(unwritable)?;
+        loop {
+            let step = backup.step(PAGES_PER_STEP).map_err(unwritable)?;
+            let pages = backup.progress();
+            let count = |pages: i32| u64::try_from(pages).unwrap_or(0);
+            let total = count(pages.pagecount);
+            progress(Phase::Copying, total.saturating_sub(count(pages.remaining)), total);
+            match step {
+                StepResult::Done => break,
+                StepResult::Busy | StepResult::Locked => std::thread::sleep(PAUSE),
+                _ => {}
+            }
+        }
+    }
+    // One file, and nothing beside it: docket puts the log back when it opens the file to write.
+    target.pragma_update(None, "journal_mode", "DELETE").map_err(unwritable)?;
+    target.close().map_err(|(_, error)| unwritable(error))
+}
+
+/// The copy while it may still go wrong: removed when dropped, unless it has got its name.
+struct Unfinished(PathBuf);
+
+impl Unfinished {
+    fn remove(&self) {
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            // What is not there need not be removed; what cannot be is in the way of making it, which says so.
+            let _ = std::fs::remove_file(beside(&self.0, suffix));
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        self.remove();
+    }
+}
