@@ -216,7 +216,6 @@ impl Traffic<'_> {
     }
 
     /// Reads batch after batch until all is read or nobody wants more.
-    #[expect(clippy::needless_pass_by_value, reason = "its end is what ends the threads that decide")]
     fn read(
         &self,
         batches: &SyncSender<Batch<Recorded>>,
