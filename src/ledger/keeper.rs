@@ -1,7 +1,8 @@
 //! The keeper: pruning, erasing and holding, as an operator, a request or the clock asks for it.
 //!
 //! It chooses entries on a reader's connection, and has the writer remove them a few at a time: between two acts appends have
-//! the writer for at least as long as the act took. What may not be touched is decided by the writer, in the act's own transaction.
+//! the writer for at least as long as the act took. What may not be touched is decided by the writer, in the act's own
+//! transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
