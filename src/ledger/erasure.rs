@@ -50,8 +50,8 @@ pub(super) struct Belongings {
 }
 
 impl Reader {
-    /// The entries whose subject, user or agent this is, with everything else recorded of their calls. Reads every payload: an index
-    /// would keep copies of ids where no deletion reaches them.
+    /// The entries whose subject, user or agent this is, with everything else recorded of their calls. Reads every payload:
+    /// an index would keep copies of ids where no deletion reaches them.
     pub(super) fn belongings(&self, subject: &str) -> Result<Belongings, LedgerError> {
         self.with(|connection| {
             let mut own = connection.prepare(
@@ -319,7 +319,7 @@ mod tests {
         let connection = Connection::open(&path).unwrap();
         let fill = "x".repeat(600);
         connection
-            .execute_batch("PRAGMA secure_delete = OFF; CREATE TABLE t (seq INTEGER PRIMARY KEY, a TEXT)")
+            .execute_batch("PRAGMA secure_delete = ON; CREATE TABLE t (seq INTEGER PRIMARY KEY, a TEXT)")
             .unwrap();
         for seq in 1..40 {
             let text = if seq % 3 == 0 { format!("alice{fill}") } else { fill.clone() };
@@ -327,7 +327,7 @@ mod tests {
         }
         let needles = needles("alice");
         assert_eq!(scan(&path, &needles).unwrap(), Found { all: 13, ..Found::default() });
-        connection.execute("DELETE FROM t WHERE seq = 6", []).unwrap();
+        connection.execute_batch("PRAGMA secure_delete = OFF; DELETE FROM t WHERE seq = 6").unwrap();
         let found = scan(&path, &needles).unwrap();
         assert_eq!((found.all, found.stale), (13, 1));
         assert!(found.rows.contains(&5) && !found.rows.contains(&6), "{found:?}");

@@ -1,7 +1,8 @@
 //! The keeper: pruning, erasing and holding, as an operator, a request or the clock asks for it.
 //!
 //! It chooses entries on a reader's connection, and has the writer remove them a few at a time: between two acts appends have
-//! the writer for at least as long as the act took. What may not be touched is decided by the writer, in the act's own transaction.
+//! the writer for at least as long as the act took. What may not be touched is decided by the writer, in the act's own
+//! transaction.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -454,4 +455,61 @@ fn metadata_of(actor: Option<&Actor>) -> Object {
         }
     }
     metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::*;
+    use crate::ledger::verify::{self, Options};
+    use crate::ledger::{Queue, Signing};
+
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+
+    /// A clock that stands still, and salts anybody could predict.
+    const CLOCK: Clock = Clock {
+        now_ms: || 1_800_000_000_000,
+        random: |buffer| {
+            let next = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+            buffer.iter_mut().zip(next.into_iter().cycle()).for_each(|(byte, next)| *byte = next);
+        },
+    };
+
+    #[tokio::test]
+    async fn copies_that_sqlite_left_behind_are_found_and_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
+        let redactor = Arc::new(Redactor::builtin());
+        let keeper = Keeper::new(ledger.clone(), redactor.clone(), CLOCK, Retention::default());
+        for number in 0..40 {
+            let id = if number % 4 == 0 { "alice@acme.example".to_owned() } else { format!("bob-{number}") };
+            let roots = vec![("subject", json!({"id": id})), ("metadata", json!({"path": "y".repeat(500)}))];
+            let content = redactor.record(roots);
+            ledger.append(Entry::event(Kind::Access, "test.read", (CLOCK.now_ms)(), content)).await.unwrap();
+        }
+        // As SQLite does now and then when it moves a row: the row is gone, and its bytes are not.
+        let shell = rusqlite::Connection::open(&path).unwrap();
+        shell
+            .execute_batch(
+                "PRAGMA foreign_keys = OFF; PRAGMA secure_delete = OFF; \
+                 INSERT INTO payloads (seq, salts, subject_id) VALUES (1000, x'', 'alice@acme.example'); \
+                 DELETE FROM payloads WHERE seq = 1000",
+            )
+            .unwrap();
+        drop(shell);
+        assert!(keeper.settle().await.unwrap());
+        let found = erasure::scan(&path, &erasure::needles("alice@acme.example")).unwrap();
+        assert_eq!(found.stale, 1, "{found:?}");
+        let actor = Actor { principal: "test".into(), ..Actor::default() };
+        let summary = keeper.erase("alice@acme.example", &actor, false).await.unwrap();
+        assert_eq!(summary.remains, Some(Remains { log_truncated: true, ..Remains::default() }));
+        let bytes = std::fs::read(&path).unwrap();
+        assert!(!bytes.windows(10).any(|window| window == b"alice@acme"));
+        ledger.close().await;
+        let options = Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None };
+        let report = verify::ledger(&path, &options, &mut |_, _| ()).unwrap();
+        assert!(report.ok, "{report:?}");
+    }
 }

@@ -97,10 +97,11 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, LedgerError> {
     if connection.is_readonly(rusqlite::MAIN_DB).map_err(fail)? {
         return Err(LedgerError::open(path, "it is read-only; docket must be able to write to it".into()));
     }
-    check_version(&connection, path)?;
-    // Takes effect in a file without a page only: pages that pruning frees can then go back to the operating system a few at a
-    // time. An older file keeps them for its next entries.
-    connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(fail)?;
+    if check_version(&connection, path)? == 0 {
+        // Pages that pruning frees can then go back to the operating system a few at a time. Only a file without a page takes it;
+        // an older one keeps them for its next entries. Asking again would write to the file, which may be full.
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL").map_err(fail)?;
+    }
     connection
         .execute_batch(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
