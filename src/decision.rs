@@ -20,6 +20,15 @@ pub enum Effect {
 }
 
 impl Effect {
+    /// Every effect.
+    pub const ALL: [Self; 3] = [Self::Allow, Self::Deny, Self::RequireApproval];
+
+    /// The effect of a word used on the wire.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|effect| effect.as_str() == word)
+    }
+
     /// The word used on the wire and in the ledger.
     #[must_use]
     pub fn as_str(self) -> &'static str {

@@ -13,6 +13,7 @@ use jiff::{Span, Timestamp};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
+use crate::decision::Effect;
 use crate::gate::Gate;
 use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader};
 use crate::web::{self, Body, Problem, Visit};
@@ -208,7 +209,7 @@ impl Parameters {
                 self.filter.kind = Some(value);
             }
             "decision" => {
-                one_of(&["allow", "deny", "require_approval"])?;
+                one_of(&Effect::ALL.map(Effect::as_str))?;
                 self.filter.decision = Some(value);
             }
             "server" => self.filter.server = Some(value),

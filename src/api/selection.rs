@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::audit::parse_time;
+use crate::decision::Effect;
 use crate::ledger::Filter;
 
 /// Filters; everything given must hold.
@@ -26,7 +27,7 @@ impl Selection {
             parsed.map_err(|error| format!("`{name}`: {error}"))
         };
         if let Some(decision) = &self.decision
-            && !["allow", "deny", "require_approval"].contains(&decision.as_str())
+            && Effect::parse(decision).is_none()
         {
             return Err(format!(
                 "`decision` must be `allow`, `deny` or `require_approval`, not `{decision}`"

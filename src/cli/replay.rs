@@ -13,6 +13,7 @@ use super::client::{Client, runtime};
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{EXIT_FINDINGS, Remote, render};
+use crate::decision::Effect;
 use crate::replay::{Event, Traffic};
 use crate::text::truncated;
 
@@ -211,8 +212,8 @@ fn side(flip: &Value, side: &str) -> String {
 }
 
 fn parse_allowed(text: &str) -> Result<String, String> {
-    let known = |effect: &str| ["allow", "deny", "require_approval"].contains(&effect);
-    let well_formed = text.split_once(':').is_some_and(|(before, after)| known(before) && known(after));
+    let effects = text.split_once(':').map(|(before, after)| (Effect::parse(before), Effect::parse(after)));
+    let well_formed = matches!(effects, Some((Some(_), Some(_))));
     let wanted = "write `BEFORE:AFTER` of `allow`, `deny` and `require_approval`, as `allow:deny`";
     if well_formed { Ok(text.to_owned()) } else { Err(wanted.to_owned()) }
 }

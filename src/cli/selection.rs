@@ -1,19 +1,21 @@
 //! Which decisions a command is about: the filters that several commands have in common.
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 
 use super::client::encode;
 use super::system_clock;
 use crate::api::audit;
+use crate::decision::Effect;
 use crate::ledger::Filter;
 
 /// Filters; everything given must hold.
 #[derive(Clone, Debug, Args)]
 pub struct Selection {
     /// Only decisions with this effect.
-    #[arg(long)]
-    decision: Option<Effect>,
+    #[arg(long, value_name = "EFFECT", value_parser = PossibleValuesParser::new(Effect::ALL.map(Effect::as_str)))]
+    decision: Option<String>,
     /// Only this request.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
@@ -34,29 +36,11 @@ pub struct Selection {
     until: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Effect {
-    Allow,
-    Deny,
-    #[value(name = "require_approval")]
-    RequireApproval,
-}
-
-impl Effect {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Allow => "allow",
-            Self::Deny => "deny",
-            Self::RequireApproval => "require_approval",
-        }
-    }
-}
-
 impl Selection {
     /// What was given, by the names of the HTTP API.
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
         let given = [
-            ("decision", self.decision.map(Effect::as_str)),
+            ("decision", self.decision.as_deref()),
             ("request_id", self.request_id.as_deref()),
             ("server", self.server.as_deref()),
             ("tool", self.tool.as_deref()),
@@ -88,7 +72,7 @@ impl Selection {
             parsed.map_err(|error| anyhow::anyhow!("`--{flag}`: {error}"))
         };
         Ok(Filter {
-            decision: self.decision.map(|decision| decision.as_str().into()),
+            decision: self.decision.clone(),
             request_id: self.request_id.clone(),
             server: self.server.clone(),
             tool: self.tool.clone(),

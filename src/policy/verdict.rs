@@ -49,16 +49,11 @@ impl Verdict {
             effects.push(match stated {
                 Json::Bool(true) => Effect::Allow,
                 Json::Bool(false) => Effect::Deny,
-                Json::String(word) if name == "decision" => match word.as_str() {
-                    "allow" => Effect::Allow,
-                    "deny" => Effect::Deny,
-                    "require_approval" => Effect::RequireApproval,
-                    _ => {
-                        return Err(wrong(format!(
-                            "has `decision` `{word}`; it must be `allow`, `deny`, `require_approval` or a boolean"
-                        )));
-                    }
-                },
+                Json::String(word) if name == "decision" => Effect::parse(word).ok_or_else(|| {
+                    wrong(format!(
+                        "has `decision` `{word}`; it must be `allow`, `deny`, `require_approval` or a boolean"
+                    ))
+                })?,
                 _ => return Err(wrong(format!("has a `{name}` that is neither a boolean nor an effect"))),
             });
         }
