@@ -149,6 +149,10 @@ impl Reader {
 pub(super) fn settle(path: &Path, attempts: u32) -> bool {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let Ok(connection) = Connection::open_with_flags(path, flags) else { return false };
+    // Truncating keeps the writer out. Waiting for a reader meanwhile would have every call wait with it.
+    if connection.busy_timeout(Duration::ZERO).is_err() {
+        return false;
+    }
     let checkpoint = |mode: &str| {
         connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(0))
     };

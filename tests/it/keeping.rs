@@ -470,3 +470,33 @@ async fn a_file_of_the_schema_before_is_brought_up_and_pruned() {
     assert_eq!(count(&path, "PRAGMA auto_vacuum"), 0, "it keeps its free pages");
     docket_.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_with_an_old_snapshot_keeps_the_log_and_no_call_waits_for_it() {
+    let docket_ = Docket::start().await;
+    evaluate_as(&docket_, "erin@acme.example", "e-1").await;
+    let reader = Connection::open(docket_.ledger()).unwrap();
+    reader.execute_batch("BEGIN; SELECT count(*) FROM payloads").unwrap();
+    let (erase, slowest) =
+        tokio::join!(ask(&docket_, &["ledger", "erase", "--subject", "erin@acme.example"]), async {
+            let (began, mut slowest) = (Instant::now(), Duration::ZERO);
+            while began.elapsed() < Duration::from_secs(3) {
+                let call = Instant::now();
+                docket_.evaluate("beside", "echo", json!({})).await;
+                slowest = slowest.max(call.elapsed());
+            }
+            slowest
+        });
+    let (code, done, error) = erase;
+    assert_eq!(
+        (code, &done["removed"], &done["remains"]["log_truncated"]),
+        (1, &json!(1), &json!(false)),
+        "{error}{done:#}"
+    );
+    assert!(slowest < Duration::from_millis(1_500), "{slowest:?}");
+    reader.execute_batch("COMMIT").unwrap();
+    let (code, done, error) = ask(&docket_, &["ledger", "erase", "--subject", "erin@acme.example"]).await;
+    assert_eq!((code, &done["remains"]["unused"]), (0, &json!(0)), "{error}{done:#}");
+    assert_eq!(occurrences(&docket_.ledger(), "erin@acme.example"), 0);
+    docket_.stop().await;
+}
