@@ -1,7 +1,7 @@
 //! What recording and proving cost: `cargo bench --bench ledger`, or with `--profile ci` to measure what the tests run.
 //!
 //! First durable appends at 1, 16, 64 and 256 waiting callers, in rounds that take turns with a bare SQLite insert loop of the
-//! same bytes and the same `synchronous=FULL`. Entries are made and redacted before the clock starts: that is the gate's
+//! same bytes and the same `synchronous=FULL`, and with one that writes the same rows to the same tables. Entries are made and redacted before the clock starts: that is the gate's
 //! work; salting, hashing and laying out are the ledger's, and counted. Then a ledger of `ENTRIES` entries (200,000), made by many callers at once, and
 //! what reading, proving, verifying and opening it cost. `FOLDER` says on which disk (the system's temporary folder), `ROUNDS`
 //! how often the callers take turns (5). Nothing here fails: the machine decides how fast it is.
@@ -17,6 +17,7 @@ use docket::ledger::verify::{self, Options};
 use docket::ledger::{Entry, Filter, Kind, Ledger, Mode, Queue, Reader, Signing};
 use docket::redact::Redactor;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use serde_json::json;
 
 #[global_allocator]
@@ -150,6 +151,58 @@ fn bare(path: &Path, bytes: usize, batch: usize, rows: usize) -> (Vec<Duration>,
     (took, started.elapsed())
 }
 
+/// SQLite alone in docket's shape: rows that docket wrote, read from its file and written to the same tables and indexes under
+/// new numbers, so many in a transaction, each of which is synced.
+fn same_rows(path: &Path, ledger: &Path, batch: usize, rows: usize) -> (Vec<Duration>, Duration) {
+    let mut connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 16384;",
+        )
+        .unwrap();
+    if !connection.table_exists(None, "leaves").unwrap() {
+        for step in [include_str!("../src/ledger/schema/1.sql"), include_str!("../src/ledger/schema/2.sql")] {
+            connection.execute_batch(step).unwrap();
+        }
+    }
+    let source = Connection::open(ledger).unwrap();
+    let tables = ["leaves", "payloads", "nodes"].map(|table| {
+        let mut select =
+            source.prepare(&format!("SELECT * FROM {table} WHERE seq > 0 ORDER BY seq LIMIT 2000")).unwrap();
+        let columns = select.column_count();
+        let read = select.query_map([], |row| (0..columns).map(|at| row.get::<_, Value>(at)).collect());
+        let insert = format!("INSERT INTO {table} VALUES ({})", vec!["?"; columns].join(","));
+        (table, insert, read.unwrap().collect::<Result<Vec<Vec<Value>>, _>>().unwrap())
+    });
+    let newest: Option<i64> =
+        connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0)).unwrap();
+    let mut seq = newest.unwrap_or(-1);
+    let mut took = Vec::new();
+    let started = Instant::now();
+    while took.len() < rows {
+        let began = Instant::now();
+        let transaction = connection.transaction().unwrap();
+        for _ in 0..batch {
+            seq += 1;
+            for (table, insert, rows) in &tables {
+                let mut statement = transaction.prepare_cached(insert).unwrap();
+                let row = rows.get(usize::try_from(seq).unwrap() % rows.len()).unwrap();
+                for (at, value) in row.iter().enumerate() {
+                    match (*table, at) {
+                        (_, 0) => statement.raw_bind_parameter(1, seq).unwrap(),
+                        ("leaves", 2) => statement.raw_bind_parameter(3, format!("{seq:026}")).unwrap(),
+                        _ => statement.raw_bind_parameter(at + 1, value).unwrap(),
+                    }
+                }
+                statement.raw_execute().unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        took.extend(std::iter::repeat_n(began.elapsed(), batch));
+    }
+    (took, started.elapsed())
+}
+
 /// Rows a second, and the latency at 50 and at 99 of 100.
 fn figures(took: &mut [Duration], over: Duration) -> (f64, f64, f64) {
     took.sort_unstable();
@@ -172,10 +225,10 @@ async fn appends() {
     ledger.checkpoint().await.unwrap();
     let bytes = usize::try_from(ledger.reader().stats(0).unwrap().bytes_per_entry).unwrap();
     println!(
-        "{bytes} bytes an entry\n\ncallers        appends/s  p50 ms  p99 ms    bare/s  p50 ms  p99 ms  ratio"
+        "{bytes} bytes an entry\n\ncallers        appends/s  p50 ms  p99 ms    bare/s  p50 ms  p99 ms  ratio  same rows/s  ratio"
     );
     for callers in CALLERS {
-        let mut rounds: [Vec<f64>; 7] = Default::default();
+        let mut rounds: [Vec<f64>; 9] = Default::default();
         for _ in 0..setting("ROUNDS", 5) {
             let share = SHARE.min(MAX_ROUND / callers as u64);
             let prepare = |caller| entries(&manifest, caller, share).collect::<Vec<_>>().into_iter();
@@ -185,14 +238,29 @@ async fn appends() {
             let alone = tokio::task::spawn_blocking(move || bare(&path, bytes, callers, rows));
             let (mut took, over) = alone.await.unwrap();
             let alone = figures(&mut took, over);
-            let row = [docket.0, docket.1, docket.2, alone.0, alone.1, alone.2, docket.0 / alone.0];
+            let (path, ledger_file) = (folder.path().join("same.db"), folder.path().join("docket.db"));
+            let same = tokio::task::spawn_blocking(move || same_rows(&path, &ledger_file, callers, rows));
+            let (mut took, over) = same.await.unwrap();
+            let same = figures(&mut took, over);
+            let row = [
+                docket.0,
+                docket.1,
+                docket.2,
+                alone.0,
+                alone.1,
+                alone.2,
+                docket.0 / alone.0,
+                same.0,
+                docket.0 / same.0,
+            ];
             for (figures, figure) in rounds.iter_mut().zip(row) {
                 figures.push(figure);
             }
         }
-        let [rate, p50, p99, bare_rate, bare_p50, bare_p99, ratio] = rounds.map(median);
+        let [rate, p50, p99, bare_rate, bare_p50, bare_p99, ratio, same_rate, same_ratio] =
+            rounds.map(median);
         println!(
-            "{callers:>7} {rate:>16.0} {p50:>7.2} {p99:>7.2} {bare_rate:>9.0} {bare_p50:>7.2} {bare_p99:>7.2}  {ratio:.2}"
+            "{callers:>7} {rate:>16.0} {p50:>7.2} {p99:>7.2} {bare_rate:>9.0} {bare_p50:>7.2} {bare_p99:>7.2}  {ratio:.2} {same_rate:>11.0}  {same_ratio:.2}"
         );
     }
     ledger.close().await;
