@@ -1,9 +1,10 @@
 //! What recording and proving cost: `cargo bench --bench ledger`, or with `--profile ci` to measure what the tests run.
 //!
 //! First durable appends at 1, 16, 64 and 256 waiting callers, in rounds that take turns with a bare SQLite insert loop of the
-//! same bytes and the same `synchronous=FULL`. Then a ledger of `ENTRIES` entries (200,000), made by many callers at once, and
+//! same bytes and the same `synchronous=FULL`, and with one that writes the same rows to the same tables. Entries are made and redacted before the clock starts: that is the gate's
+//! work; salting, hashing and laying out are the ledger's, and counted. Then a ledger of `ENTRIES` entries (200,000), made by many callers at once, and
 //! what reading, proving, verifying and opening it cost. `FOLDER` says on which disk (the system's temporary folder), `ROUNDS`
-//! how often the callers take turns (3). Nothing here fails: the machine decides how fast it is.
+//! how often the callers take turns (5). Nothing here fails: the machine decides how fast it is.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on should stop where it is")]
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use docket::ledger::verify::{self, Options};
 use docket::ledger::{Entry, Filter, Kind, Ledger, Mode, Queue, Reader, Signing};
 use docket::redact::Redactor;
 use rusqlite::Connection;
+use rusqlite::types::Value;
 use serde_json::json;
 
 #[global_allocator]
@@ -23,8 +25,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const CALLERS: [usize; 4] = [1, 16, 64, 256];
 
-/// How long one round of callers lasts.
-const ROUND: Duration = Duration::from_secs(2);
+/// Entries that each caller appends in one round, and all of them at most.
+const SHARE: u64 = 1_000;
+const MAX_ROUND: u64 = 24_000;
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().unwrap())
@@ -37,7 +40,7 @@ fn folder() -> tempfile::TempDir {
 fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        if setting("ROUNDS", 3) > 0 {
+        if setting("ROUNDS", 5) > 0 {
             appends().await;
         }
         large(setting("ENTRIES", 200_000)).await;
@@ -85,22 +88,28 @@ async fn open(path: &Path) -> (Ledger, String) {
     (ledger, manifest)
 }
 
-/// So many callers that append one entry after the other, until the time is up or each has appended its share. Answers how
-/// long each append took.
-async fn call(ledger: &Ledger, manifest: &str, callers: usize, until: Instant, share: u64) -> Vec<Duration> {
-    let tasks: Vec<_> = (0..callers)
-        .map(|caller| {
-            let (ledger, manifest) = (ledger.clone(), manifest.to_owned());
+/// The entries of one caller.
+fn entries(manifest: &str, caller: usize, count: u64) -> impl Iterator<Item = Entry> + Send + 'static {
+    let (clock, redactor, manifest) = (docket::cli::system_clock(), Redactor::builtin(), manifest.to_owned());
+    (0..count).map(move |number| entry(clock, &redactor, &manifest, caller, number))
+}
+
+/// Callers that append one entry after the other. Answers how long each append took, and all together.
+async fn call(
+    ledger: &Ledger,
+    callers: Vec<impl Iterator<Item = Entry> + Send + 'static>,
+) -> (Vec<Duration>, Duration) {
+    let started = Instant::now();
+    let tasks: Vec<_> = callers
+        .into_iter()
+        .map(|entries| {
+            let ledger = ledger.clone();
             tokio::spawn(async move {
-                let (clock, redactor) = (docket::cli::system_clock(), Redactor::builtin());
                 let mut took = Vec::new();
-                for number in 0..share {
+                for entry in entries {
                     let began = Instant::now();
-                    if began >= until {
-                        break;
-                    }
                     let _arriving = ledger.arriving();
-                    ledger.append(entry(clock, &redactor, &manifest, caller, number)).await.unwrap();
+                    ledger.append(entry).await.unwrap();
                     took.push(began.elapsed());
                 }
                 took
@@ -111,12 +120,12 @@ async fn call(ledger: &Ledger, manifest: &str, callers: usize, until: Instant, s
     for task in tasks {
         took.extend(task.await.unwrap());
     }
-    took
+    (took, started.elapsed())
 }
 
 /// SQLite alone: rows of these bytes, so many in a transaction, each of which is synced. A row waits as long as its
 /// transaction takes.
-fn bare(path: &Path, bytes: usize, batch: usize, until: Instant) -> Vec<Duration> {
+fn bare(path: &Path, bytes: usize, batch: usize, rows: usize) -> (Vec<Duration>, Duration) {
     let mut connection = Connection::open(path).unwrap();
     connection
         .execute_batch(
@@ -126,7 +135,8 @@ fn bare(path: &Path, bytes: usize, batch: usize, until: Instant) -> Vec<Duration
         .unwrap();
     let row = vec![b'x'; bytes];
     let mut took = Vec::new();
-    while Instant::now() < until {
+    let started = Instant::now();
+    while took.len() < rows {
         let began = Instant::now();
         let transaction = connection.transaction().unwrap();
         {
@@ -138,7 +148,59 @@ fn bare(path: &Path, bytes: usize, batch: usize, until: Instant) -> Vec<Duration
         transaction.commit().unwrap();
         took.extend(std::iter::repeat_n(began.elapsed(), batch));
     }
-    took
+    (took, started.elapsed())
+}
+
+/// SQLite alone in docket's shape: rows that docket wrote, read from its file and written to the same tables and indexes under
+/// new numbers, so many in a transaction, each of which is synced.
+fn same_rows(path: &Path, ledger: &Path, batch: usize, rows: usize) -> (Vec<Duration>, Duration) {
+    let mut connection = Connection::open(path).unwrap();
+    connection
+        .execute_batch(
+            "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 16384;",
+        )
+        .unwrap();
+    if !connection.table_exists(None, "leaves").unwrap() {
+        for step in [include_str!("../src/ledger/schema/1.sql"), include_str!("../src/ledger/schema/2.sql")] {
+            connection.execute_batch(step).unwrap();
+        }
+    }
+    let source = Connection::open(ledger).unwrap();
+    let tables = ["leaves", "payloads", "nodes"].map(|table| {
+        let mut select =
+            source.prepare(&format!("SELECT * FROM {table} WHERE seq > 0 ORDER BY seq LIMIT 2000")).unwrap();
+        let columns = select.column_count();
+        let read = select.query_map([], |row| (0..columns).map(|at| row.get::<_, Value>(at)).collect());
+        let insert = format!("INSERT INTO {table} VALUES ({})", vec!["?"; columns].join(","));
+        (table, insert, read.unwrap().collect::<Result<Vec<Vec<Value>>, _>>().unwrap())
+    });
+    let newest: Option<i64> =
+        connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0)).unwrap();
+    let mut seq = newest.unwrap_or(-1);
+    let mut took = Vec::new();
+    let started = Instant::now();
+    while took.len() < rows {
+        let began = Instant::now();
+        let transaction = connection.transaction().unwrap();
+        for _ in 0..batch {
+            seq += 1;
+            for (table, insert, rows) in &tables {
+                let mut statement = transaction.prepare_cached(insert).unwrap();
+                let row = rows.get(usize::try_from(seq).unwrap() % rows.len()).unwrap();
+                for (at, value) in row.iter().enumerate() {
+                    match (*table, at) {
+                        (_, 0) => statement.raw_bind_parameter(1, seq).unwrap(),
+                        ("leaves", 2) => statement.raw_bind_parameter(3, format!("{seq:026}")).unwrap(),
+                        _ => statement.raw_bind_parameter(at + 1, value).unwrap(),
+                    }
+                }
+                statement.raw_execute().unwrap();
+            }
+        }
+        transaction.commit().unwrap();
+        took.extend(std::iter::repeat_n(began.elapsed(), batch));
+    }
+    (took, started.elapsed())
 }
 
 /// Rows a second, and the latency at 50 and at 99 of 100.
@@ -159,31 +221,46 @@ async fn appends() {
     let folder = folder();
     let (ledger, manifest) = open(&folder.path().join("docket.db")).await;
     // What SQLite has to store for one entry, indexes and tree included.
-    let warm = Instant::now() + Duration::from_secs(600);
-    call(&ledger, &manifest, 64, warm, 200).await;
+    call(&ledger, (0..64).map(|caller| entries(&manifest, caller, 100)).collect()).await;
     ledger.checkpoint().await.unwrap();
     let bytes = usize::try_from(ledger.reader().stats(0).unwrap().bytes_per_entry).unwrap();
     println!(
-        "{bytes} bytes an entry\n\ncallers        appends/s  p50 ms  p99 ms    bare/s  p50 ms  p99 ms  ratio"
+        "{bytes} bytes an entry\n\ncallers        appends/s  p50 ms  p99 ms    bare/s  p50 ms  p99 ms  ratio  same rows/s  ratio"
     );
     for callers in CALLERS {
-        let mut rounds: [Vec<f64>; 7] = Default::default();
-        for _ in 0..setting("ROUNDS", 3) {
-            let until = Instant::now() + ROUND;
-            let mut took = call(&ledger, &manifest, callers, until, u64::MAX).await;
-            let docket = figures(&mut took, ROUND);
-            let path = folder.path().join("bare.db");
-            let until = Instant::now() + ROUND;
-            let took = tokio::task::spawn_blocking(move || bare(&path, bytes, callers, until));
-            let alone = figures(&mut took.await.unwrap(), ROUND);
-            let row = [docket.0, docket.1, docket.2, alone.0, alone.1, alone.2, docket.0 / alone.0];
+        let mut rounds: [Vec<f64>; 9] = Default::default();
+        for _ in 0..setting("ROUNDS", 5) {
+            let share = SHARE.min(MAX_ROUND / callers as u64);
+            let prepare = |caller| entries(&manifest, caller, share).collect::<Vec<_>>().into_iter();
+            let (mut took, over) = call(&ledger, (0..callers).map(prepare).collect()).await;
+            let docket = figures(&mut took, over);
+            let (path, rows) = (folder.path().join("bare.db"), took.len());
+            let alone = tokio::task::spawn_blocking(move || bare(&path, bytes, callers, rows));
+            let (mut took, over) = alone.await.unwrap();
+            let alone = figures(&mut took, over);
+            let (path, ledger_file) = (folder.path().join("same.db"), folder.path().join("docket.db"));
+            let same = tokio::task::spawn_blocking(move || same_rows(&path, &ledger_file, callers, rows));
+            let (mut took, over) = same.await.unwrap();
+            let same = figures(&mut took, over);
+            let row = [
+                docket.0,
+                docket.1,
+                docket.2,
+                alone.0,
+                alone.1,
+                alone.2,
+                docket.0 / alone.0,
+                same.0,
+                docket.0 / same.0,
+            ];
             for (figures, figure) in rounds.iter_mut().zip(row) {
                 figures.push(figure);
             }
         }
-        let [rate, p50, p99, bare_rate, bare_p50, bare_p99, ratio] = rounds.map(median);
+        let [rate, p50, p99, bare_rate, bare_p50, bare_p99, ratio, same_rate, same_ratio] =
+            rounds.map(median);
         println!(
-            "{callers:>7} {rate:>16.0} {p50:>7.2} {p99:>7.2} {bare_rate:>9.0} {bare_p50:>7.2} {bare_p99:>7.2}  {ratio:.2}"
+            "{callers:>7} {rate:>16.0} {p50:>7.2} {p99:>7.2} {bare_rate:>9.0} {bare_p50:>7.2} {bare_p99:>7.2}  {ratio:.2} {same_rate:>11.0}  {same_ratio:.2}"
         );
     }
     ledger.close().await;
@@ -211,15 +288,15 @@ fn each(name: &str, count: u64, mut act: impl FnMut(u64)) {
     println!("{name:<32} p50 {p50:.3} ms, p99 {p99:.3} ms");
 }
 
-async fn large(entries: u64) {
+async fn large(total: u64) {
     let folder = folder();
     let path = folder.path().join("docket.db");
     let (ledger, manifest) = open(&path).await;
     let callers = 512;
-    let forever = Instant::now() + Duration::from_secs(86_400);
     let (began, cpu) = (Instant::now(), cpu_seconds());
-    call(&ledger, &manifest, callers, forever, entries / callers as u64).await;
-    let count = entries / callers as u64 * callers as u64;
+    let share = total / callers as u64;
+    call(&ledger, (0..callers).map(|caller| entries(&manifest, caller, share)).collect()).await;
+    let count = share * callers as u64;
     println!(
         "\n{count} entries appended by {callers} callers: {:.0}/s, {:.1} µs of processor time each",
         count as f64 / began.elapsed().as_secs_f64(),
