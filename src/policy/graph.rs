@@ -93,6 +93,15 @@ impl Graph {
         graph
     }
 
+    /// How many arguments a function takes, where there is one of that name.
+    pub fn arity(&self, module: usize, path: &[String]) -> Option<usize> {
+        match self.callee(module, path) {
+            Callee::Node(node) => self.nodes.get(node)?.arity,
+            Callee::Builtin(arity) => Some(usize::from(arity)),
+            Callee::Print | Callee::Refused(_) | Callee::Unknown => None,
+        }
+    }
+
     /// Everything that is wrong.
     pub fn check(&self) -> Vec<Finding> {
         let mut findings = self.check_calls();

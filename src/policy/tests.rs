@@ -700,3 +700,29 @@ fn an_entry_point_decides_as_documented() {
         assert!(findings[0].message.contains(says), "{findings:?}");
     }
 }
+
+#[test]
+fn what_some_declares_must_get_a_value() {
+    for body in [
+        "some prefix\n\tstartswith(input.path, prefix)\n\tprefix == \"/etc/\"",
+        "some x\n\tx > 3",
+        "some i\n\tf(i)\n\ti == 4",
+        "every v in input.list {\n\t\tsome q\n\t\tq == v\n\t}",
+    ] {
+        let findings = refused(&format!("f(x) if x > 1\ndeny if {{\n\t{body}\n}}"));
+        assert!(findings.iter().any(|found| found.code == "unbound_variable"), "{body}: {findings:?}");
+    }
+    for body in [
+        "some i\n\tinput.list[i] == 1",
+        "some x\n\tx = input.y",
+        "some x, y\n\t[x, y] = input.pair",
+        "some x\n\tplus(1, 2, x)\n\tx == 3",
+        "some p, v\n\twalk(input, [p, v])\n\tv == 1",
+        "some x\n\tf2(1, x)\n\tx == 2",
+        "some i\n\tcount(input.lists[i]) > 1",
+        "some x\n\t{\"a\": x} = input.object",
+    ] {
+        let body = body.replace("plus(1, 2, x)", "split(\"a\", \"b\", x)").replace("x == 3", "x != []");
+        set(&[("p.rego", &format!("package p\nf2(a) := a + 1\ndeny if {{\n\t{body}\n}}"))]);
+    }
+}

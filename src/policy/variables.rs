@@ -1,5 +1,6 @@
 //! Variables that nothing binds, in the places where regorus notices only when an evaluation comes by, or never: in a
-//! rule's head, in what a comprehension yields, and behind `not`.
+//! rule's head, in what a comprehension yields, behind `not`, and where `some` declares what is only compared: such a body
+//! never holds, and a `deny` of that kind never fires.
 //!
 //! Only what is certain is reported: a name counts as bound wherever the statements around mention it at all, since
 //! regorus itself refuses a statement that uses what none binds.
@@ -10,7 +11,7 @@ use regorus::unstable::{Expr, Literal, LiteralStmt, Query, Rule, RuleHead, Span}
 
 use super::finding::Finding;
 use super::graph::Graph;
-use super::module::{Module, Node, head_of};
+use super::module::{Module, Node, constant_path, head_of};
 use super::refs::bound;
 
 type Names<'a> = BTreeSet<&'a str>;
@@ -71,6 +72,7 @@ impl Reader<'_> {
     /// Reads a query, and adds what its statements mention to `names`.
     fn query<'a>(&mut self, query: &'a Query, names: &mut Names<'a>) {
         query.stmts.iter().for_each(|stmt| mentioned(stmt, names));
+        self.declared(query);
         for stmt in &query.stmts {
             for with in &stmt.with_mods {
                 self.nested(&with.r#as, names);
@@ -87,6 +89,87 @@ impl Reader<'_> {
                     self.query(query, &mut inner);
                 }
             }
+        }
+    }
+
+    /// Reports what `some` declares and no statement of the query can give a value.
+    fn declared(&mut self, query: &Query) {
+        let mut declared: BTreeSet<&str> = BTreeSet::new();
+        for stmt in &query.stmts {
+            if let Literal::SomeVars { vars, .. } = &stmt.literal {
+                declared.extend(vars.iter().map(Span::text));
+            }
+        }
+        if declared.is_empty() {
+            return;
+        }
+        let mut given = BTreeSet::new();
+        for stmt in &query.stmts {
+            self.given(stmt, &mut given);
+        }
+        for stmt in &query.stmts {
+            let mut used = Vec::new();
+            match &stmt.literal {
+                Literal::SomeVars { .. } => {}
+                Literal::SomeIn { collection, .. } => used.push(collection.as_ref()),
+                Literal::Expr { expr, .. } | Literal::NotExpr { expr, .. } => used.push(expr.as_ref()),
+                Literal::Every { domain, .. } => used.push(domain.as_ref()),
+            }
+            while let Some(expr) = used.pop() {
+                match expr {
+                    Expr::Var { span, .. }
+                        if declared.contains(span.text()) && !given.contains(span.text()) =>
+                    {
+                        let name = span.text();
+                        if self.told.insert(name.to_owned()) {
+                            let message = format!(
+                                "`{name}` is declared by `some`, and nothing gives it a value: write `some {name} in …`, or what it stands for"
+                            );
+                            self.findings.push(Finding::at("unbound_variable", span, message));
+                        }
+                    }
+                    Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. } => {}
+                    _ => used.extend(children(expr)),
+                }
+            }
+        }
+    }
+
+    /// The names a statement can give a value: by assigning or unifying, as an index, from a collection, or as the result
+    /// that a call names as an argument more.
+    fn given(&self, stmt: &LiteralStmt, given: &mut BTreeSet<String>) {
+        let mut pending: Vec<&Expr> = stmt.with_mods.iter().map(|with| with.r#as.as_ref()).collect();
+        match &stmt.literal {
+            Literal::SomeVars { .. } => {}
+            Literal::SomeIn { key, value, collection, .. } => {
+                key.iter().chain([value]).for_each(|pattern| bound(pattern, given));
+                pending.push(collection);
+            }
+            Literal::NotExpr { expr, .. } => pending.push(expr),
+            Literal::Every { domain, .. } => pending.push(domain),
+            Literal::Expr { expr, .. } => {
+                if let Expr::Call { fcn, params, .. } = expr.as_ref()
+                    && let Some(last) = params.last()
+                {
+                    let path = constant_path(fcn).unwrap_or_default();
+                    if self.graph.arity(self.module, &path).is_none_or(|arity| params.len() > arity) {
+                        bound(last, given);
+                    }
+                }
+                pending.push(expr);
+            }
+        }
+        while let Some(expr) = pending.pop() {
+            match expr {
+                Expr::AssignExpr { lhs, rhs, .. } => {
+                    bound(lhs, given);
+                    bound(rhs, given);
+                }
+                Expr::RefBrack { index, .. } => bound(index, given),
+                Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. } => continue,
+                _ => {}
+            }
+            pending.extend(children(expr));
         }
     }
 
