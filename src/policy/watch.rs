@@ -20,6 +20,10 @@ pub enum Method {
 
 /// A watch that lasts until it is dropped.
 pub struct Watch {
+    path: PathBuf,
+    method: Method,
+    /// Where the path led when watching began: a link may be turned to another folder.
+    real: Option<PathBuf>,
     _watcher: Box<dyn Send + Sync>,
     changes: watch::Receiver<u64>,
 }
@@ -58,15 +62,32 @@ impl Watch {
             watcher.watch(path, RecursiveMode::Recursive).map_err(failed)?;
             Box::new(watcher)
         };
-        Ok(Self { _watcher: watcher, changes })
+        let (path, real) = (path.to_owned(), path.canonicalize().ok());
+        Ok(Self { path, method, real, _watcher: watcher, changes })
     }
 
     /// Waits until something changed and then nothing more for `quiet`: a checkout writes many files, and half of one is
     /// no set. Waits no longer than ten times that.
     pub async fn changed(&mut self, quiet: Duration) {
-        if self.changes.changed().await.is_err() {
-            // The watcher has gone; nothing will ever change again.
-            return std::future::pending().await;
+        loop {
+            tokio::select! {
+                changed = self.changes.changed() => match changed {
+                    Ok(()) => break,
+                    // The watcher has gone; nothing will ever change again.
+                    Err(_) => return std::future::pending().await,
+                },
+                () = tokio::time::sleep(Duration::from_millis(POLL_MS)) => {
+                    let real = self.path.canonicalize().ok();
+                    if real.is_some() && real != self.real {
+                        // What is watched is not what the path names any more.
+                        self.real = real;
+                        if let Ok(again) = Self::new(&self.path, self.method) {
+                            *self = again;
+                        }
+                        break;
+                    }
+                }
+            }
         }
         let settle = async { while tokio::time::timeout(quiet, self.changes.changed()).await.is_ok() {} };
         // Whoever writes without a pause is read in between.
@@ -77,9 +98,12 @@ impl Watch {
 /// Whether an event can concern a policy set: the ledger may lie in the same folder, and is written all the time.
 fn matters(event: &Event) -> bool {
     let of_a_set = |path: &PathBuf| {
-        path.extension().is_none_or(|extension| {
-            ["rego", "json", "yaml", "yml", "gz", "tgz"].iter().any(|known| extension == *known)
-        })
+        // A mounted Kubernetes volume is replaced by renaming `..data`, which would pass for an extension.
+        let is_volume = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".."));
+        is_volume
+            || path.extension().is_none_or(|extension| {
+                ["rego", "json", "yaml", "yml", "gz", "tgz"].iter().any(|known| extension == *known)
+            })
     };
     !matches!(event.kind, EventKind::Access(_)) && event.paths.iter().any(of_a_set)
 }
@@ -115,6 +139,34 @@ mod tests {
             std::fs::rename(&next, &file).unwrap();
             let changed = watch.changed(Duration::from_millis(20));
             tokio::time::timeout(Duration::from_secs(20), changed).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn links_that_are_turned_are_heard() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        for (version, text) in [("..1", "package a"), ("..2", "package b")] {
+            std::fs::create_dir(at(version)).unwrap();
+            std::fs::write(at(version).join("a.rego"), text).unwrap();
+        }
+        // As a Kubernetes volume is replaced, and as a release is.
+        let turn = |link: &str, to: &str| {
+            std::os::unix::fs::symlink(to, at("next")).unwrap();
+            std::fs::rename(at("next"), at(link)).unwrap();
+        };
+        for link in ["..data", "current"] {
+            turn(link, "..1");
+            let watched = if link == "current" { at(link) } else { folder.path().to_owned() };
+            let mut watch = Watch::new(&watched, Method::Native).unwrap();
+            turn(link, "..2");
+            let changed = watch.changed(Duration::from_millis(20));
+            tokio::time::timeout(Duration::from_secs(20), changed).await.unwrap();
+            if link == "current" {
+                std::fs::write(at("..2/b.rego"), "package c").unwrap();
+                let changed = watch.changed(Duration::from_millis(20));
+                tokio::time::timeout(Duration::from_secs(20), changed).await.unwrap();
+            }
         }
     }
 
