@@ -5,9 +5,12 @@
 //! deleted, a stale copy may remain in the unused part of the page it came from, which no later deletion reaches: such
 //! pages are found by reading the file, and laid out anew.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read as _};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use aho_corasick::AhoCorasick;
@@ -167,11 +170,23 @@ pub(super) fn settle(path: &Path, attempts: u32) -> bool {
     false
 }
 
-/// A text as it may stand in the file: as it is, and as JSON writes it.
+/// A text as it may stand in the file: as it is, as JSON writes it, and percent-encoded, as a query of the audit API has it.
 pub(super) fn needles(text: &str) -> Vec<String> {
     let json = serde_json::Value::from(text).to_string();
-    let escaped = json.trim_matches('"').to_owned();
-    if escaped == text { vec![escaped] } else { vec![text.to_owned(), escaped] }
+    let encoded = |digits: fn(u8) -> String| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
+        let piece = |byte| if plain(byte) { char::from(byte).to_string() } else { digits(byte) };
+        text.bytes().map(piece).collect::<String>()
+    };
+    let mut forms = vec![
+        text.to_owned(),
+        json.trim_matches('"').to_owned(),
+        encoded(|byte| format!("%{byte:02X}")),
+        encoded(|byte| format!("%{byte:02x}")),
+    ];
+    forms.sort();
+    forms.dedup();
+    forms
 }
 
 /// What reading the file found.
@@ -192,11 +207,31 @@ pub(super) fn scan(path: &Path, needles: &[String]) -> Result<Found, LedgerError
     read(path, &search).map_err(|error| unreadable(error.to_string()))
 }
 
+/// The database files that were read here, by device and inode. They are never closed: POSIX takes *every* lock a process has
+/// on a file as soon as the process closes *any* descriptor of it, and SQLite's locks are among them. Without those, whoever
+/// opens the ledger next would believe to be alone with it, and remove its log.
+static KEPT_OPEN: Mutex<BTreeMap<(u64, u64), Arc<File>>> = Mutex::new(BTreeMap::new());
+
+fn keep_open(path: &Path) -> io::Result<Arc<File>> {
+    let mut kept = KEPT_OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let there = std::fs::metadata(path)?;
+    if let Some(file) = kept.get(&(there.dev(), there.ino())) {
+        return Ok(file.clone());
+    }
+    let file = Arc::new(File::open(path)?);
+    let opened = file.metadata()?;
+    kept.insert((opened.dev(), opened.ino()), file.clone());
+    Ok(file)
+}
+
 fn read(path: &Path, search: &AhoCorasick) -> io::Result<Found> {
-    let mut file = File::open(path)?;
+    let file = keep_open(path)?;
+    let mut at = 0;
+    let mut read_exact =
+        |buffer: &mut [u8]| file.read_exact_at(buffer, at).inspect(|()| at += buffer.len() as u64);
     let mut found = Found::default();
     let mut page = vec![0; FILE_HEADER_BYTES];
-    match file.read_exact(&mut page) {
+    match read_exact(&mut page) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(found),
         other => other?,
     }
@@ -209,7 +244,7 @@ fn read(path: &Path, search: &AhoCorasick) -> io::Result<Found> {
     let mut start = FILE_HEADER_BYTES;
     page.resize(size, 0);
     loop {
-        match file.read_exact(page.get_mut(start..).unwrap_or_default()) {
+        match read_exact(page.get_mut(start..).unwrap_or_default()) {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(found),
             other => other?,
         }

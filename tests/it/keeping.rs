@@ -500,3 +500,37 @@ async fn a_reader_with_an_old_snapshot_keeps_the_log_and_no_call_waits_for_it() 
     assert_eq!(occurrences(&docket_.ledger(), "erin@acme.example"), 0);
     docket_.stop().await;
 }
+
+/// A shell that looks at the ledger after an erasure must not believe to be alone with it: it would take the log away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn erasing_lets_go_of_no_lock() {
+    let folder = folder_with("", POLICY);
+    let process = Process::start(folder.path());
+    let client = reqwest::Client::new();
+    let call = async |id: &str| {
+        let request =
+            client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", id);
+        let body = evaluation("delete_file", &json!({"path": "/x"}));
+        assert_eq!(request.json(&body).send().await.unwrap().status(), 200);
+    };
+    call("before").await;
+    let erase =
+        ["ledger", "erase", "--subject", "nobody-1", "--config", "docket.toml", "--url", &process.admin];
+    let (code, out, error) = docket(&erase, folder.path());
+    assert_eq!(code, 0, "{out}{error}");
+    let mut shell = std::process::Command::new("sqlite3");
+    shell.args(["docket.db", "SELECT count(*) FROM decisions"]).current_dir(folder.path());
+    let counted = shell.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&counted.stdout).trim(), "1");
+    for id in ["after-1", "after-2"] {
+        call(id).await;
+    }
+    drop(process);
+    let process = Process::start(folder.path());
+    for id in ["before", "after-1", "after-2"] {
+        let (code, _, error) = docket(&["explain", id, "--ledger", "docket.db"], folder.path());
+        assert_eq!(code, 0, "{id}: {error}");
+    }
+    assert_eq!(process.terminate(), Some(0));
+    check(&folder.path().join("docket.db"));
+}
