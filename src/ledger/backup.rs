@@ -5,6 +5,7 @@
 //! reading and verifying, and whoever restores it brings the key from where keys are kept.
 
 use std::fs::OpenOptions;
+use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -54,11 +55,13 @@ pub fn backup(
     progress: &mut dyn FnMut(Phase, u64, u64),
 ) -> Result<Outcome, LedgerError> {
     may_write(ledger, file, replace)?;
-    let copy = Unfinished(beside(file, ".new"));
+    // Nobody else's file has this name; where one has, it stays.
+    let name = beside(file, &format!(".unfinished-{}", std::process::id()));
+    let made = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&name);
+    made.map_err(|error| LedgerError::open(&name, format!("it cannot be made: {error}")))?;
+    let copy = Unfinished(name);
     let written =
         |error: std::io::Error| LedgerError::open(&copy.0, format!("it cannot be written: {error}"));
-    copy.remove();
-    OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&copy.0).map_err(written)?;
     copy_pages(ledger, &copy.0, progress)?;
     let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None };
     let report =
@@ -84,7 +87,18 @@ fn may_write(ledger: &Path, file: &Path, replace: bool) -> Result<(), LedgerErro
     if there.is_some() && !replace {
         return refuse("it exists already; `--force` replaces it");
     }
+    // A log, a key or a token is not what somebody means to replace by a copy, even beside another name.
+    if there.is_some() && !is_database(file) {
+        return refuse("it exists and is no SQLite database; `--force` replaces an older copy only");
+    }
     Ok(())
+}
+
+/// Whether a file begins as every SQLite database does.
+fn is_database(file: &Path) -> bool {
+    let mut head = [0; 16];
+    let read = std::fs::File::open(file).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head == *b"SQLite format 3\0"
 }
 
 fn copy_pages(
@@ -124,17 +138,11 @@ fn copy_pages(
 /// The copy while it may still go wrong: removed when dropped, unless it has got its name.
 struct Unfinished(PathBuf);
 
-impl Unfinished {
-    fn remove(&self) {
-        for suffix in ["", "-journal", "-wal", "-shm"] {
-            // What is not there need not be removed; what cannot be is in the way of making it, which says so.
-            let _ = std::fs::remove_file(beside(&self.0, suffix));
-        }
-    }
-}
-
 impl Drop for Unfinished {
     fn drop(&mut self) {
-        self.remove();
+        for suffix in ["", "-journal", "-wal", "-shm"] {
+            // What is not there need not be removed, and what cannot be is only in the way.
+            let _ = std::fs::remove_file(beside(&self.0, suffix));
+        }
     }
 }

@@ -80,7 +80,14 @@ async fn a_backup_beside_a_running_docket_is_a_whole_ledger() {
     let (code, _, error) = backup(&["used.db"]).await.unwrap();
     assert!(code == 2 && error.contains("in use"), "{error}");
     load.await.unwrap();
+    // What is no older copy is replaced by nobody, and what lies beside under another name stays.
+    std::fs::write(path.join("copy.db.new"), "mine").unwrap();
+    let (code, _, error) = backup(&["docket.db-wal", "--force"]).await.unwrap();
+    assert!(code == 2 && error.contains("is no SQLite database"), "{error}");
+    let (code, _, error) = backup(&["docket.db.key", "--force"]).await.unwrap();
+    assert!(code == 2 && error.contains("is no SQLite database"), "{error}");
     let (code, out, error) = backup(&["copy.db", "--force"]).await.unwrap();
+    assert_eq!(std::fs::read_to_string(path.join("copy.db.new")).unwrap(), "mine");
     assert!(code == 0 && out.contains("copied and verified"), "{out}{error}");
     assert!(error.contains("docket.db.key` is not in the copy"), "{error}");
     let folder = running.stop().await;
