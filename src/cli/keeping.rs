@@ -328,6 +328,10 @@ fn summary(done: &Value, [did, would]: [&str; 2]) -> String {
             number("in_flight")
         ));
     }
+    if done.get("log_truncated") == Some(&Value::Bool(false)) {
+        let why = "a reader keeps the write-ahead log, in which removed payloads still stand; prune again once it has gone";
+        lines.push(why.into());
+    }
     if let Some(remains) = done.get("remains") {
         let places: Vec<String> = remains
             .get("places")

@@ -103,8 +103,9 @@ pub struct Remote {
     /// The admin token [default: the configuration's token file].
     #[arg(long, env = "DOCKET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
     token: Option<String>,
-    /// Read a ledger file instead of asking a running docket.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["url", "token"])]
+    /// Read a ledger file instead of asking a running docket; `--url` and `--token`, or what the environment says of them, are
+    /// not used then.
+    #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
     /// The configuration to take address and token file from [default: ./docket.toml if present].
     #[arg(long, value_name = "FILE")]

@@ -158,6 +158,9 @@ impl Report {
         for (kind, count) in members("by_effect") {
             writeln!(out, "  {}  {count}", kind.replace(':', " → "))?;
         }
+        if number("failed") > 0 {
+            writeln!(out, "failed       {}: a policy fails or takes too long, and denies", number("failed"))?;
+        }
         writeln!(out, "exact        {}", number("exact"))?;
         writeln!(out, "approximate  {}", number("approximate"))?;
         for (path, count) in members("approximate_paths") {

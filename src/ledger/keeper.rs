@@ -28,6 +28,9 @@ use crate::redact::Redactor;
 /// How often pages with stale copies are laid out anew, each time with twice the rows around them.
 const MAX_ROUNDS: u32 = 8;
 
+/// Entries that are chosen at once: with their company they are one act.
+const MAX_DUE: usize = MAX_ACT_ENTRIES / 3;
+
 /// Between two looks at the clock, in milliseconds.
 const LOOK_MS: u64 = 500;
 
@@ -60,6 +63,10 @@ pub struct Summary {
     pub holds: BTreeSet<String>,
     /// Entries that say so.
     pub acts: u64,
+    /// Of a prune: whether the write-ahead log was truncated, in which removed payloads may still stand. Where a reader kept it,
+    /// that is done once the reader has gone and somebody prunes, sweeps or erases.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_truncated: Option<bool>,
     /// Of an erasure: the subject's calls under way, which were left alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_flight: Option<u64>,
@@ -133,7 +140,7 @@ impl Keeper {
 
     /// Sweeps at once and now and then, for ever; returns at once where everything is kept.
     pub async fn sweep_now_and_then(&self) {
-        let mut last_ms = None;
+        let (mut last_ms, mut unsettled) = (None, false);
         while self.retention.due((self.clock.now_ms)()).is_some() {
             let now_ms = (self.clock.now_ms)();
             if last_ms.is_none_or(|last_ms| now_ms >= last_ms + SWEEP_EVERY_MS || now_ms < last_ms) {
@@ -141,6 +148,7 @@ impl Keeper {
                 match self.sweep().await {
                     Ok(Summary { removed: 0, .. }) => {}
                     Ok(summary) => {
+                        unsettled |= summary.log_truncated == Some(false);
                         tracing::info!(
                             removed = summary.removed,
                             held = summary.skipped,
@@ -150,9 +158,13 @@ impl Keeper {
                     Err(error) => tracing::error!(error = %error, "the retention sweep did not finish"),
                 }
             }
+            if unsettled && matches!(self.settle().await, Ok(true)) {
+                unsettled = false;
+            }
             tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
         }
     }
+
     /// Removes the payloads of every entry of a subject, and reads the file's bytes for what is left of its id.
     ///
     /// # Errors
@@ -271,6 +283,7 @@ impl Keeper {
             let seqs = self.blocking(move |reader| reader.due(&due, after)).await?;
             let Some(last) = seqs.last() else { break };
             after = *last;
+            let seqs = self.blocking(move |reader| reader.with_company(&seqs)).await?;
             self.remove(&seqs, Kind::Prune, event_type, &metadata, actor, &mut summary).await?;
         }
         if let (Some(actor), false) = (actor, dry_run) {
@@ -278,7 +291,7 @@ impl Keeper {
         }
         if summary.removed > 0 && !dry_run {
             self.give_back().await?;
-            self.settle().await?;
+            summary.log_truncated = Some(self.settle().await?);
         }
         Ok(summary)
     }
@@ -421,7 +434,8 @@ impl Keeper {
 }
 
 impl Reader {
-    /// The next entries of a plan, in the order of the ledger.
+    /// The next entries of a plan, in the order of the ledger, and with each decision what else is recorded of its call: without
+    /// the decision nobody could tell whose the rest is, neither to hold nor to erase it. Calls under way are left alone.
     fn due(&self, plan: &Plan, after: i64) -> Result<Vec<i64>, LedgerError> {
         let (before, mut values) = plan.before();
         values.insert(0, after.into());
@@ -432,9 +446,25 @@ impl Reader {
             let end: i64 = rows.next()?.map_or(Ok(i64::MAX), |row| row.get(0))?;
             let mut select = connection.prepare(&format!(
                 "SELECT p.seq FROM payloads p JOIN leaves l ON l.seq = p.seq WHERE p.seq > ? AND p.seq < {end} \
-                 AND l.occurred_at < {before} ORDER BY p.seq LIMIT {MAX_ACT_ENTRIES}"
+                 AND l.occurred_at < {before} \
+                 AND (l.call_id IS NULL OR l.call_id NOT IN (SELECT call_id FROM op_open_calls)) \
+                 ORDER BY p.seq LIMIT {MAX_DUE}"
             ))?;
             select.query_map(rusqlite::params_from_iter(values), |row| row.get(0))?.collect()
+        })
+    }
+
+    /// Entries with the company their decisions have, in order.
+    fn with_company(&self, seqs: &[i64]) -> Result<Vec<i64>, LedgerError> {
+        let listed = json!(seqs).to_string();
+        self.with(|connection| {
+            let mut select = connection.prepare_cached(
+                "SELECT value FROM json_each(?1) UNION \
+                 SELECT p.seq FROM json_each(?1) j JOIN leaves d ON d.seq = j.value AND d.kind = 'decision' \
+                 JOIN leaves o ON o.call_id = d.call_id JOIN payloads p ON p.seq = o.seq \
+                 WHERE o.kind IN ('outcome', 'trace') ORDER BY 1",
+            )?;
+            select.query_map([listed], |row| row.get(0))?.collect()
         })
     }
 

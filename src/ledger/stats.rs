@@ -269,10 +269,12 @@ fn growth(
     now_ms: i64,
 ) -> rusqlite::Result<Growth> {
     // Ids are ULIDs of the entry's time, and have an index.
-    let mut statement = connection.prepare("SELECT seq FROM leaves WHERE id >= ? ORDER BY id LIMIT 1")?;
+    let mut statement = connection
+        .prepare("SELECT min(seq) FROM (SELECT seq FROM leaves WHERE id >= ? ORDER BY id LIMIT 1000)")?;
     let mut since = |ms: i64| -> rusqlite::Result<u64> {
         let id = Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0).to_string();
-        let seq = statement.query_row([id], |row| row.get::<_, i64>(0)).optional()?;
+        // Within one millisecond ids are in no order.
+        let seq = statement.query_row([id], |row| row.get::<_, Option<i64>>(0))?;
         Ok(seq.map_or(0, |seq| entries.saturating_sub(seq.cast_unsigned())))
     };
     let age_ms = oldest.map_or(DAY_MS, |oldest| now_ms - oldest.as_millisecond());

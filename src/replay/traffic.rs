@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::{Parts, Unreplayable, parsed, redacted};
 use crate::call::{Call, Moment};
-use crate::decision::Decision;
+use crate::decision::{Decision, EvaluationStatus};
 use crate::json::Object;
 use crate::ledger::{Extent, Filter, LedgerError, Reader, Recorded};
 use crate::policy::{Cover, PolicySet, RuleUse};
@@ -114,6 +114,8 @@ pub struct Totals {
     pub flips: u64,
     /// Flips by `before:after`.
     pub by_effect: BTreeMap<String, u64>,
+    /// Calls for which a policy of the candidate fails or takes too long: each is denied.
+    pub failed: u64,
     /// Calls in which nothing a policy reads was redacted.
     pub exact: u64,
     /// Calls in which something was.
@@ -262,7 +264,7 @@ fn work_on<T>(
 /// What became of one call.
 enum Replayed {
     Skipped(String),
-    Decided { flip: Option<Box<Flip>>, approximate: Vec<String> },
+    Decided { flip: Option<Box<Flip>>, approximate: Vec<String>, failed: bool },
 }
 
 impl Replayed {
@@ -288,7 +290,8 @@ impl Replayed {
                 approximate: approximate.clone(),
             })
         });
-        Self::Decided { flip, approximate }
+        let failed = decision.status != EvaluationStatus::Complete;
+        Self::Decided { flip, approximate, failed }
     }
 }
 
@@ -300,7 +303,10 @@ impl Totals {
                 *self.skipped.entry(why).or_default() += 1;
                 return None;
             }
-            Replayed::Decided { flip, approximate } => (flip, approximate),
+            Replayed::Decided { flip, approximate, failed } => {
+                self.failed += u64::from(failed);
+                (flip, approximate)
+            }
         };
         self.replayed += 1;
         if approximate.is_empty() {

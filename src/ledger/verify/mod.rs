@@ -535,10 +535,12 @@ impl<'a> Heads<'a> {
     }
 }
 
-/// Every object of a schema but operational tables and SQLite's own: `trigger NAME` → its SQL.
+/// Every object of a schema but operational tables with their indexes, and SQLite's own: `trigger NAME` → its SQL. A trigger
+/// on an operational table counts: it could do anything to the others.
 fn objects(connection: &Connection) -> rusqlite::Result<HashMap<String, String>> {
     let sql = "SELECT type || ' ' || name, coalesce(sql, '') FROM sqlite_schema \
-               WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND tbl_name NOT LIKE 'op\\_%' ESCAPE '\\'";
+               WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\' \
+               AND (type = 'trigger' OR tbl_name NOT LIKE 'op\\_%' ESCAPE '\\')";
     let mut statement = connection.prepare(sql)?;
     statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
