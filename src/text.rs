@@ -1,9 +1,33 @@
-//! Strangers' text, cut to a length that may be recorded or shown.
+//! Strangers' text: cut to a length that may be recorded or shown, and in the forms in which others write it.
+
+use std::fmt::Write as _;
 
 /// At most `max_bytes` of a text, cut between characters.
 #[must_use]
 pub fn truncated(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or(text)
+}
+
+/// A text as it stands between the quotes of a JSON string.
+#[must_use]
+pub fn json_escaped(text: &str) -> Option<String> {
+    let quoted = serde_json::to_string(text).ok()?;
+    quoted.get(1..quoted.len().checked_sub(1)?).map(str::to_owned)
+}
+
+/// A text percent-encoded (RFC 3986), but for letters, digits, `-._~` and what is in `kept`.
+#[must_use]
+pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) || kept.contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
 }
 
 #[cfg(test)]
@@ -15,5 +39,12 @@ mod tests {
         for (max_bytes, expected) in [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (9, "aéz")] {
             assert_eq!(truncated("aéz", max_bytes), expected, "{max_bytes}");
         }
+    }
+
+    #[test]
+    fn others_forms_of_a_text() {
+        assert_eq!(percent_encoded("a:b@é ~", b":"), "a:b%40%C3%A9%20~");
+        assert_eq!(percent_encoded("a:b", b""), "a%3Ab");
+        assert_eq!(json_escaped("\"a\n\"").as_deref(), Some(r#"\"a\n\""#));
     }
 }

@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use super::Remote;
 use super::progress::Progress;
 use crate::config::{Flags, Raw};
+use crate::text::percent_encoded;
 
 /// How long docket may take to answer a query, in milliseconds.
 const TIMEOUT_MS: u64 = 30_000;
@@ -196,16 +197,7 @@ pub fn refusal(problem: &Value) -> &str {
 
 /// Percent-encodes one path segment or query value.
 pub fn encode(text: &str) -> String {
-    use std::fmt::Write as _;
-    text.bytes().fold(String::new(), |mut encoded, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(encoded, "%{byte:02X}");
-        }
-        encoded
-    })
+    percent_encoded(text, b":")
 }
 
 /// A runtime for a command that asks one thing.

@@ -19,6 +19,8 @@ use serde::Serialize;
 
 use super::LedgerError;
 use super::reader::Reader;
+use crate::files::beside;
+use crate::text::{json_escaped, percent_encoded};
 
 /// How often truncating the log is tried before it is said that a reader is in the way.
 pub(super) const SETTLE_ATTEMPTS: u32 = 60;
@@ -172,18 +174,16 @@ pub(super) fn settle(path: &Path, attempts: u32) -> bool {
 
 /// A text as it may stand in the file: as it is, as JSON writes it, and percent-encoded, as a query of the audit API has it.
 pub(super) fn needles(text: &str) -> Vec<String> {
-    let json = serde_json::Value::from(text).to_string();
-    let encoded = |digits: fn(u8) -> String| {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(&byte);
-        let piece = |byte| if plain(byte) { char::from(byte).to_string() } else { digits(byte) };
-        text.bytes().map(piece).collect::<String>()
-    };
-    let mut forms = vec![
-        text.to_owned(),
-        json.trim_matches('"').to_owned(),
-        encoded(|byte| format!("%{byte:02X}")),
-        encoded(|byte| format!("%{byte:02x}")),
-    ];
+    let encoded = percent_encoded(text, b":");
+    let mut pieces = encoded.split('%');
+    let mut lower = pieces.next().unwrap_or_default().to_owned();
+    for piece in pieces {
+        // Every percent sign stands before two digits: one of the text's own is encoded itself.
+        let (digits, rest) = piece.split_at_checked(2).unwrap_or((piece, ""));
+        lower.extend(["%", &digits.to_ascii_lowercase(), rest]);
+    }
+    let mut forms = vec![text.to_owned(), encoded, lower];
+    forms.extend(json_escaped(text));
     forms.sort();
     forms.dedup();
     forms
@@ -322,9 +322,7 @@ fn varint(bytes: &[u8]) -> Option<(u64, usize)> {
 /// Whether the log beside a ledger holds any of these texts: entries that came since, or what could not be truncated.
 pub(super) fn is_in_log(path: &Path, needles: &[String]) -> Result<bool, LedgerError> {
     let unreadable = |error: &dyn std::error::Error| LedgerError::Unreadable(error.to_string());
-    let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
-    let file = match File::open(Path::new(&name)) {
+    let file = match File::open(beside(path, "-wal")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         other => other.map_err(|error| unreadable(&error))?,
     };

@@ -9,7 +9,6 @@
 //! to be recognised as a secret, such as `password` itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde_json::Value;
@@ -18,6 +17,7 @@ use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
 use super::walk::{CREDENTIAL, free_name};
 use crate::json::Object;
+use crate::text::{json_escaped, percent_encoded};
 
 const MIN_SUBSTRING_BYTES: usize = 4;
 /// Of a longer secret the beginning is looked for, and compared from there on: an automaton over a whole megabyte would
@@ -67,7 +67,7 @@ impl Secrets {
             let spelled_alike = || secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
             is_in(secret)
                 || !spelled_alike()
-                    && (is_in(&percent_encoded(secret))
+                    && (is_in(&percent_encoded(secret, b""))
                         || json_escaped(secret).is_some_and(|spelling| is_in(&spelling)))
         })
     }
@@ -81,7 +81,7 @@ impl Secrets {
             if secret.len() < MIN_SUBSTRING_BYTES || of_mark {
                 continue;
             }
-            for spelling in [Some(secret.clone()), json_escaped(secret), Some(percent_encoded(secret))] {
+            for spelling in [Some(secret.clone()), json_escaped(secret), Some(percent_encoded(secret, b""))] {
                 let Some(spelling) = spelling else { continue };
                 if looks::looks_random(secret) {
                     random.add(&spelling);
@@ -240,24 +240,6 @@ impl Scrubber {
             }
         }
     }
-}
-
-fn json_escaped(text: &str) -> Option<String> {
-    let quoted = serde_json::to_string(text).ok()?;
-    quoted.get(1..quoted.len().checked_sub(1)?).map(str::to_owned)
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut result = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            result.push(char::from(byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(result, "%{byte:02X}");
-        }
-    }
-    result
 }
 
 #[cfg(test)]
