@@ -298,7 +298,8 @@ impl Place {
         let clock = system_clock();
         let ledger = Ledger::open(file, Queue::default(), signing, clock)
             .context("leave out --ledger to ask a running docket instead")?;
-        let keeper = Keeper::new(ledger.clone(), Arc::new(Redactor::builtin()), clock, config.retention);
+        let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()));
+        let keeper = Keeper::new(ledger.clone(), redactor, clock, config.retention);
         Ok((ledger, keeper))
     }
 

@@ -167,7 +167,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
-    let redactor = Arc::new(Redactor::builtin());
+    let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()));
     let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
         policies: ArcSwap::from_pointee(policies),

@@ -4,6 +4,7 @@
 //! docket runs without any configuration. Unknown keys are refused with the nearest known one.
 
 mod raw;
+mod redaction;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -16,11 +17,12 @@ use http::{HeaderName, HeaderValue, Uri};
 use crate::call::Caller;
 use crate::identity::{self, TokenDigest};
 use crate::ledger::{Mode, Retention};
+use crate::redact::Settings;
 use crate::upstream;
 
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawRetention, RawRule, RawServer, RawTool, RawWatch,
+    RawMode, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool, RawWatch,
 };
 
 impl Raw {
@@ -78,6 +80,7 @@ impl Raw {
             ));
         }
         let retention = retention::validate(&self.ledger.retention, &mut problems);
+        let redaction = redaction::validate(self.redaction, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
@@ -109,6 +112,7 @@ impl Raw {
             policy: self.policy,
             servers,
             agents,
+            redaction,
             log: self.log,
         })
     }
@@ -135,6 +139,8 @@ pub struct Config {
     pub servers: BTreeMap<String, Arc<Server>>,
     /// Token digest, caller, enabled.
     pub agents: Vec<(TokenDigest, Caller, bool)>,
+    /// What is taken away before anything is recorded.
+    pub redaction: Settings,
     /// As written.
     pub log: RawLog,
 }
@@ -346,6 +352,10 @@ mod tests {
             (
                 "[[ledger.retention.rules]]\nkind = \"access\"",
                 "`ledger.retention.rules.0.max_age` is missing",
+            ),
+            (
+                "[redaction]\ndisabled_rules = [\"jtw\"]",
+                "`redaction.disabled_rules`: `jtw` is no built-in rule; did you mean `jwt`?",
             ),
             ("not toml", "expected"),
             (

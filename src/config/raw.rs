@@ -32,6 +32,8 @@ pub struct Raw {
     /// The agents that may call, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<String, RawAgent>,
+    /// What is taken away before anything is recorded.
+    pub redaction: RawRedaction,
     /// What docket says about itself.
     pub log: RawLog,
 }
@@ -221,6 +223,14 @@ pub struct RawAgent {
     pub enabled: bool,
 }
 
+/// `[redaction]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRedaction {
+    /// Built-in rules that are switched off, by the names under which entries list them: `jwt`, `key-name`.
+    pub disabled_rules: Vec<String>,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -400,9 +410,7 @@ fn explain(error: &figment::Error) -> String {
                 keys.pop();
             }
             let full = |key: &str| keys.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".");
-            let nearest = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, found).total_cmp(&strsim::jaro_winkler(b, found)));
+            let nearest = nearest(found, known.iter().copied());
             let hint = nearest.map_or_else(String::new, |key| format!("; did you mean `{}`?", full(key)));
             format!("{source}: unknown key `{}`{hint}", full(found))
         }
@@ -410,4 +418,10 @@ fn explain(error: &figment::Error) -> String {
         kind if error.path.is_empty() => format!("{source}: {kind}"),
         kind => format!("{source}: `{}`: {kind}", path("")),
     }
+}
+
+/// What somebody probably meant: the known word whose spelling is nearest.
+pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let closeness = |word: &str| strsim::jaro_winkler(word, found);
+    known.into_iter().max_by(|a, b| closeness(a).total_cmp(&closeness(b)))
 }

@@ -10,8 +10,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::clock::Clock;
 use crate::files;
+use crate::redact::HashKey;
 use crate::tlog::note::pem;
 use crate::tlog::{NoteError, SigningKey, VerifierKey};
+
+/// What the key of redaction's hashes is derived for; another text would give another key.
+const HASH_PURPOSE: &str = "docket redaction hash v1";
 
 /// How checkpoints are signed and where they go.
 #[derive(Clone, Debug, Default)]
@@ -61,6 +65,12 @@ pub(super) fn load(
     };
     SigningKey::from_pem(&text, name)
         .map_err(|error| format!("its signing key `{}`: {error}", file.display()))
+}
+
+/// The key of the hashes that redaction puts in the place of values. It follows from the signing key, so that nothing more
+/// has to be kept safe, and the database alone lets nobody guess at values.
+pub(super) fn hash_key(key: &SigningKey) -> HashKey {
+    HashKey::new(&key.derive(HASH_PURPOSE))
 }
 
 /// The public half of the key in a file.

@@ -34,6 +34,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::decision::Effect;
+use crate::redact::HashKey;
 use crate::tlog::{Checkpoint, VerifierKey};
 use writer::{Job, Writer};
 
@@ -131,6 +132,7 @@ pub struct Ledger {
     health: Arc<Health>,
     signed: watch::Receiver<Option<u64>>,
     verifier: Arc<VerifierKey>,
+    hash_key: HashKey,
     path: Arc<Path>,
 }
 
@@ -171,7 +173,7 @@ impl Ledger {
         let key = key::load(&key_file, origin.as_deref(), may_make).map_err(fail)?;
         let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
         let (signed, signatures) = watch::channel(size);
-        let verifier = Arc::new(key.verifier().clone());
+        let (verifier, hash_key) = (Arc::new(key.verifier().clone()), key::hash_key(&key));
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
@@ -201,7 +203,8 @@ impl Ledger {
             .spawn(move || writer.run(receiver))
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
         let (head, path) = (followers, path.into());
-        Ok(Self { jobs, queue, clock, calls_in_flight, head, health, signed: signatures, verifier, path })
+        let signed = signatures;
+        Ok(Self { jobs, queue, clock, calls_in_flight, head, health, signed, verifier, hash_key, path })
     }
 
     /// Appends an entry. When this returns the entry is durable.
@@ -268,6 +271,13 @@ impl Ledger {
     #[must_use]
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// What stands in this ledger for values that are hashed is made with this key. It is of the signing key: with another
+    /// one, equal values have other hashes.
+    #[must_use]
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key.clone()
     }
 
     /// Commits and signs what is queued, and ends the writer.

@@ -15,6 +15,8 @@ pub const MARK: &str = "[redacted]";
 pub enum Op {
     /// The value, the matching part of it, or the name of a member was replaced by [`MARK`].
     Mask,
+    /// The value, or the matching part of it, was replaced by its [`HashKey`](super::HashKey) hash.
+    Hash,
     /// Something was left out and nothing stands in its place.
     Remove,
     /// A whole part was too large; its length and digest stand in its place.

@@ -12,9 +12,11 @@
 
 mod assign;
 mod edit;
+mod hash;
 mod looks;
 mod names;
 mod scrub;
+mod settings;
 mod size;
 mod values;
 mod walk;
@@ -26,6 +28,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 pub use edit::{Edit, MARK, Op};
+pub use hash::HashKey;
+pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
 
 use edit::{Edits, Place};
@@ -113,6 +117,8 @@ fn below(root: &str) -> impl Fn(&str) -> bool {
 pub struct Redactor {
     /// In the order in which they run; each sees what the one before it left.
     steps: Vec<Step>,
+    /// What hashes are made with; without one, what should be hashed is masked.
+    hash_key: Option<HashKey>,
 }
 
 enum Step {
@@ -123,11 +129,22 @@ enum Step {
 }
 
 impl Redactor {
-    /// The built-in credential rules. Compiling takes some milliseconds; do it once.
+    /// The pipeline as configured, for the ledger that the key is of. Compiling takes some milliseconds; do it once.
+    #[must_use]
+    pub fn new(settings: &Settings, hash_key: HashKey) -> Self {
+        Self { hash_key: Some(hash_key), ..Self::compile(settings) }
+    }
+
+    /// The built-in credential rules alone, for where there is neither a configuration nor a ledger. Without a ledger there
+    /// is no key, and what should be hashed is masked.
     #[must_use]
     pub fn builtin() -> Self {
-        let step = Values::compile().map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
-        Self { steps: vec![step] }
+        Self::compile(&Settings::default())
+    }
+
+    fn compile(settings: &Settings) -> Self {
+        let step = Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
+        Self { steps: vec![step], hash_key: None }
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
@@ -162,6 +179,15 @@ impl Redactor {
             Step::Builtin(values) => !values.find(text, values.scan(text)).is_empty(),
             Step::Withhold => true,
         })
+    }
+
+    /// What stands in the place of a value that is to be hashed, of which these are the bytes: see [`HashKey::hash`].
+    #[must_use]
+    pub fn hashed(&self, bytes: &[u8]) -> (String, Op) {
+        match &self.hash_key {
+            Some(key) => (key.hash(bytes), Op::Hash),
+            None => (MARK.to_owned(), Op::Mask),
+        }
     }
 
     /// Redacts one text that belongs to no record: an error, a line of the log.

@@ -23,13 +23,46 @@ fn redacted(value: Value) -> (Value, Vec<String>) {
 #[test]
 fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
-    let broken = Redactor { steps: vec![Step::Withhold] };
+    let broken = Redactor { steps: vec![Step::Withhold], hash_key: None };
     let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
     assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
     assert_eq!(record.get("metadata"), Some(&json!(null)));
     assert!(record.edited("context") && !record.edited("metadata"));
     assert!(broken.is_secret("x"));
     assert_eq!(broken.text("x").into_inner(), MARK);
+}
+
+#[test]
+fn rules_can_be_switched_off_one_by_one() {
+    let call = || {
+        json!({"password": "swordfish", "key": format!("AKIA{}", "Q7".repeat(8)), "run": ["x", "--token", "swordfish"],
+        "url": "https://x/?api_key=sw0rdfish", "sh": "PGPASSWORD=sw0rdfish ls", "h": "Authorization: Digest abc123def456"})
+    };
+    let made = |disabled: &[&str]| {
+        let disabled_rules = disabled.iter().map(|rule| (*rule).to_owned()).collect();
+        let settings = Settings { disabled_rules, ..Settings::default() };
+        let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
+        let record = redactor.record(vec![("r", call())]).into_inner();
+        record.edits.into_iter().map(|edit| edit.by).collect::<Vec<_>>()
+    };
+    let all = rules();
+    for rule in
+        ["key-name", "aws-access-key-id", "command-line", "query-parameter", "assignment", "authorization"]
+    {
+        let by = format!("builtin:{rule}");
+        assert!(all.contains(rule) && made(&[]).contains(&by), "{rule}: {:?}", made(&[]));
+        assert!(!made(&[rule]).contains(&by), "{rule}: {:?}", made(&[rule]));
+    }
+    let every: Vec<&str> = all.into_iter().collect();
+    assert_eq!(made(&every), Vec::<String>::new());
+}
+
+#[test]
+fn hashes_need_a_key() {
+    let key = HashKey::new(&[7; 32]);
+    let redactor = Redactor::new(&Settings::default(), key.clone());
+    assert_eq!(redactor.hashed(b"x"), (key.hash(b"x"), Op::Hash));
+    assert_eq!(Redactor::builtin().hashed(b"x"), (MARK.to_owned(), Op::Mask));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! costs one pass. Expressions are of the `regex` crate, hence linear, and are written so that no match needs to look
 //! far beyond its end: otherwise many short matches in one long text would cost its square.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::automaton::{Automaton, StateID};
@@ -17,6 +18,7 @@ use super::assign;
 use super::edit::MARK;
 use super::looks;
 use super::names;
+use super::settings::Settings;
 
 /// Part of a text that is a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -146,6 +148,13 @@ pub(super) struct Values {
     /// The rule of each literal of the prefilter; `None` for the stem of a key name.
     owners: Vec<Option<usize>>,
     regexes: Vec<Regex>,
+    /// Rules that are switched off.
+    disabled: BTreeSet<String>,
+}
+
+/// The names of the rules here; some occur more than once.
+pub(super) fn rule_names() -> impl Iterator<Item = &'static str> {
+    SHAPES.iter().map(|shape| shape.name)
 }
 
 /// What the prefilter saw in a text.
@@ -164,12 +173,13 @@ impl Values {
     ///
     /// # Errors
     /// The first rule that does not compile: a rule that is left out silently would let its secrets through.
-    pub(super) fn compile() -> Result<Self, String> {
+    pub(super) fn compile(settings: &Settings) -> Result<Self, String> {
         let mut literals = Vec::new();
         let mut owners = Vec::new();
         let mut regexes = Vec::new();
         for (index, shape) in SHAPES.iter().enumerate() {
-            for literal in shape.literals {
+            let disabled = settings.disabled_rules.contains(shape.name);
+            for literal in shape.literals.iter().filter(|_| !disabled) {
                 literals.push(*literal);
                 owners.push(Some(index));
             }
@@ -188,7 +198,12 @@ impl Values {
             .build(&literals)
             .map_err(|e| format!("prefilter: {e}"))?;
         let start = prefilter.start_state(Anchored::No).map_err(|e| format!("prefilter: {e}"))?;
-        Ok(Self { prefilter, start, owners, regexes })
+        Ok(Self { prefilter, start, owners, regexes, disabled: settings.disabled_rules.clone() })
+    }
+
+    /// Whether the rule of that name is switched on.
+    pub(super) fn is_on(&self, rule: &str) -> bool {
+        self.disabled.is_empty() || !self.disabled.contains(rule)
     }
 
     /// One pass over the text, saying what is worth a closer look.
@@ -247,6 +262,7 @@ impl Values {
         if hits.encoded {
             assign::find_encoded(text, &mut findings);
         }
+        findings.retain(|finding| self.is_on(finding.rule));
         merge(findings)
     }
 }

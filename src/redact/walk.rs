@@ -114,7 +114,7 @@ impl Walk<'_> {
             let place = place.item(index);
             let announced = flag.take();
             if let Value::String(text) = item {
-                if announced.is_some() && !text.starts_with('-') {
+                if announced.is_some() && !text.starts_with('-') && self.values.is_on("command-line") {
                     self.masked(item, Sensitivity::Full, "command-line", &place);
                     continue;
                 }
@@ -125,11 +125,12 @@ impl Walk<'_> {
     }
 
     fn object(&mut self, object: &mut Object, place: &Place<'_>, depth: Depth) {
-        let named = self.named_value(object);
+        let key_names = self.values.is_on("key-name");
+        let named = self.named_value(object).filter(|_| key_names);
         let mut secret_names = false;
         for (name, member) in object.iter_mut() {
             let hits = self.values.scan(name);
-            let by_name = if hits.stem { names::sensitivity(name) } else { None };
+            let by_name = if hits.stem && key_names { names::sensitivity(name) } else { None };
             // A name of more than one word may hold a secret; `password` as a name is none.
             if !self.values.find(name, hits).is_empty() {
                 secret_names = true;
@@ -175,7 +176,7 @@ impl Walk<'_> {
             for finding in &findings {
                 self.edits.note(&below, Op::Mask, finding.rule, CREDENTIAL);
             }
-            let by_name = self.sensitivity(&new);
+            let by_name = self.sensitivity(&new).filter(|_| self.values.is_on("key-name"));
             self.member(&mut member, by_name, &below, depth);
             object.insert(new, member);
         }

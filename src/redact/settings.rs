@@ -1,0 +1,22 @@
+//! Settings: what an operator may choose of the rules that are built in.
+
+use std::collections::BTreeSet;
+
+use super::values;
+
+/// What an operator chose. By default every credential rule is on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Built-in rules that are switched off, by name: each is one of [`rules`].
+    pub disabled_rules: BTreeSet<String>,
+}
+
+/// Rules that read the names of things rather than the shape of values.
+const BY_NAME: [&str; 5] = ["key-name", "assignment", "query-parameter", "authorization", "command-line"];
+
+/// The names of the built-in credential rules, each once, as they stand behind `builtin:` in edits. What only keeps a record
+/// safe to look at (`scrub`, `depth`, `duplicate-name`) is no rule, and cannot be switched off.
+#[must_use]
+pub fn rules() -> BTreeSet<&'static str> {
+    BY_NAME.into_iter().chain(values::rule_names()).collect()
+}
