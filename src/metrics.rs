@@ -1,7 +1,7 @@
 //! Counters and histograms in Prometheus' text format. Knows names and numbers, not what they mean to the gate.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -30,6 +30,10 @@ pub struct Metrics {
     pub policy_rejected: IntGauge,
     /// `docket_traces_skipped_total`: refused calls that lost something to redaction and were not explained live.
     pub traces_skipped: IntCounter,
+    /// `docket_hook_calls_total{hook,result}`: `ok`, or the cause of a failure.
+    pub hook_calls: IntCounterVec,
+    /// `docket_hook_seconds{hook}`.
+    pub hook_seconds: HistogramVec,
     queue_length: IntGauge,
 }
 
@@ -83,6 +87,16 @@ impl Metrics {
                 "docket_traces_skipped_total",
                 "Refused calls with redacted parts for which no live trace was taken.",
             )?,
+            hook_calls: counters(
+                "docket_hook_calls_total",
+                "Records shown to redaction hooks, by what came of it.",
+                &["hook", "result"],
+            )?,
+            hook_seconds: HistogramVec::new(
+                HistogramOpts::new("docket_hook_seconds", "Time redaction hooks took for a record.")
+                    .buckets(fast.clone()),
+                &["hook"],
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
@@ -95,6 +109,8 @@ impl Metrics {
         for collector in [&metrics.append_failures, &metrics.evaluation_errors, &metrics.traces_skipped] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
+        metrics.registry.register(Box::new(metrics.hook_calls.clone()))?;
+        metrics.registry.register(Box::new(metrics.hook_seconds.clone()))?;
         for collector in [&metrics.queue_length, &metrics.policy_rejected] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }

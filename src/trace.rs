@@ -25,7 +25,7 @@ use crate::decision::{Decision, Effect};
 use crate::ledger::{Entry, Kind, Ledger, Mode};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Asked, PolicySet, Redaction};
-use crate::redact::{MARK, Redactor};
+use crate::redact::{About, MARK, Redactor};
 
 /// Calls waiting at most.
 const MAX_WAITING_CALLS: usize = 256;
@@ -239,7 +239,13 @@ impl Worker {
     fn tell(&self, untold: Untold) {
         let Some(call) = untold.asked.call() else { return };
         let roots = call_roots(&call);
-        let left = redacted_call(self.redactor.record(roots.clone()).into_inner().roots);
+        let about = About {
+            call_id: untold.call_id,
+            request_id: untold.request_id.as_ref(),
+            decision: Some(untold.effect),
+            manifest_sha: untold.manifest_sha.as_deref(),
+        };
+        let left = redacted_call(self.redactor.record_about(&about, roots.clone()).into_inner().roots);
         let redaction = Redaction { call: left.as_ref(), mark: MARK };
         let explained = untold.policies.trace_redacted(&call, &untold.moment, &redaction);
         let unquoted = |mut rules: Vec<RuleTrace>| {
@@ -260,7 +266,8 @@ impl Worker {
             metadata.insert("server".into(), untold.server);
         }
         // The call goes through once more beside what is said of it, so that what it loses is scrubbed from that.
-        let content = self.redactor.record(roots.into_iter().chain([(METADATA, metadata)]).collect());
+        let content =
+            self.redactor.record_about(&about, roots.into_iter().chain([(METADATA, metadata)]).collect());
         self.ledger.note(Entry {
             kind: Kind::Trace,
             event_type: untold.event_type,

@@ -8,6 +8,8 @@ use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use super::hooks::RawHook;
+
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "docket.toml";
 
@@ -229,6 +231,9 @@ pub struct RawAgent {
 pub struct RawRedaction {
     /// Built-in rules that are switched off, by the names under which entries list them: `jwt`, `key-name`.
     pub disabled_rules: Vec<String>,
+    /// WebAssembly components that say what else to take away, in the order in which they run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<RawHook>,
 }
 
 /// `[log]`

@@ -19,7 +19,7 @@ pub enum Op {
     Hash,
     /// Something was left out and nothing stands in its place.
     Remove,
-    /// A whole part was too large; its length and digest stand in its place.
+    /// Only its beginning or end stays; or a whole part was too large, and its length and digest stand in its place.
     Truncate,
 }
 
@@ -31,7 +31,7 @@ pub struct Edit {
     pub path: String,
     /// What was done.
     pub op: Op,
-    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `docket:size`.
+    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `hook:NAME`, `docket:size`.
     pub by: String,
     /// What kind of thing it was: `credential`, `malformed` for what could not be
     /// looked into, `size` for what was too large, or `withheld` where the redactor itself failed.
@@ -110,7 +110,8 @@ impl<'a> Place<'a> {
     }
 }
 
-fn push_member(pointer: &mut String, name: &str) {
+/// Adds a member's name to a pointer.
+pub(super) fn push_member(pointer: &mut String, name: &str) {
     pointer.push('/');
     for c in name.chars() {
         match c {

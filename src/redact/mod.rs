@@ -13,6 +13,7 @@
 mod assign;
 mod edit;
 mod hash;
+pub mod hooks;
 mod looks;
 mod names;
 mod scrub;
@@ -29,6 +30,7 @@ use serde_json::Value;
 
 pub use edit::{Edit, MARK, Op};
 pub use hash::HashKey;
+pub use hooks::{About, Hooks, Refusing};
 pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
 
@@ -68,6 +70,8 @@ pub struct Record {
     pub roots: Vec<(&'static str, Value)>,
     /// What was taken away.
     pub edits: Vec<Edit>,
+    /// The hook that failed and refuses the call for it.
+    refusing: Option<Refusing>,
 }
 
 impl Redacted<Record> {
@@ -83,6 +87,12 @@ impl Redacted<Record> {
         &self.0.edits
     }
 
+    /// The hook that failed and refuses the call for it, if there is one.
+    #[must_use]
+    pub fn refusing(&self) -> Option<&Refusing> {
+        self.0.refusing.as_ref()
+    }
+
     /// The root of that name.
     #[must_use]
     pub fn get(&self, root: &str) -> Option<&Value> {
@@ -93,8 +103,8 @@ impl Redacted<Record> {
     /// cannot give back.
     #[must_use]
     pub fn only(mut self, root: &str) -> Self {
-        let below = below(root);
-        self.0.edits.retain(|edit| below(&edit.path));
+        let pointer = Place::root(root).pointer();
+        self.0.edits.retain(|edit| is_within(&edit.path, &pointer));
         self.0.roots.retain(|(name, _)| *name == root);
         self
     }
@@ -102,15 +112,14 @@ impl Redacted<Record> {
     /// Whether anything was taken from the root of that name. Where nothing was, it is exactly as it was given.
     #[must_use]
     pub fn edited(&self, root: &str) -> bool {
-        let below = below(root);
-        self.0.edits.iter().any(|edit| below(&edit.path))
+        let pointer = Place::root(root).pointer();
+        self.0.edits.iter().any(|edit| is_within(&edit.path, &pointer))
     }
 }
 
-/// Tells the pointers that lead to the root of that name, or below it.
-fn below(root: &str) -> impl Fn(&str) -> bool {
-    let pointer = Place::root(root).pointer();
-    move |path| path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a path is that pointer, or leads below it.
+fn is_within(path: &str, pointer: &str) -> bool {
+    path.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The redaction pipeline: compiled once, shared by every call.
@@ -119,6 +128,8 @@ pub struct Redactor {
     steps: Vec<Step>,
     /// What hashes are made with; without one, what should be hashed is masked.
     hash_key: Option<HashKey>,
+    /// What runs after them.
+    hooks: Hooks,
 }
 
 enum Step {
@@ -144,7 +155,19 @@ impl Redactor {
 
     fn compile(settings: &Settings) -> Self {
         let step = Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
-        Self { steps: vec![step], hash_key: None }
+        Self { steps: vec![step], hash_key: None, hooks: Hooks::none() }
+    }
+
+    /// The same with hooks, which see what the built-in rules left.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// The hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
@@ -155,20 +178,57 @@ impl Redactor {
     /// than [`MAX_PART_BYTES`] are replaced by their length and digest.
     #[must_use]
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
-        let mut record = Record { roots, edits: Vec::new() };
+        self.record_about(&About::default(), roots)
+    }
+
+    /// The same for a record that is about a call, which hooks are told.
+    #[must_use]
+    pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        let mut record = Record { roots, ..Record::default() };
+        self.steps(&mut record);
+        self.hooks.run(&mut record, about, &|bytes| self.hashed(bytes), &|text| self.plain(text));
+        size::bound(&mut record);
+        Redacted(record)
+    }
+
+    /// Puts other roots in place of those of the same names. They are docket's own words, so no hook is asked about them.
+    #[must_use]
+    pub fn revised(&self, content: Redacted<Record>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        let mut revision = Record { roots, ..Record::default() };
+        self.steps(&mut revision);
+        let mut record = content.0;
+        for (name, value) in revision.roots {
+            let pointer = Place::root(name).pointer();
+            record.edits.retain(|edit| !is_within(&edit.path, &pointer));
+            record.roots.retain(|(root, _)| *root != name);
+            record.roots.push((name, value));
+        }
+        record.edits.extend(revision.edits);
+        Redacted(record)
+    }
+
+    fn steps(&self, record: &mut Record) {
         for step in &self.steps {
             match step {
                 // A rule that panics may leave the record half read, so all of it is withheld then.
                 Step::Builtin(values) => {
-                    if catch_unwind(AssertUnwindSafe(|| builtin(values, &mut record))).is_err() {
-                        withhold(&mut record, None);
+                    if catch_unwind(AssertUnwindSafe(|| builtin(values, record))).is_err() {
+                        withhold(record, None);
                     }
                 }
-                Step::Withhold => withhold(&mut record, None),
+                Step::Withhold => withhold(record, None),
             }
         }
-        size::bound(&mut record);
-        Redacted(record)
+    }
+
+    /// A text without credentials.
+    fn plain(&self, text: String) -> String {
+        let mut record = Record { roots: vec![("text", Value::String(text))], ..Record::default() };
+        self.steps(&mut record);
+        match record.roots.into_iter().next() {
+            Some((_, Value::String(text))) => text,
+            _ => MARK.to_owned(),
+        }
     }
 
     /// Whether a value rule matches. For strings that a caller chose and that go into leaf and index columns, where
@@ -187,16 +247,6 @@ impl Redactor {
         match &self.hash_key {
             Some(key) => (key.hash(bytes), Op::Hash),
             None => (MARK.to_owned(), Op::Mask),
-        }
-    }
-
-    /// Redacts one text that belongs to no record: an error, a line of the log.
-    #[must_use]
-    pub fn text(&self, text: &str) -> Redacted<String> {
-        let record = self.record(vec![("text", Value::String(text.to_owned()))]).into_inner();
-        match record.roots.into_iter().next() {
-            Some((_, Value::String(text))) => Redacted(text),
-            _ => Redacted(MARK.to_owned()),
         }
     }
 }
