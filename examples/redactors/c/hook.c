@@ -8,6 +8,9 @@
 
 #include "redactor.h"
 
+// A text with more matches than this is masked as a whole: docket looks for each part in all of the text.
+#define MAX_PARTS 100
+
 typedef redactor_string_t string;
 typedef docket_redaction_types_edit_t edit;
 
@@ -196,18 +199,24 @@ static bool parse(string json, settings rules, string *err) {
 
 // ---- The hook ----
 
-// What becomes of a value that is a number, or nothing but one match.
-static void edit_whole(rule rule, docket_redaction_types_action_t *action) {
-  action->tag = rule == HASH          ? DOCKET_REDACTION_TYPES_ACTION_HASH
-                : rule == KEEP_LAST_4 ? DOCKET_REDACTION_TYPES_ACTION_KEEP_LAST
-                                      : DOCKET_REDACTION_TYPES_ACTION_MASK;
-  action->val.keep_last = 4;
-}
-
-// What becomes of a text in which matches stand: they are masked where they stand.
-static void edit_parts(string text, const matches *found, docket_redaction_types_action_t *action) {
-  redactor_list_string_t *parts = &action->val.mask_text;
+// What becomes of a text or number with these matches.
+static void act(rule rule, bool is_number, string text, const matches *found, docket_redaction_types_action_t *action) {
+  bool is_whole = is_number || (found->items[0].start == 0 && found->items[0].end == text.len);
+  if (rule == HASH && is_whole) {
+    action->tag = DOCKET_REDACTION_TYPES_ACTION_HASH;
+    return;
+  }
+  if (rule == KEEP_LAST_4 && is_whole && !is_number) {
+    action->tag = DOCKET_REDACTION_TYPES_ACTION_KEEP_LAST;
+    action->val.keep_last = 4;
+    return;
+  }
+  if (is_whole || found->count > MAX_PARTS) {
+    action->tag = DOCKET_REDACTION_TYPES_ACTION_MASK;
+    return;
+  }
   action->tag = DOCKET_REDACTION_TYPES_ACTION_MASK_TEXT;
+  redactor_list_string_t *parts = &action->val.mask_text;
   parts->len = found->count;
   parts->ptr = malloc(found->count * sizeof(string));
   if (!parts->ptr) abort();
@@ -235,14 +244,11 @@ bool exports_docket_redaction_hook_redact(exports_docket_redaction_hook_context_
     string text = is_number ? value->val.number : value->val.text;
     scan(text, rules, &found);
     if (found.count == 0) continue;
-    match first = found.items[0];
+    kind kind = found.items[0].kind;
     edit *edit = &edits->ptr[edits->len++];
     edit->field = i;
-    redactor_string_dup(&edit->category, CATEGORY[first.kind]);
-    if (is_number || (first.start == 0 && first.end == text.len))
-      edit_whole(rules[first.kind], &edit->action);
-    else
-      edit_parts(text, &found, &edit->action);
+    redactor_string_dup(&edit->category, CATEGORY[kind]);
+    act(rules[kind], is_number, text, &found, &edit->action);
   }
   free(found.items);
   return true;

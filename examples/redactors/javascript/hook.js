@@ -6,6 +6,9 @@
 /** What becomes of a match. Settings hold one of these for each kind: `{"cards": "keep-last-4", "emails": "hash"}`. */
 const RULES = { cards: ["mask", "hash", "keep-last-4", "off"], emails: ["mask", "hash", "off"] };
 
+/** A text with more matches than this is masked as a whole: docket looks for each part in all of the text. */
+const MAX_PARTS = 100;
+
 /** What edits say a match was. */
 const CATEGORIES = { cards: "payment-card", emails: "email" };
 
@@ -20,10 +23,12 @@ export const hook = {
       const found = scan(text, settings);
       if (found.length === 0) return [];
       const { kind, start, end } = found[0];
-      const isWhole = value.tag === "number" || (start === 0 && end === text.length);
-      const action = isWhole
-        ? { hash: { tag: "hash" }, "keep-last-4": { tag: "keep-last", val: 4 } }[settings[kind]] ?? { tag: "mask" }
-        : { tag: "mask-text", val: found.map(({ start, end }) => text.slice(start, end)) };
+      const isNumber = value.tag === "number";
+      const isWhole = isNumber || (start === 0 && end === text.length);
+      let action = { tag: "mask-text", val: found.map(({ start, end }) => text.slice(start, end)) };
+      if (isWhole || found.length > MAX_PARTS) action = { tag: "mask" };
+      if (isWhole && settings[kind] === "hash") action = { tag: "hash" };
+      if (isWhole && !isNumber && settings[kind] === "keep-last-4") action = { tag: "keep-last", val: 4 };
       return [{ field, action, category: CATEGORIES[kind] }];
     });
   },

@@ -27,6 +27,9 @@ RULES = {"cards": ["mask", "hash", "keep-last-4", "off"], "emails": ["mask", "ha
 # What edits say a match was.
 CATEGORIES = {"cards": "payment-card", "emails": "email"}
 
+# A text with more matches than this is masked as a whole: docket looks for each part in all of the text.
+MAX_PARTS = 100
+
 DIGITS = frozenset("0123456789")
 LETTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
 # A digit beside one of these belongs to a name, not to a number.
@@ -50,9 +53,14 @@ class Hook(exports.Hook):
             if not found:
                 continue
             kind, start, end = found[0]
-            if isinstance(field.value, Value_Number) or (start, end) == (0, len(text)):
-                wholes = {"hash": Action_Hash(), "keep-last-4": Action_KeepLast(4)}
-                action = wholes.get(settings[kind], Action_Mask())
+            is_number = isinstance(field.value, Value_Number)
+            is_whole = is_number or (start, end) == (0, len(text))
+            if is_whole and settings[kind] == "hash":
+                action = Action_Hash()
+            elif is_whole and not is_number and settings[kind] == "keep-last-4":
+                action = Action_KeepLast(4)
+            elif is_whole or len(found) > MAX_PARTS:
+                action = Action_Mask()
             else:
                 action = Action_MaskText([text[start:end] for _, start, end in found])
             edits.append(Edit(index, action, CATEGORIES[kind]))

@@ -8,6 +8,9 @@ use docket::redaction::types::{Action, Context, Edit, Field, Value};
 
 wit_bindgen::generate!({ path: "wit", world: "redactor" });
 
+/// A text with more matches than this is masked as a whole: docket looks for each part in all of the text.
+const MAX_PARTS: usize = 100;
+
 /// What a match is.
 #[derive(Clone, Copy)]
 enum Kind {
@@ -46,14 +49,14 @@ impl exports::docket::redaction::hook::Guest for Hook {
             };
             let found = scan(text.as_bytes(), &settings);
             let (kind, start, end) = *found.first()?;
-            let action = if is_number || (start, end) == (0, text.len()) {
-                match settings.rule(kind) {
-                    Hash => Action::Hash,
-                    KeepLast4 => Action::KeepLast(4),
-                    _ => Action::Mask,
-                }
-            } else {
-                Action::MaskText(found.iter().map(|&(_, start, end)| text[start..end].to_owned()).collect())
+            let is_whole = is_number || (start, end) == (0, text.len());
+            let action = match settings.rule(kind) {
+                Hash if is_whole => Action::Hash,
+                KeepLast4 if is_whole && !is_number => Action::KeepLast(4),
+                _ if is_whole || found.len() > MAX_PARTS => Action::Mask,
+                _ => Action::MaskText(
+                    found.iter().map(|&(_, start, end)| text[start..end].to_owned()).collect(),
+                ),
             };
             let category = match kind {
                 Kind::Card => "payment-card",
