@@ -1,7 +1,11 @@
 // A redaction hook for docket: takes payment cards and e-mail addresses out of what is recorded.
 //
-// What counts as a card or an address is defined in the README one folder up; the Rust, JavaScript and Python hooks beside
-// this one do exactly the same. `redactor.h` and `redactor.c` are what `wit-bindgen c wit` (0.61.1) made of the interface.
+// What counts as a card or an address is defined in docket's `examples/redactors/README.md`, beside the same hook in Rust,
+// JavaScript and Python. `redactor.h` and `redactor.c` are what `wit-bindgen c wit` (0.61.1) made of the interface. To build
+// it, once `pip install ziglang==0.17.0`, then
+//
+//   python -m ziglang cc -target wasm32-wasi -mexec-model=reactor -Os -Wl,--strip-all hook.c redactor.c -o core.wasm
+//   wasm-tools component embed wit core.wasm | wasm-tools component new -o redactor.wasm
 
 #include <stdlib.h>
 #include <string.h>

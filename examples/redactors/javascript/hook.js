@@ -1,7 +1,7 @@
 // A redaction hook for docket: takes payment cards and e-mail addresses out of what is recorded.
 //
-// What counts as a card or an address is defined in the README one folder up; the Rust, C and Python hooks beside this one
-// do exactly the same.
+// What counts as a card or an address is defined in docket's `examples/redactors/README.md`, beside the same hook in Rust, C
+// and Python. To build it, once `npm install`, then `npm run build`.
 
 /** What becomes of a match. Settings hold one of these for each kind: `{"cards": "keep-last-4", "emails": "hash"}`. */
 const RULES = { cards: ["mask", "hash", "keep-last-4", "off"], emails: ["mask", "hash", "off"] };

@@ -1,7 +1,9 @@
 """A redaction hook for docket: takes payment cards and e-mail addresses out of what is recorded.
 
-What counts as a card or an address is defined in the README one folder up; the Rust, C and JavaScript hooks beside this one
-do exactly the same.
+What counts as a card or an address is defined in docket's `examples/redactors/README.md`, beside the same hook in Rust, C and
+JavaScript. To build it, once `pip install -r requirements.txt`, then
+
+    componentize-py -d wit -w redactor componentize --stub-wasi app -o redactor.wasm
 """
 
 import json

@@ -1,7 +1,7 @@
 //! A redaction hook for docket: takes payment cards and e-mail addresses out of what is recorded.
 //!
-//! What counts as a card or an address is defined in the README one folder up; the C, JavaScript and Python hooks beside
-//! this one do exactly the same.
+//! What counts as a card or an address is defined in docket's `examples/redactors/README.md`, beside the same hook in C,
+//! JavaScript and Python. To build it, once `rustup target add wasm32-unknown-unknown`, then `cargo build --release`.
 
 use Rule::{Hash, KeepLast4, Mask, Off};
 use docket::redaction::types::{Action, Context, Edit, Field, Value};
