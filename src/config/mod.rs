@@ -22,7 +22,8 @@ use crate::upstream;
 
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool, RawWatch,
+    RawMode, RawPersonalData, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool,
+    RawTreatment, RawWatch,
 };
 
 impl Raw {
@@ -357,6 +358,12 @@ mod tests {
                 "[redaction]\ndisabled_rules = [\"jtw\"]",
                 "`redaction.disabled_rules`: `jtw` is no built-in rule; did you mean `jwt`?",
             ),
+            (
+                "[redaction]\nkey_names = [\"pin\"]\nallow_key_names = [\"PIN\"]",
+                "`redaction.allow_key_names`: `PIN` is in `redaction.key_names` too",
+            ),
+            ("[redaction]\nkey_names = [\"--\"]", "`redaction.key_names`: `--` has no letter or digit"),
+            ("[redaction.personal_data]\nemail = \"drop\"", "redaction.personal_data.email"),
             ("not toml", "expected"),
             (
                 &format!("[agents.a]\ntoken_sha256 = \"{digest}\"\n[agents.b]\ntoken_sha256 = \"{digest}\""),

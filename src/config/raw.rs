@@ -229,6 +229,41 @@ pub struct RawAgent {
 pub struct RawRedaction {
     /// Built-in rules that are switched off, by the names under which entries list them: `jwt`, `key-name`.
     pub disabled_rules: Vec<String>,
+    /// Names of members that announce a credential, besides those built in; neither case nor separators matter.
+    pub key_names: Vec<String>,
+    /// Names of members that announce none.
+    pub allow_key_names: Vec<String>,
+    /// What is done with personal data.
+    pub personal_data: RawPersonalData,
+}
+
+/// `[redaction.personal_data]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPersonalData {
+    /// E-mail addresses.
+    pub email: RawTreatment,
+    /// Telephone numbers.
+    pub phone: RawTreatment,
+    /// Payment cards.
+    pub payment_card: RawTreatment,
+    /// International bank account numbers.
+    pub iban: RawTreatment,
+    /// Numbers that states give their people.
+    pub national_id: RawTreatment,
+}
+
+/// `off`, `mask` or `hash`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawTreatment {
+    /// Recorded.
+    #[default]
+    Off,
+    /// Replaced by a mark.
+    Mask,
+    /// Replaced by a keyed hash.
+    Hash,
 }
 
 /// `[log]`

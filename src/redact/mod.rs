@@ -4,7 +4,7 @@
 //! so that writing something unredacted does not compile. A [`Redactor`] is an ordered list of steps; each takes
 //! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
 //! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
-//! from every other (`scrub`).
+//! from every other (`scrub`). Then come the rules of `personal`, where an operator switched them on in [`Settings`].
 //!
 //! A step that cannot do its work withholds the content (`withhold`), but never what docket itself knows: who called,
 //! and which policies decided. What is left is bounded in size (`size`). Nothing here knows who reads a record, or how it
@@ -15,6 +15,7 @@ mod edit;
 mod hash;
 mod looks;
 mod names;
+mod personal;
 mod scrub;
 mod settings;
 mod size;
@@ -29,14 +30,16 @@ use serde_json::Value;
 
 pub use edit::{Edit, MARK, Op};
 pub use hash::HashKey;
+pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
 
 use edit::{Edits, Place};
+use personal::Personal;
 use scrub::Secrets;
 use values::Values;
-use walk::{Depth, Walk};
-use withhold::{foreign, withhold};
+use walk::{Depth, Rules, Walk};
+use withhold::{about_others, foreign, withhold};
 
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
@@ -124,27 +127,43 @@ pub struct Redactor {
 enum Step {
     /// The built-in credential rules.
     Builtin(Box<Values>),
+    /// The personal-data rules.
+    Personal(Box<Personal>),
     /// A step that could not be built: nothing may pass unread, so nothing passes.
     Withhold,
+}
+
+impl Step {
+    /// The built-in rules of this step, where it could be built.
+    fn rules(&self) -> Option<Rules<'_>> {
+        match self {
+            Self::Builtin(values) => Some(Rules::Credentials(values)),
+            Self::Personal(personal) => Some(Rules::Personal(personal)),
+            Self::Withhold => None,
+        }
+    }
 }
 
 impl Redactor {
     /// The pipeline as configured, for the ledger that the key is of. Compiling takes some milliseconds; do it once.
     #[must_use]
     pub fn new(settings: &Settings, hash_key: HashKey) -> Self {
-        Self { hash_key: Some(hash_key), ..Self::compile(settings) }
+        Self::compile(settings, Some(hash_key))
     }
 
     /// The built-in credential rules alone, for where there is neither a configuration nor a ledger. Without a ledger there
     /// is no key, and what should be hashed is masked.
     #[must_use]
     pub fn builtin() -> Self {
-        Self::compile(&Settings::default())
+        Self::compile(&Settings::default(), None)
     }
 
-    fn compile(settings: &Settings) -> Self {
-        let step = Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
-        Self { steps: vec![step], hash_key: None }
+    fn compile(settings: &Settings, hash_key: Option<HashKey>) -> Self {
+        let builtin =
+            Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
+        let personal = Personal::new(&settings.personal_data, hash_key.clone());
+        let personal = personal.map(|personal| Step::Personal(Box::new(personal)));
+        Self { steps: [Some(builtin), personal].into_iter().flatten().collect(), hash_key }
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
@@ -157,14 +176,14 @@ impl Redactor {
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
         let mut record = Record { roots, edits: Vec::new() };
         for step in &self.steps {
-            match step {
+            match step.rules() {
                 // A rule that panics may leave the record half read, so all of it is withheld then.
-                Step::Builtin(values) => {
-                    if catch_unwind(AssertUnwindSafe(|| builtin(values, &mut record))).is_err() {
+                Some(rules) => {
+                    if catch_unwind(AssertUnwindSafe(|| pass(rules, &mut record))).is_err() {
                         withhold(&mut record, None);
                     }
                 }
-                Step::Withhold => withhold(&mut record, None),
+                None => withhold(&mut record, None),
             }
         }
         size::bound(&mut record);
@@ -175,10 +194,7 @@ impl Redactor {
     /// nothing can be edited later: a request id, a resource.
     #[must_use]
     pub fn is_secret(&self, text: &str) -> bool {
-        self.steps.iter().any(|step| match step {
-            Step::Builtin(values) => !values.find(text, values.scan(text)).is_empty(),
-            Step::Withhold => true,
-        })
+        self.steps.iter().any(|step| step.rules().is_none_or(|rules| !rules.find(text).is_empty()))
     }
 
     /// What stands in the place of a value that is to be hashed, of which these are the bytes: see [`HashKey::hash`].
@@ -201,20 +217,29 @@ impl Redactor {
     }
 }
 
-fn builtin(values: &Values, record: &mut Record) {
+/// One pass of built-in rules over a record, and what they found scrubbed from all of it.
+fn pass(rules: Rules<'_>, record: &mut Record) {
     let edits = Edits::resume(std::mem::take(&mut record.edits));
-    let mut walk = Walk { values, edits, secrets: Secrets::default() };
+    let mut walk = Walk { rules, edits, secrets: Secrets::default() };
     for (name, value) in &mut record.roots {
-        walk.value(value, &Place::root(name), Depth::default());
+        match rules {
+            Rules::Credentials(_) => walk.value(value, &Place::root(name), Depth::default()),
+            Rules::Personal(_) => about_others(name, value, &Place::root(name), &mut |value, place| {
+                walk.value(value, place, Depth::default());
+            }),
+        }
     }
     let Walk { mut edits, secrets, .. } = walk;
-    match secrets.scrubber() {
+    match secrets.scrubber(rules.category()) {
         Ok(None) => record.edits = edits.into_vec(),
         Ok(Some(scrubber)) => {
             for (name, value) in &mut record.roots {
-                foreign(name, value, &Place::root(name), &mut |value, place| {
-                    scrubber.value(value, place, &mut edits);
-                });
+                let mut scrub =
+                    |value: &mut Value, place: &Place<'_>| scrubber.value(value, place, &mut edits);
+                match rules {
+                    Rules::Credentials(_) => foreign(name, value, &Place::root(name), &mut scrub),
+                    Rules::Personal(_) => about_others(name, value, &Place::root(name), &mut scrub),
+                }
             }
             record.edits = edits.into_vec();
         }

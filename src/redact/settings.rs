@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::personal::PersonalData;
 use super::values;
 
 /// What an operator chose. By default every credential rule is on.
@@ -9,6 +10,12 @@ use super::values;
 pub struct Settings {
     /// Built-in rules that are switched off, by name: each is one of [`rules`].
     pub disabled_rules: BTreeSet<String>,
+    /// Names of members that announce a credential, besides those built in. Neither case nor separators matter.
+    pub key_names: Vec<String>,
+    /// Names of members that announce none, whatever they look like.
+    pub allow_key_names: Vec<String>,
+    /// What is done with personal data.
+    pub personal_data: PersonalData,
 }
 
 /// Rules that read the names of things rather than the shape of values.

@@ -58,6 +58,25 @@ fn rules_can_be_switched_off_one_by_one() {
 }
 
 #[test]
+fn an_operator_adds_names_and_allows_others() {
+    let lists = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let settings = Settings {
+        key_names: lists(&["customer-pin", "Kennwort"]),
+        allow_key_names: lists(&["deploy_token"]),
+        ..Settings::default()
+    };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
+    let given = json!({"customerPin": 1234, "CUSTOMER_PIN": "x", "kennwort": "y", "deployToken": "build-7x9", "token": "z",
+        "customer_pins": 3, "sh": "export KENNWORT=b4um; DEPLOY_TOKEN=build-7x8 customer-pin=99"});
+    let record = redactor.record(vec![("r", given)]).into_inner();
+    assert_eq!(
+        record.roots[0].1,
+        json!({"customerPin": MARK, "CUSTOMER_PIN": MARK, "kennwort": MARK, "deployToken": "build-7x9", "token": MARK,
+        "customer_pins": 3, "sh": "export KENNWORT=[redacted]; DEPLOY_TOKEN=build-7x8 customer-pin=[redacted]"})
+    );
+}
+
+#[test]
 fn hashes_need_a_key() {
     let key = HashKey::new(&[7; 32]);
     let redactor = Redactor::new(&Settings::default(), key.clone());

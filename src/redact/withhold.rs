@@ -82,6 +82,25 @@ pub(super) fn foreign(
     }
 }
 
+/// Calls `visit` with everything in a root that may be about somebody: all but what docket wrote itself, and what names the
+/// caller. Whose call it was is what a ledger is for, and whose entries an erasure would look for.
+pub(super) fn about_others(
+    root: &str,
+    value: &mut Value,
+    place: &Place<'_>,
+    visit: &mut impl FnMut(&mut Value, &Place<'_>),
+) {
+    let ("subject", Value::Object(subject)) = (root, &mut *value) else {
+        return foreign(root, value, place, visit);
+    };
+    members(subject, &NAMES, place, &mut |value, place| match value {
+        Value::Object(properties) if place.is_member("properties") => {
+            members(properties, &PROPERTIES, place, visit);
+        }
+        value => visit(value, place),
+    });
+}
+
 fn members(
     object: &mut Object,
     own: &[&str],
