@@ -22,7 +22,7 @@ use crate::json::Object;
 use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
-use crate::redact::{Record, Redacted, Redactor};
+use crate::redact::{About, Record, Redacted, Redactor};
 use crate::text::truncated;
 use crate::trace::{Tracer, Untold};
 
@@ -32,7 +32,7 @@ const MAX_ERROR_BYTES: usize = 256;
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {
     /// The policy set in force; a reload swaps it whole.
-    pub policies: ArcSwap<PolicySet>,
+    pub policies: Arc<ArcSwap<PolicySet>>,
     /// The one way of free-form content into the ledger.
     pub redactor: Arc<Redactor>,
     /// Where every decision is durable before its call goes on.
@@ -136,6 +136,13 @@ impl Gate {
         roots.push(("determining_policies", json!(decision.determining)));
         roots.push(("diagnostics", json!(decision.diagnostics)));
         roots.push(("metadata", Value::Object(metadata)));
+        let about = About {
+            call_id: Some(facts.call_id),
+            request_id: Some(&facts.request_id),
+            decision: Some(decision.effect),
+            manifest_sha: Some(&decision.policy_set.manifest_sha),
+        };
+        let content = self.redactor.record_about(&about, roots);
         let entry = Entry {
             kind: Kind::Decision,
             event_type: arrival.event_type,
@@ -148,7 +155,7 @@ impl Gate {
             outcome: None,
             forwarded,
             manifest_sha: Some(decision.policy_set.manifest_sha.clone()),
-            content: self.redactor.record(roots),
+            content,
         };
         (entry, facts)
     }
@@ -315,7 +322,8 @@ impl Pending {
         gate.metrics.upstream.observe(self.forwarded.elapsed().as_secs_f64());
         gate.metrics.outcomes.with_label_values(&[outcome.as_str(), server]).inc();
         detail.insert("server".into(), server.into());
-        let content = gate.redactor.record(vec![("metadata", Value::Object(detail))]);
+        let about = About { call_id: Some(call_id), request_id: Some(&request_id), ..About::default() };
+        let content = gate.redactor.record_about(&about, vec![("metadata", Value::Object(detail))]);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let time_ms = (gate.clock.now_ms)();
         gate.ledger.note(Entry {

@@ -24,6 +24,7 @@ use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
 use crate::ledger::{Entry, Keeper, Kind, Ledger, Queue, Signing};
+use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::watch::{Method, Watch};
@@ -167,13 +168,16 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
-    let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()));
+    let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
+    let masks = InForce { policies: policies.clone(), clock, failures: metrics.mask_failures.clone() };
+    let redactor = Redactor::new(&config.redaction, ledger.hash_key()).with_masks(Box::new(masks));
+    let redactor = Arc::new(redactor);
     let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
-        policies: ArcSwap::from_pointee(policies),
+        policies,
         redactor,
         ledger,
-        metrics: Metrics::new()?,
+        metrics,
         clock,
         flood: Mutex::new(Flood::default()),
         tracer,

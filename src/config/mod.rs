@@ -363,6 +363,7 @@ mod tests {
                 "`redaction.allow_key_names`: `PIN` is in `redaction.key_names` too",
             ),
             ("[redaction]\nkey_names = [\"--\"]", "`redaction.key_names`: `--` has no letter or digit"),
+            ("[redaction]\nmax_field_bytes = 10", "`redaction.max_field_bytes` must be 256 or more"),
             ("[redaction.personal_data]\nemail = \"drop\"", "redaction.personal_data.email"),
             ("not toml", "expected"),
             (

@@ -8,6 +8,8 @@ use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use crate::redact::MAX_FIELD_BYTES;
+
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "docket.toml";
 
@@ -224,7 +226,7 @@ pub struct RawAgent {
 }
 
 /// `[redaction]`
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RawRedaction {
     /// Built-in rules that are switched off, by the names under which entries list them: `jwt`, `key-name`.
@@ -235,6 +237,8 @@ pub struct RawRedaction {
     pub allow_key_names: Vec<String>,
     /// What is done with personal data.
     pub personal_data: RawPersonalData,
+    /// Bytes that one recorded text may have; of a longer one the beginning is kept.
+    pub max_field_bytes: usize,
 }
 
 /// `[redaction.personal_data]`
@@ -337,6 +341,18 @@ impl Default for RawPolicy {
             watch: RawWatch::Auto,
             require_tests: false,
             entrypoint: None,
+        }
+    }
+}
+
+impl Default for RawRedaction {
+    fn default() -> Self {
+        Self {
+            disabled_rules: Vec::new(),
+            key_names: Vec::new(),
+            allow_key_names: Vec::new(),
+            personal_data: RawPersonalData::default(),
+            max_field_bytes: MAX_FIELD_BYTES,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::raw::nearest;
 use super::{RawRedaction, RawTreatment};
-use crate::redact::{self, PersonalData, Settings, Treatment};
+use crate::redact::{self, MIN_FIELD_BYTES, PersonalData, Settings, Treatment};
 use crate::text::plain;
 
 /// Checks the names of rules and members; what is wrong goes to `problems`.
@@ -22,6 +22,9 @@ pub(super) fn validate(raw: RawRedaction, problems: &mut Vec<String>) -> Setting
     for name in raw.allow_key_names.iter().filter(is_key) {
         problems.push(format!("`redaction.allow_key_names`: `{name}` is in `redaction.key_names` too"));
     }
+    if raw.max_field_bytes < MIN_FIELD_BYTES {
+        problems.push(format!("`redaction.max_field_bytes` must be {MIN_FIELD_BYTES} or more"));
+    }
     let personal = raw.personal_data;
     Settings {
         disabled_rules: raw.disabled_rules.into_iter().collect(),
@@ -34,6 +37,7 @@ pub(super) fn validate(raw: RawRedaction, problems: &mut Vec<String>) -> Setting
             iban: treatment(personal.iban),
             national_id: treatment(personal.national_id),
         },
+        max_field_bytes: raw.max_field_bytes,
     }
 }
 

@@ -143,6 +143,15 @@ impl Edits {
         self.append(vec![edit]);
     }
 
+    /// Notes that what stood at a pointer went as a whole: what was noted below it leads nowhere now.
+    pub(super) fn replaced(&mut self, path: String, op: Op, by: &str, category: &str) {
+        let below = |edit: &Edit| {
+            edit.path.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.0.retain(|edit| !below(edit));
+        self.0.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
+    }
+
     /// Adds edits that were collected apart.
     pub(super) fn append(&mut self, made: Vec<Edit>) {
         for edit in made {

@@ -4,16 +4,21 @@
 //! so that writing something unredacted does not compile. A [`Redactor`] is an ordered list of steps; each takes
 //! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
 //! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
-//! from every other (`scrub`). Then come the rules of `personal`, where an operator switched them on in [`Settings`].
+//! from every other (`scrub`). Then come the rules of `personal`, where an operator switched them on in [`Settings`],
+//! and the operator's own (`masks`).
 //!
 //! A step that cannot do its work withholds the content (`withhold`), but never what docket itself knows: who called,
-//! and which policies decided. What is left is bounded in size (`size`). Nothing here knows who reads a record, or how it
+//! and which policies decided. What is left is bounded in size
+//! (`bulk`, `size`). Nothing here knows who reads a record, or how it
 //! is stored.
 
+mod about;
 mod assign;
+mod bulk;
 mod edit;
 mod hash;
 mod looks;
+mod masks;
 mod names;
 mod personal;
 mod scrub;
@@ -28,8 +33,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use about::About;
+pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
 pub use edit::{Edit, MARK, Op};
 pub use hash::HashKey;
+pub use masks::{Masks, Said, Unanswered};
 pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
@@ -39,7 +47,7 @@ use personal::Personal;
 use scrub::Secrets;
 use values::Values;
 use walk::{Depth, Rules, Walk};
-use withhold::{about_others, foreign, withhold};
+use withhold::{FAILED, about_others, foreign, withhold};
 
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
@@ -120,8 +128,12 @@ fn below(root: &str) -> impl Fn(&str) -> bool {
 pub struct Redactor {
     /// In the order in which they run; each sees what the one before it left.
     steps: Vec<Step>,
+    /// An operator's own rules, which see what the steps left.
+    masks: Option<Box<dyn Masks>>,
     /// What hashes are made with; without one, what should be hashed is masked.
     hash_key: Option<HashKey>,
+    /// Bytes that one text may have.
+    max_field_bytes: usize,
 }
 
 enum Step {
@@ -151,6 +163,12 @@ impl Redactor {
         Self::compile(settings, Some(hash_key))
     }
 
+    /// The same with masks, which see what the built-in rules left.
+    #[must_use]
+    pub fn with_masks(self, masks: Box<dyn Masks>) -> Self {
+        Self { masks: Some(masks), ..self }
+    }
+
     /// The built-in credential rules alone, for where there is neither a configuration nor a ledger. Without a ledger there
     /// is no key, and what should be hashed is masked.
     #[must_use]
@@ -163,29 +181,43 @@ impl Redactor {
             Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
         let personal = Personal::new(&settings.personal_data, hash_key.clone());
         let personal = personal.map(|personal| Step::Personal(Box::new(personal)));
-        Self { steps: [Some(builtin), personal].into_iter().flatten().collect(), hash_key }
+        let steps = [Some(builtin), personal].into_iter().flatten().collect();
+        Self { steps, masks: None, hash_key, max_field_bytes: settings.max_field_bytes }
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
     ///
     /// Each root has a name, which begins the pointers of its edits: `("context", …)` gives `/context/…`. Every root is
     /// read with every rule, and what is found in any of them is scrubbed from all, so that a deny message in
-    /// `diagnostics` cannot give back what `context` lost. Roots named as the parts of an entry that are then still longer
+    /// `diagnostics` cannot give back what `context` lost. A text that is longer than is configured keeps its beginning; roots named as the parts of an entry that are then still longer
     /// than [`MAX_PART_BYTES`] are replaced by their length and digest.
     #[must_use]
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        self.record_about(&About::default(), roots)
+    }
+
+    /// The same for a record that is about a call, which masks are told.
+    #[must_use]
+    pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
         let mut record = Record { roots, edits: Vec::new() };
         for step in &self.steps {
             match step.rules() {
                 // A rule that panics may leave the record half read, so all of it is withheld then.
                 Some(rules) => {
                     if catch_unwind(AssertUnwindSafe(|| pass(rules, &mut record))).is_err() {
-                        withhold(&mut record, None);
+                        withhold(&mut record, None, FAILED);
                     }
                 }
-                None => withhold(&mut record, None),
+                None => withhold(&mut record, None, FAILED),
             }
         }
+        if let Some(masks) = &self.masks {
+            // Masks that panic may have done half their work.
+            if catch_unwind(AssertUnwindSafe(|| masks::apply(masks.as_ref(), about, &mut record))).is_err() {
+                withhold(&mut record, None, FAILED);
+            }
+        }
+        bulk::shorten(&mut record, self.max_field_bytes);
         size::bound(&mut record);
         Redacted(record)
     }
@@ -243,7 +275,7 @@ fn pass(rules: Rules<'_>, record: &mut Record) {
             }
             record.edits = edits.into_vec();
         }
-        Err(secrets) => withhold(record, Some(&secrets)),
+        Err(secrets) => withhold(record, Some(&secrets), FAILED),
     }
 }
 

@@ -41,6 +41,11 @@ impl Secrets {
         }
     }
 
+    /// Forgets a text: it is no secret after all.
+    pub(super) fn forget(&mut self, text: &str) {
+        self.0.remove(text.trim());
+    }
+
     /// The scrubber for what was remembered, which is of that category; `None` if there is nothing to scrub.
     ///
     /// # Errors

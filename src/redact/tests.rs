@@ -23,7 +23,7 @@ fn redacted(value: Value) -> (Value, Vec<String>) {
 #[test]
 fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
-    let broken = Redactor { steps: vec![Step::Withhold], hash_key: None };
+    let broken = Redactor { steps: vec![Step::Withhold], ..Redactor::builtin() };
     let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
     assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
     assert_eq!(record.get("metadata"), Some(&json!(null)));
@@ -311,17 +311,20 @@ fn parts_that_are_too_large_are_replaced_by_their_digest() {
     let paths = |record: &Redacted<Record>| -> Vec<String> {
         record.edits().iter().map(|edit| format!("{:?} {} {}", edit.op, edit.path, edit.by)).collect()
     };
+    // The parts here are one long text each.
+    let settings = Settings { max_field_bytes: usize::MAX, ..Settings::default() };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
     let text = |bytes: usize| "lorem ".repeat(bytes / 6);
     // Exactly as much as fits, and one byte more.
     let fits = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len())});
-    let record = redactor().record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": fits, "n": 1})));
     let over = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len() + 1)});
-    let record = redactor().record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": stub(&over), "n": 1})));
     assert_eq!(paths(&record), ["Truncate /context/arguments docket:size"]);
 
-    let record = redactor().record(vec![
+    let record = redactor.record(vec![
         ("resource", json!({"type": "tool", "id": "big", "properties": {"server": "fs", "text": text(300_000)}})),
         (
             "context",

@@ -18,6 +18,7 @@ mod explain;
 mod faults;
 mod harness;
 mod keeping;
+mod masks;
 mod mcp;
 mod migrate;
 mod output;
