@@ -22,7 +22,7 @@ use crate::json::Object;
 use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
-use crate::redact::{About, Record, Redacted, Redactor};
+use crate::redact::{About, Record, Redacted, Redactor, Refusing};
 use crate::text::truncated;
 use crate::trace::{Tracer, Untold};
 
@@ -96,8 +96,7 @@ impl Gate {
             }
             Err(fault) => (Decision::refused(fault, policies.reference().clone()), None),
         };
-        self.count(&decision, arrival.target.as_ref());
-        let (entry, pending) = self.record(arrival, &decision);
+        let (entry, pending, decision) = self.record(arrival, decision);
         let untold = asked.and_then(|asked| Untold::of(asked, moment, policies, &decision, &entry));
         let queued = Instant::now();
         let receipt = self.ledger.append(entry).await.inspect_err(|_| self.metrics.append_failures.inc())?;
@@ -115,12 +114,11 @@ impl Gate {
         Ok(Ruling { decision, receipt, pending })
     }
 
-    /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need.
-    fn record(self: &Arc<Self>, arrival: Arrival, decision: &Decision) -> (Entry, Facts) {
+    /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need. Answers the decision
+    /// too: a redaction hook that fails may refuse the call.
+    fn record(self: &Arc<Self>, arrival: Arrival, decision: Decision) -> (Entry, Facts, Decision) {
         let target = arrival.target.as_ref();
-        let forwarded = target
-            .is_some_and(|target| decision.effect == Effect::Allow || target.mode == Mode::Monitor)
-            && arrival.request.is_ok();
+        let is_readable = arrival.request.is_ok();
         let facts = Facts {
             gate: self.clone(),
             call_id: arrival.moment.call_id,
@@ -143,6 +141,10 @@ impl Gate {
             manifest_sha: Some(&decision.policy_set.manifest_sha),
         };
         let content = self.redactor.record_about(&about, roots);
+        let (decision, content) = self.unless_refused(decision, content);
+        self.count(&decision, target);
+        let binds = target.is_some_and(|target| target.mode == Mode::Enforce);
+        let forwarded = target.is_some() && is_readable && (decision.effect == Effect::Allow || !binds);
         let entry = Entry {
             kind: Kind::Decision,
             event_type: arrival.event_type,
@@ -157,7 +159,23 @@ impl Gate {
             manifest_sha: Some(decision.policy_set.manifest_sha.clone()),
             content,
         };
-        (entry, facts)
+        (entry, facts, decision)
+    }
+
+    /// The decision, unless a redaction hook failed that refuses the call then.
+    fn unless_refused(&self, decision: Decision, content: Redacted<Record>) -> (Decision, Redacted<Record>) {
+        let Some(Refusing { hook, cause }) = content.refusing() else { return (decision, content) };
+        let fault = Fault::HookFailed { hook: hook.clone(), cause: cause.as_str() };
+        let refused = Decision {
+            evaluation_us: decision.evaluation_us,
+            ..Decision::refused(&fault, decision.policy_set)
+        };
+        let roots = vec![
+            ("determining_policies", json!(refused.determining)),
+            ("diagnostics", json!(refused.diagnostics)),
+        ];
+        let content = self.redactor.revised(content, roots);
+        (refused, content)
     }
 
     /// Records a refusal that no caller waits for (a request nobody could read, a failed authentication), folding what

@@ -1,7 +1,7 @@
 //! Counters and histograms in Prometheus' text format. Knows names and numbers, not what they mean to the gate.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -32,6 +32,10 @@ pub struct Metrics {
     pub traces_skipped: IntCounter,
     /// `docket_mask_failures_total`: records withheld since `data.system.log` failed, or said what cannot be used.
     pub mask_failures: IntCounter,
+    /// `docket_hook_calls_total{hook,result}`: `ok`, or the cause of a failure.
+    pub hook_calls: IntCounterVec,
+    /// `docket_hook_seconds{hook}`.
+    pub hook_seconds: HistogramVec,
     queue_length: IntGauge,
 }
 
@@ -89,6 +93,16 @@ impl Metrics {
                 "docket_mask_failures_total",
                 "Records withheld because masks could not be used.",
             )?,
+            hook_calls: counters(
+                "docket_hook_calls_total",
+                "Records shown to redaction hooks, by what came of it.",
+                &["hook", "result"],
+            )?,
+            hook_seconds: HistogramVec::new(
+                HistogramOpts::new("docket_hook_seconds", "Time redaction hooks took for a record.")
+                    .buckets(fast.clone()),
+                &["hook"],
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
@@ -102,6 +116,8 @@ impl Metrics {
         for collector in counters.into_iter().chain([&metrics.mask_failures]) {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
+        metrics.registry.register(Box::new(metrics.hook_calls.clone()))?;
+        metrics.registry.register(Box::new(metrics.hook_seconds.clone()))?;
         for collector in [&metrics.queue_length, &metrics.policy_rejected] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }

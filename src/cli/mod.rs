@@ -11,6 +11,7 @@ mod config;
 mod cover;
 mod eval;
 mod explain;
+mod hooks;
 mod keeping;
 mod ledger_backup;
 mod ledger_stats;

@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
+use super::hooks::{self, Loader};
 use super::starter;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
@@ -30,8 +31,9 @@ use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::watch::{Method, Watch};
 use crate::policy::{Limits, PolicySet};
 use crate::proxy::{Proxy, Sessions};
-use crate::publish::{Cause, Origin, Publisher, keep};
+use crate::publish::{Cause, HookPublisher, Origin, Publisher, keep};
 use crate::redact::Redactor;
+use crate::redact::hooks::HookHealth;
 use crate::replay::Replayer;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
@@ -132,6 +134,7 @@ pub struct Running {
     policies: String,
     gate: Arc<Gate>,
     reload: mpsc::Sender<Cause>,
+    reload_hooks: mpsc::Sender<Cause>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -170,8 +173,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
     let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
     let masks = InForce { policies: policies.clone(), clock, failures: metrics.mask_failures.clone() };
-    let redactor = Redactor::new(&config.redaction, ledger.hash_key()).with_masks(Box::new(masks));
-    let redactor = Arc::new(redactor);
+    let loader = Loader::new(&config.ledger.path, ledger.hook_cache_key())?;
+    let hooks = loader.load(config.hooks, hooks::counting(&metrics))?;
+    let redactor = Redactor::new(&config.redaction, ledger.hash_key());
+    let redactor = Arc::new(redactor.with_masks(Box::new(masks)).with_hooks(hooks));
     let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
         policies,
@@ -183,8 +188,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         tracer,
     });
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
+    let hook_publisher = Arc::new(HookPublisher::new(gate.clone(), loader.host, loader.cache));
     record_start(&gate, &publisher).await?;
     let (reload, causes) = mpsc::channel(MAX_CAUSES);
+    let (reload_hooks, hook_causes) = mpsc::channel(MAX_CAUSES);
     let (stop, stopping) = watch::channel(false);
     let proxy = Arc::new(Proxy {
         gate: gate.clone(),
@@ -204,6 +211,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         agents: Agents::new(config.agents, accept_anonymous),
         plane: config.data,
         publisher: publisher.clone(),
+        hooks: hook_publisher.clone(),
         stopping: stopping.clone(),
     };
     let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
@@ -217,6 +225,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         token,
         plane: config.admin,
         publisher: publisher.clone(),
+        hooks: hook_publisher.clone(),
         stopping: stopping.clone(),
     };
     let manifest_sha = gate.policies.load().reference().manifest_sha.clone();
@@ -235,10 +244,12 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
                 stopping.clone(),
                 async move { sweeper.sweep_now_and_then().await },
             )),
-            tokio::spawn(web::until_stopped(stopping, publisher.follow(policy_watch, causes))),
+            tokio::spawn(web::until_stopped(stopping.clone(), publisher.follow(policy_watch, causes))),
+            tokio::spawn(web::until_stopped(stopping, hook_publisher.follow(hook_causes))),
         ],
         gate,
         reload,
+        reload_hooks,
         stop,
     })
 }
@@ -250,9 +261,11 @@ impl Running {
         &self.gate
     }
 
-    /// Reads the policy set again, and puts it in force if it can be. Several requests that wait become one.
+    /// Reads the policy set and the redaction hooks again, and puts in force what can be. Several requests that wait become
+    /// one.
     pub fn reload(&self, cause: Cause) {
-        // A full queue reads the set after this anyway.
+        // Where the queue is full, they are read after this anyway.
+        let _ = self.reload_hooks.try_send(cause.clone());
         let _ = self.reload.try_send(cause);
     }
 
@@ -325,8 +338,13 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher) -> anyhow::Result
 
 fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
     // The key stands in the ledger too: a copy of the file alone says which key it claims.
-    let metadata =
+    let mut metadata =
         json!({"version": env!("CARGO_PKG_VERSION"), "signed_by": gate.ledger.verifier().to_string()});
+    let hooks = gate.redactor.hooks().health();
+    if let (false, Some(metadata)) = (hooks.is_empty(), metadata.as_object_mut()) {
+        let named = |hook: HookHealth| json!({"name": hook.hook, "sha256": hook.sha256});
+        metadata.insert("loaded_hooks".into(), hooks.into_iter().map(named).collect());
+    }
     let content = gate.redactor.record(vec![("metadata", metadata)]);
     let manifest_sha = Some(gate.policies.load().reference().manifest_sha.clone());
     Entry { manifest_sha, ..Entry::event(kind, event_type, (gate.clock.now_ms)(), content) }

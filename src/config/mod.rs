@@ -3,6 +3,7 @@
 //! [`Raw`] is what people write, key by key; [`Config`] is what the rest of docket takes. Every key has a default, so
 //! docket runs without any configuration. Unknown keys are refused with the nearest known one.
 
+mod hooks;
 mod raw;
 mod redaction;
 mod retention;
@@ -18,8 +19,10 @@ use crate::call::Caller;
 use crate::identity::{self, TokenDigest};
 use crate::ledger::{Mode, Retention};
 use crate::redact::Settings;
+use crate::redact::hooks::HookSpec;
 use crate::upstream;
 
+pub use hooks::{RawHook, RawOnFailure, RawWasi};
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
     RawMode, RawPersonalData, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool,
@@ -31,7 +34,7 @@ impl Raw {
     ///
     /// # Errors
     /// One line for each key that cannot be used, saying what would be right.
-    pub fn validate(self) -> Result<Config, ConfigError> {
+    pub fn validate(mut self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let mut listen = |key: &str, text: &str| {
             text.parse::<SocketAddr>().unwrap_or_else(|_| {
@@ -81,6 +84,7 @@ impl Raw {
             ));
         }
         let retention = retention::validate(&self.ledger.retention, &mut problems);
+        let hooks = hooks::validate(std::mem::take(&mut self.redaction.hooks), &mut problems);
         let redaction = redaction::validate(self.redaction, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
@@ -110,6 +114,7 @@ impl Raw {
             token_file,
             ledger: self.ledger,
             retention,
+            hooks,
             policy: self.policy,
             servers,
             agents,
@@ -134,6 +139,8 @@ pub struct Config {
     pub ledger: RawLedger,
     /// How long payloads are kept.
     pub retention: Retention,
+    /// What looks at each record before it is written, in order.
+    pub hooks: Vec<HookSpec>,
     /// As written.
     pub policy: RawPolicy,
     /// By name.

@@ -8,6 +8,7 @@ use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use super::hooks::RawHook;
 use crate::redact::MAX_FIELD_BYTES;
 
 /// Read when it is there and no other file was named.
@@ -239,6 +240,9 @@ pub struct RawRedaction {
     pub personal_data: RawPersonalData,
     /// Bytes that one recorded text may have; of a longer one the beginning is kept.
     pub max_field_bytes: usize,
+    /// WebAssembly components that say what else to take away, in the order in which they run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<RawHook>,
 }
 
 /// `[redaction.personal_data]`
@@ -353,6 +357,7 @@ impl Default for RawRedaction {
             allow_key_names: Vec::new(),
             personal_data: RawPersonalData::default(),
             max_field_bytes: MAX_FIELD_BYTES,
+            hooks: Vec::new(),
         }
     }
 }

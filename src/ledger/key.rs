@@ -17,6 +17,9 @@ use crate::tlog::{NoteError, SigningKey, VerifierKey};
 /// What the key of redaction's hashes is derived for; another text would give another key.
 const HASH_PURPOSE: &str = "docket redaction hash v1";
 
+/// What the key is derived for that compiled redaction hooks are authenticated with.
+const HOOK_CACHE_PURPOSE: &str = "docket hook cache v1";
+
 /// How checkpoints are signed and where they go.
 #[derive(Clone, Debug, Default)]
 pub struct Signing {
@@ -71,6 +74,11 @@ pub(super) fn load(
 /// has to be kept safe, and the database alone lets nobody guess at values.
 pub(super) fn hash_key(key: &SigningKey) -> HashKey {
     HashKey::new(&key.derive(HASH_PURPOSE))
+}
+
+/// The key by which docket knows the compiled hooks that it wrote itself.
+pub(super) fn hook_cache_key(key: &SigningKey) -> [u8; 32] {
+    key.derive(HOOK_CACHE_PURPOSE)
 }
 
 /// The public half of the key in a file.

@@ -133,6 +133,7 @@ pub struct Ledger {
     signed: watch::Receiver<Option<u64>>,
     verifier: Arc<VerifierKey>,
     hash_key: HashKey,
+    hook_cache_key: Arc<[u8; 32]>,
     path: Arc<Path>,
 }
 
@@ -174,6 +175,7 @@ impl Ledger {
         let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
         let (signed, signatures) = watch::channel(size);
         let (verifier, hash_key) = (Arc::new(key.verifier().clone()), key::hash_key(&key));
+        let hook_cache_key = Arc::new(key::hook_cache_key(&key));
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
@@ -204,7 +206,19 @@ impl Ledger {
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
         let (head, path) = (followers, path.into());
         let signed = signatures;
-        Ok(Self { jobs, queue, clock, calls_in_flight, head, health, signed, verifier, hash_key, path })
+        Ok(Self {
+            jobs,
+            queue,
+            clock,
+            calls_in_flight,
+            head,
+            health,
+            signed,
+            verifier,
+            hash_key,
+            hook_cache_key,
+            path,
+        })
     }
 
     /// Appends an entry. When this returns the entry is durable.
@@ -278,6 +292,12 @@ impl Ledger {
     #[must_use]
     pub fn hash_key(&self) -> HashKey {
         self.hash_key.clone()
+    }
+
+    /// What compiled redaction hooks beside this ledger are authenticated with.
+    #[must_use]
+    pub fn hook_cache_key(&self) -> &[u8; 32] {
+        &self.hook_cache_key
     }
 
     /// Commits and signs what is queued, and ends the writer.

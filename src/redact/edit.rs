@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::is_within;
+
 /// What stands in the record where something secret stood.
 pub const MARK: &str = "[redacted]";
 
@@ -19,7 +21,7 @@ pub enum Op {
     Hash,
     /// Something was left out and nothing stands in its place.
     Remove,
-    /// A whole part was too large; its length and digest stand in its place.
+    /// Only its beginning or end stays; or a whole part was too large, and its length and digest stand in its place.
     Truncate,
 }
 
@@ -31,10 +33,11 @@ pub struct Edit {
     pub path: String,
     /// What was done.
     pub op: Op,
-    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `docket:size`.
+    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `rego:data.system.log.mask`,
+    /// `hook:NAME`, `docket:size`.
     pub by: String,
-    /// What kind of thing it was: `credential`, `malformed` for what could not be
-    /// looked into, `size` for what was too large, or `withheld` where the redactor itself failed.
+    /// What kind of thing it was: `credential`, `personal-data`, `masked` and `dropped` for what an operator's own rules took,
+    /// `malformed` for what could not be looked into, `size` for what was too large, or `withheld` where a step failed.
     pub category: String,
 }
 
@@ -110,7 +113,8 @@ impl<'a> Place<'a> {
     }
 }
 
-fn push_member(pointer: &mut String, name: &str) {
+/// Adds a member's name to a pointer.
+pub(super) fn push_member(pointer: &mut String, name: &str) {
     pointer.push('/');
     for c in name.chars() {
         match c {
@@ -145,10 +149,7 @@ impl Edits {
 
     /// Notes that what stood at a pointer went as a whole: what was noted below it leads nowhere now.
     pub(super) fn replaced(&mut self, path: String, op: Op, by: &str, category: &str) {
-        let below = |edit: &Edit| {
-            edit.path.strip_prefix(&path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.0.retain(|edit| !below(edit));
+        self.0.retain(|edit| !is_within(&edit.path, &path));
         self.0.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
     }
 

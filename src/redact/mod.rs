@@ -5,18 +5,17 @@
 //! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
 //! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
 //! from every other (`scrub`). Then come the rules of `personal`, where an operator switched them on in [`Settings`],
-//! and the operator's own (`masks`).
+//! the operator's own in Rego (`masks`), and components in any language ([`hooks`]).
 //!
 //! A step that cannot do its work withholds the content (`withhold`), but never what docket itself knows: who called,
 //! and which policies decided. What is left is bounded in size
-//! (`bulk`, `size`). Nothing here knows who reads a record, or how it
-//! is stored.
+//! (`bulk`, `size`). Nothing here knows who reads a record, or how it is stored.
 
-mod about;
 mod assign;
 mod bulk;
 mod edit;
 mod hash;
+pub mod hooks;
 mod looks;
 mod masks;
 mod names;
@@ -33,10 +32,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde_json::Value;
 
-pub use about::About;
 pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
 pub use edit::{Edit, MARK, Op};
 pub use hash::HashKey;
+pub use hooks::{About, Hooks, Refusing};
 pub use masks::{Masks, Said, Unanswered};
 pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
@@ -79,6 +78,8 @@ pub struct Record {
     pub roots: Vec<(&'static str, Value)>,
     /// What was taken away.
     pub edits: Vec<Edit>,
+    /// The hook that failed and refuses the call for it.
+    refusing: Option<Refusing>,
 }
 
 impl Redacted<Record> {
@@ -94,6 +95,12 @@ impl Redacted<Record> {
         &self.0.edits
     }
 
+    /// The hook that failed and refuses the call for it, if there is one.
+    #[must_use]
+    pub fn refusing(&self) -> Option<&Refusing> {
+        self.0.refusing.as_ref()
+    }
+
     /// The root of that name.
     #[must_use]
     pub fn get(&self, root: &str) -> Option<&Value> {
@@ -104,8 +111,8 @@ impl Redacted<Record> {
     /// cannot give back.
     #[must_use]
     pub fn only(mut self, root: &str) -> Self {
-        let below = below(root);
-        self.0.edits.retain(|edit| below(&edit.path));
+        let pointer = Place::root(root).pointer();
+        self.0.edits.retain(|edit| is_within(&edit.path, &pointer));
         self.0.roots.retain(|(name, _)| *name == root);
         self
     }
@@ -113,15 +120,14 @@ impl Redacted<Record> {
     /// Whether anything was taken from the root of that name. Where nothing was, it is exactly as it was given.
     #[must_use]
     pub fn edited(&self, root: &str) -> bool {
-        let below = below(root);
-        self.0.edits.iter().any(|edit| below(&edit.path))
+        let pointer = Place::root(root).pointer();
+        self.0.edits.iter().any(|edit| is_within(&edit.path, &pointer))
     }
 }
 
-/// Tells the pointers that lead to the root of that name, or below it.
-fn below(root: &str) -> impl Fn(&str) -> bool {
-    let pointer = Place::root(root).pointer();
-    move |path| path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a path is that pointer, or leads below it.
+fn is_within(path: &str, pointer: &str) -> bool {
+    path.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The redaction pipeline: compiled once, shared by every call.
@@ -134,6 +140,8 @@ pub struct Redactor {
     hash_key: Option<HashKey>,
     /// Bytes that one text may have.
     max_field_bytes: usize,
+    /// What runs after them.
+    hooks: Hooks,
 }
 
 enum Step {
@@ -182,7 +190,19 @@ impl Redactor {
         let personal = Personal::new(&settings.personal_data, hash_key.clone());
         let personal = personal.map(|personal| Step::Personal(Box::new(personal)));
         let steps = [Some(builtin), personal].into_iter().flatten().collect();
-        Self { steps, masks: None, hash_key, max_field_bytes: settings.max_field_bytes }
+        Self { steps, masks: None, hash_key, max_field_bytes: settings.max_field_bytes, hooks: Hooks::none() }
+    }
+
+    /// The same with hooks, which see what rules and masks left.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// The hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
@@ -196,30 +216,62 @@ impl Redactor {
         self.record_about(&About::default(), roots)
     }
 
-    /// The same for a record that is about a call, which masks are told.
+    /// The same for a record that is about a call, which masks and hooks are told.
     #[must_use]
     pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
-        let mut record = Record { roots, edits: Vec::new() };
-        for step in &self.steps {
-            match step.rules() {
-                // A rule that panics may leave the record half read, so all of it is withheld then.
-                Some(rules) => {
-                    if catch_unwind(AssertUnwindSafe(|| pass(rules, &mut record))).is_err() {
-                        withhold(&mut record, None, FAILED);
-                    }
-                }
-                None => withhold(&mut record, None, FAILED),
-            }
-        }
+        let mut record = Record { roots, ..Record::default() };
+        self.steps(&mut record);
         if let Some(masks) = &self.masks {
             // Masks that panic may have done half their work.
             if catch_unwind(AssertUnwindSafe(|| masks::apply(masks.as_ref(), about, &mut record))).is_err() {
                 withhold(&mut record, None, FAILED);
             }
         }
+        self.hooks.run(&mut record, about, &|bytes| self.hashed(bytes), &|text| self.plain(text));
         bulk::shorten(&mut record, self.max_field_bytes);
         size::bound(&mut record);
         Redacted(record)
+    }
+
+    /// Puts other roots in place of those of the same names. They are docket's own words, so neither masks nor hooks are asked
+    /// about them.
+    #[must_use]
+    pub fn revised(&self, content: Redacted<Record>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        let mut revision = Record { roots, ..Record::default() };
+        self.steps(&mut revision);
+        let mut record = content.0;
+        for (name, value) in revision.roots {
+            let pointer = Place::root(name).pointer();
+            record.edits.retain(|edit| !is_within(&edit.path, &pointer));
+            record.roots.retain(|(root, _)| *root != name);
+            record.roots.push((name, value));
+        }
+        record.edits.extend(revision.edits);
+        Redacted(record)
+    }
+
+    fn steps(&self, record: &mut Record) {
+        for step in &self.steps {
+            match step.rules() {
+                // A rule that panics may leave the record half read, so all of it is withheld then.
+                Some(rules) => {
+                    if catch_unwind(AssertUnwindSafe(|| pass(rules, record))).is_err() {
+                        withhold(record, None, FAILED);
+                    }
+                }
+                None => withhold(record, None, FAILED),
+            }
+        }
+    }
+
+    /// A text without what the built-in rules find.
+    fn plain(&self, text: String) -> String {
+        let mut record = Record { roots: vec![("text", Value::String(text))], ..Record::default() };
+        self.steps(&mut record);
+        match record.roots.into_iter().next() {
+            Some((_, Value::String(text))) => text,
+            _ => MARK.to_owned(),
+        }
     }
 
     /// Whether a value rule matches. For strings that a caller chose and that go into leaf and index columns, where
@@ -235,16 +287,6 @@ impl Redactor {
         match &self.hash_key {
             Some(key) => (key.hash(bytes), Op::Hash),
             None => (MARK.to_owned(), Op::Mask),
-        }
-    }
-
-    /// Redacts one text that belongs to no record: an error, a line of the log.
-    #[must_use]
-    pub fn text(&self, text: &str) -> Redacted<String> {
-        let record = self.record(vec![("text", Value::String(text.to_owned()))]).into_inner();
-        match record.roots.into_iter().next() {
-            Some((_, Value::String(text))) => Redacted(text),
-            _ => Redacted(MARK.to_owned()),
         }
     }
 }

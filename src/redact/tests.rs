@@ -29,7 +29,7 @@ fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert_eq!(record.get("metadata"), Some(&json!(null)));
     assert!(record.edited("context") && !record.edited("metadata"));
     assert!(broken.is_secret("x"));
-    assert_eq!(broken.text("x").into_inner(), MARK);
+    assert_eq!(broken.plain("x".into()), MARK);
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn strings_that_a_caller_chose_are_judged() {
         assert!(!redactor().is_secret(plain), "{plain}");
     }
     assert_eq!(
-        redactor().text("bad header Authorization: Bearer abc123def456").as_ref(),
+        redactor().plain("bad header Authorization: Bearer abc123def456".to_owned()),
         "bad header Authorization: Bearer [redacted]"
     );
 }

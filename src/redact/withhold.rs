@@ -14,11 +14,12 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 35] = [
+pub(super) const FACTS: [&str; 39] = [
     "added",
     "after",
     "agent",
     "before",
+    "bytes",
     "cause",
     "changed",
     "classification",
@@ -29,7 +30,10 @@ const FACTS: [&str; 35] = [
     "from",
     "hold_id",
     "holds",
+    "hook",
+    "hooks",
     "length",
+    "loaded_hooks",
     "path",
     "peer",
     "principal",
@@ -52,11 +56,11 @@ const FACTS: [&str; 35] = [
     "version",
 ];
 /// Members of a diagnostic that no rule can choose freely.
-const SAID: [&str; 2] = ["effect", "policy_id"];
+pub(super) const SAID: [&str; 2] = ["effect", "policy_id"];
 /// What names a subject, an action or a resource.
-const NAMES: [&str; 3] = ["type", "id", "name"];
+pub(super) const NAMES: [&str; 3] = ["type", "id", "name"];
 /// What a subject's properties say of the caller, and a resource's of its server.
-const PROPERTIES: [&str; 7] = ["agent", "user", "team", "zone", "roles", "verified", "server"];
+pub(super) const PROPERTIES: [&str; 7] = ["agent", "user", "team", "zone", "roles", "verified", "server"];
 /// A longer name is none. Shorter than the beginning of a secret that scrubbing looks for.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 

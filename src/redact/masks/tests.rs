@@ -161,14 +161,14 @@ fn the_document_is_opas() {
         decision: Some(crate::decision::Effect::Deny),
         manifest_sha: Some("sha256:00"),
     };
-    let record = Record { roots: roots(), edits: Vec::new() };
+    let record = Record { roots: roots(), ..Record::default() };
     let made = document(&about, &record);
     assert_eq!(made["input"]["context"]["arguments"]["customer"], json!("Rosalind"));
     assert_eq!(made["result"]["decision"], json!("deny"));
     assert_eq!(made["result"]["diagnostics"][0]["rule"], json!("r"));
     assert_eq!((&made["path"], &made["request_id"]), (&json!("docket/decision"), &json!("r-1")));
     assert_eq!(made["decision_id"], json!("00000000000000000000000007"));
-    let record = Record { roots: vec![("metadata", json!({"error": "x"}))], edits: Vec::new() };
+    let record = Record { roots: vec![("metadata", json!({"error": "x"}))], ..Record::default() };
     let made = document(&About::default(), &record);
     assert_eq!((made.get("input"), &made["result"]), (None, &json!({"metadata": {"error": "x"}})));
 }
