@@ -18,6 +18,7 @@ mod ledger_stats;
 mod policy;
 mod progress;
 mod prove;
+mod redact;
 mod reload;
 mod render;
 mod replay;
@@ -87,6 +88,8 @@ enum Command {
     /// Work with the ledger.
     #[command(subcommand)]
     Ledger(checkpoint::Ledger),
+    /// Show what redaction leaves of a document, and what it takes from it, by which rule.
+    Redact(redact::Redact),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -144,6 +147,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Checkpoint(print) => print.run(),
         Command::Ledger(ledger) => ledger.run(),
+        Command::Redact(redact) => redact.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
     };

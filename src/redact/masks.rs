@@ -234,6 +234,7 @@ fn scrub(record: &mut Record, secrets: Secrets) {
     match secrets.scrubber(MASKED) {
         Ok(None) => {}
         Ok(Some(scrubber)) => {
+            let scrubber = record.taken.keep(scrubber);
             let mut edits = Edits::resume(std::mem::take(&mut record.edits));
             for (name, value) in &mut record.roots {
                 about_others(name, value, &Place::root(name), &mut |value, place| {

@@ -23,6 +23,7 @@ mod personal;
 mod scrub;
 mod settings;
 mod size;
+mod taken;
 mod values;
 mod walk;
 mod withhold;
@@ -40,6 +41,7 @@ pub use masks::{Masks, Said, Unanswered};
 pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
+pub use taken::Taken;
 
 use edit::{Edits, Place};
 use personal::Personal;
@@ -72,7 +74,7 @@ impl<T> AsRef<T> for Redacted<T> {
 }
 
 /// The free-form parts of one record, edited together so that what one lost, no other gives back.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Named parts, in the order in which they were given.
     pub roots: Vec<(&'static str, Value)>,
@@ -80,6 +82,8 @@ pub struct Record {
     pub edits: Vec<Edit>,
     /// The hook that failed and refuses the call for it.
     refusing: Option<Refusing>,
+    /// What later records of the same call must not give back.
+    taken: Taken,
 }
 
 impl Redacted<Record> {
@@ -99,6 +103,12 @@ impl Redacted<Record> {
     #[must_use]
     pub fn refusing(&self) -> Option<&Refusing> {
         self.0.refusing.as_ref()
+    }
+
+    /// What was found in it, to be kept out of what is recorded of the same call later.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        self.0.taken.clone()
     }
 
     /// The root of that name.
@@ -219,8 +229,21 @@ impl Redactor {
     /// The same for a record that is about a call, which masks and hooks are told.
     #[must_use]
     pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        self.record_after(&Taken::default(), about, roots)
+    }
+
+    /// The same for a record that follows another of the same call: the error of a server may quote the password that the
+    /// call had.
+    #[must_use]
+    pub fn record_after(
+        &self,
+        taken: &Taken,
+        about: &About<'_>,
+        roots: Vec<(&'static str, Value)>,
+    ) -> Redacted<Record> {
         let mut record = Record { roots, ..Record::default() };
         self.steps(&mut record);
+        taken.scrub(&mut record);
         if let Some(masks) = &self.masks {
             // Masks that panic may have done half their work.
             if catch_unwind(AssertUnwindSafe(|| masks::apply(masks.as_ref(), about, &mut record))).is_err() {
@@ -307,6 +330,7 @@ fn pass(rules: Rules<'_>, record: &mut Record) {
     match secrets.scrubber(rules.category()) {
         Ok(None) => record.edits = edits.into_vec(),
         Ok(Some(scrubber)) => {
+            let scrubber = record.taken.keep(scrubber);
             for (name, value) in &mut record.roots {
                 let mut scrub =
                     |value: &mut Value, place: &Place<'_>| scrubber.value(value, place, &mut edits);

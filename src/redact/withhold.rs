@@ -145,6 +145,7 @@ pub(super) fn withhold(record: &mut Record, secrets: Option<&Secrets>, by: By) {
         withhold_root(name, value, &may_keep, by, &mut edits);
     }
     record.edits = edits.into_vec();
+    record.taken.withheld();
 }
 
 /// Withholds one root. Names of a caller's choice stay as far as they may be kept.

@@ -23,6 +23,7 @@ mod mcp;
 mod migrate;
 mod output;
 mod publish;
+mod redaction;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
