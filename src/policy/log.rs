@@ -27,6 +27,11 @@ pub(super) fn is_about_log(package: &[String]) -> bool {
     package.iter().map(String::as_str).take(PACKAGE.len()).eq(PACKAGE)
 }
 
+/// Whether a rule of a package is the one that lists masks.
+pub(super) fn is_mask(package: &[String], rule: &[String]) -> bool {
+    package.iter().map(String::as_str).eq(PACKAGE) && rule == [MASK]
+}
+
 /// What a set says of one entry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogSays {

@@ -50,6 +50,9 @@ use values::Values;
 use walk::{Depth, Rules, Walk};
 use withhold::{FAILED, about_others, foreign, withhold};
 
+/// Bytes that one text may have in what is recorded after a call.
+pub const MAX_LATER_BYTES: usize = 1024;
+
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
 const DIAGNOSTICS: &str = "diagnostics";
@@ -229,17 +232,27 @@ impl Redactor {
     /// The same for a record that is about a call, which masks and hooks are told.
     #[must_use]
     pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
-        self.record_after(&Taken::default(), about, roots)
+        self.redacted(&Taken::default(), about, roots, self.max_field_bytes)
     }
 
     /// The same for a record that follows another of the same call: the error of a server may quote the password that the
-    /// call had.
+    /// call had. Of such an error [`MAX_LATER_BYTES`] are kept.
     #[must_use]
     pub fn record_after(
         &self,
         taken: &Taken,
         about: &About<'_>,
         roots: Vec<(&'static str, Value)>,
+    ) -> Redacted<Record> {
+        self.redacted(taken, about, roots, self.max_field_bytes.min(MAX_LATER_BYTES))
+    }
+
+    fn redacted(
+        &self,
+        taken: &Taken,
+        about: &About<'_>,
+        roots: Vec<(&'static str, Value)>,
+        max_field_bytes: usize,
     ) -> Redacted<Record> {
         let mut record = Record { roots, ..Record::default() };
         self.steps(&mut record);
@@ -251,7 +264,7 @@ impl Redactor {
             }
         }
         self.hooks.run(&mut record, about, &|bytes| self.hashed(bytes), &|text| self.plain(text));
-        bulk::shorten(&mut record, self.max_field_bytes);
+        bulk::shorten(&mut record, max_field_bytes);
         size::bound(&mut record);
         Redacted(record)
     }

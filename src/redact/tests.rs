@@ -227,6 +227,25 @@ fn what_a_call_lost_no_derived_text_gives_back() {
     assert_eq!(record.get("nothing"), None);
 }
 
+#[test]
+fn what_a_call_lost_no_later_record_of_it_gives_back() {
+    let outcome = |error: &str| vec![("metadata", json!({"error": error, "server": "fs"}))];
+    let call = redactor().record(vec![("context", json!({"arguments": {"password": "swordfish-1"}}))]);
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no SWORDFISH-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": "no [redacted] here", "server": "fs"})));
+    assert!(after.edits().iter().any(|edit| edit.path == "/metadata/error" && edit.by == "builtin:scrub"));
+    // Cut only once nothing is left in it that a cut could hide.
+    let long = format!("{}swordfish-1", "x ".repeat(MAX_LATER_BYTES / 2 - 60));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome(&long.repeat(3)));
+    let error = after.get("metadata").unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(error.len() <= MAX_LATER_BYTES && !error.contains("sword"), "{error}");
+    // Where it is not known what the call had, nothing passes.
+    let call = redactor().record(flooded("swordfish-1"));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no swordfish-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": MARK, "server": "fs"})));
+    assert_eq!(format!("{:?}", call.taken()), "Taken");
+}
+
 /// A call that gives more secrets than can be looked for, and what docket says of it.
 fn flooded(password: &str) -> Vec<(&'static str, Value)> {
     let mut rows: Vec<Value> =

@@ -61,6 +61,8 @@ pub(super) const SAID: [&str; 2] = ["effect", "policy_id"];
 pub(super) const NAMES: [&str; 3] = ["type", "id", "name"];
 /// What a subject's properties say of the caller, and a resource's of its server.
 pub(super) const PROPERTIES: [&str; 7] = ["agent", "user", "team", "zone", "roles", "verified", "server"];
+/// Members of a call's context in which docket says who called.
+const CALLER: [&str; 2] = ["agent", "caller"];
 /// A longer name is none. Shorter than the beginning of a secret that scrubbing looks for.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 
@@ -94,15 +96,18 @@ pub(super) fn about_others(
     place: &Place<'_>,
     visit: &mut impl FnMut(&mut Value, &Place<'_>),
 ) {
-    let ("subject", Value::Object(subject)) = (root, &mut *value) else {
-        return foreign(root, value, place, visit);
-    };
-    members(subject, &NAMES, place, &mut |value, place| match value {
-        Value::Object(properties) if place.is_member("properties") => {
-            members(properties, &PROPERTIES, place, visit);
+    match (root, &mut *value) {
+        ("subject", Value::Object(subject)) => {
+            members(subject, &NAMES, place, &mut |value, place| match value {
+                Value::Object(properties) if place.is_member("properties") => {
+                    members(properties, &PROPERTIES, place, visit);
+                }
+                value => visit(value, place),
+            });
         }
-        value => visit(value, place),
-    });
+        ("context", Value::Object(context)) => members(context, &CALLER, place, visit),
+        _ => foreign(root, value, place, visit),
+    }
 }
 
 fn members(

@@ -119,10 +119,13 @@ const IBAN_LENGTHS: &str = "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21
     MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28\
     TL23TN24TR26UA29VA22VG24XK20YE30";
 
+/// The shortest of them.
+const MIN_IBAN: usize = 15;
+
 /// Finds bank account numbers by country, length and checksum, in one run or in groups with one space between them.
 pub(super) fn ibans(text: &str, found: &mut Vec<Found>) {
     let mut from = 0;
-    while from + 4 <= text.len() {
+    while from + MIN_IBAN <= text.len() {
         let digits = byte(text, from + 2).is_ascii_digit() && byte(text, from + 3).is_ascii_digit();
         let may_begin = digits && !joined_before(text, from);
         match may_begin.then(|| iban_at(text, from)).flatten() {

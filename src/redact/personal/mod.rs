@@ -58,8 +58,13 @@ type Find = fn(&str, &mut Vec<Found>);
 struct Rule {
     name: &'static str,
     find: Find,
+    /// The fewest digits of any match: a text with fewer is not read.
+    min_digits: usize,
     hashed: bool,
 }
+
+/// No number below has as many digits as a card.
+const LEAST_CARD: f64 = 1e12;
 
 /// The rules that are switched on.
 pub(super) struct Personal {
@@ -70,35 +75,38 @@ pub(super) struct Personal {
 impl Personal {
     /// The rules that are switched on, if any is.
     pub(super) fn new(settings: &PersonalData, hash_key: Option<HashKey>) -> Option<Self> {
-        let kinds: [(&'static str, Treatment, Find); 5] = [
-            ("email", settings.email, people::emails),
-            ("payment-card", settings.payment_card, accounts::cards),
-            ("iban", settings.iban, accounts::ibans),
-            ("national-id", settings.national_id, people::national_ids),
-            ("phone", settings.phone, people::phones),
+        let rule = |name: &'static str, treatment: Treatment, min_digits: usize, find: Find| {
+            let hashed = treatment == Treatment::Hash;
+            (treatment != Treatment::Off).then_some(Rule { name, find, min_digits, hashed })
+        };
+        let kinds = [
+            rule("email", settings.email, 0, people::emails),
+            rule("payment-card", settings.payment_card, 13, accounts::cards),
+            rule("iban", settings.iban, 2, accounts::ibans),
+            rule("national-id", settings.national_id, 6, people::national_ids),
+            rule("phone", settings.phone, 8, people::phones),
         ];
-        let on = kinds.into_iter().filter(|(_, treatment, _)| *treatment != Treatment::Off);
-        let rules: Vec<Rule> = on
-            .map(|(name, treatment, find)| Rule { name, find, hashed: treatment == Treatment::Hash })
-            .collect();
+        let rules: Vec<Rule> = kinds.into_iter().flatten().collect();
         (!rules.is_empty()).then_some(Self { rules, hash_key })
     }
 
     /// The personal data in a text, in no order.
     pub(super) fn find(&self, text: &str, findings: &mut Vec<Finding>) {
-        if !text.bytes().any(|byte| byte.is_ascii_digit() || byte == b'@') {
+        let digits = text.bytes().filter(u8::is_ascii_digit).count();
+        if digits == 0 && !text.contains('@') {
             return;
         }
         let mut found = Vec::new();
-        for rule in &self.rules {
+        for rule in self.rules.iter().filter(|rule| digits >= rule.min_digits) {
             (rule.find)(text, &mut found);
             findings.extend(found.drain(..).map(|found| self.finding(rule, found)));
         }
     }
 
-    /// What stands in the place of a number, if it is personal data as a whole.
+    /// What stands in the place of a number, if it is personal data as a whole: only cards are written as one.
     pub(super) fn number(&self, number: &Number) -> Option<Finding> {
         let text = match number.as_f64() {
+            Some(float) if float < LEAST_CARD => return None,
             #[expect(
                 clippy::cast_possible_truncation,
                 reason = "the guard says that it is whole and small enough"

@@ -15,6 +15,9 @@ const IMAGES: [&str; 6] = ["png", "jpg", "jpeg", "gif", "svg", "webp"];
 /// Finds e-mail addresses: letters, digits and `.!#$%&'*+/=?^_{|}~-` as far as people use them, `@` (or `%40`), and a host
 /// name of two parts or more. The user of a URL's host and the `git@` of a repository are none.
 pub(super) fn emails(text: &str, found: &mut Vec<Found>) {
+    if !text.contains(['@', '%']) {
+        return;
+    }
     let mut done = 0;
     for at in 0..text.len() {
         let width = match byte(text, at) {
@@ -54,8 +57,11 @@ fn host(text: &str) -> Option<&str> {
     (labels_are_whole && letters && !IMAGES.contains(&last)).then_some(host)
 }
 
-/// Finds telephone numbers: `+` and 8 to 15 digits in groups, and `555-123-4567` or `(555) 123-4567`.
+/// Finds telephone numbers: `+` and 8 to 15 digits in groups, and `555-234-5678` or `(555) 234-5678`.
 pub(super) fn phones(text: &str, found: &mut Vec<Found>) {
+    if !text.contains(['+', '-', '.', '(']) {
+        return;
+    }
     let mut done = 0;
     for at in 0..text.len() {
         let here = byte(text, at);

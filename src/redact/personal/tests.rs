@@ -136,7 +136,7 @@ fn who_called_stays() {
             "subject",
             json!({"type": "identity", "id": who, "properties": {"user": who, "claims": {"email": who}}}),
         ),
-        ("context", json!({"arguments": {"to": who}})),
+        ("context", json!({"arguments": {"to": who}, "caller": {"user": who}})),
         ("diagnostics", json!([{"policy_id": "p", "message": format!("{who} may not")}])),
         ("metadata", json!({"user": who, "user_agent": who})),
     ]);
@@ -144,7 +144,7 @@ fn who_called_stays() {
         record.get("subject"),
         Some(&json!({"type": "identity", "id": who, "properties": {"user": who, "claims": {"email": MARK}}}))
     );
-    assert_eq!(record.get("context"), Some(&json!({"arguments": {"to": MARK}})));
+    assert_eq!(record.get("context"), Some(&json!({"arguments": {"to": MARK}, "caller": {"user": who}})));
     assert_eq!(record.get("diagnostics").unwrap()[0]["message"], json!("[redacted] may not"));
     assert_eq!(record.get("metadata"), Some(&json!({"user": who, "user_agent": MARK})));
     assert!(redactor.is_secret("4111111111111111") && !redactor.is_secret("4111111111111112"));
