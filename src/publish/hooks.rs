@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use super::{Cause, entry};
 use crate::gate::Gate;
 use crate::ledger::LedgerError;
-use crate::redact::hooks::{Cache, HookSpec, Host, LoadError, Loaded, try_out};
+use crate::redact::hooks::{Cache, HookSpec, Host, LoadError, Loaded, digest_at, try_out};
 
 /// The component files are looked at this often, in milliseconds.
 const LOOK_MS: u64 = 1_000;
@@ -46,7 +46,8 @@ impl HookPublisher {
     /// Takes over changed components until nobody can ask any more.
     pub async fn follow(self: Arc<Self>, mut causes: mpsc::Receiver<Cause>) {
         let specs: Vec<HookSpec> = self.gate.redactor.hooks().specs().cloned().collect();
-        let mut seen: Vec<Stamp> = specs.iter().map(stamp).collect();
+        // What changed since the components were loaded is found by looking at all of them once.
+        let mut seen: Vec<Stamp> = vec![None; specs.len()];
         loop {
             let cause = tokio::select! {
                 cause = causes.recv() => match cause {
@@ -76,23 +77,27 @@ impl HookPublisher {
     /// # Errors
     /// The ledger could not record it: the old one stays.
     pub async fn publish(&self, spec: &HookSpec, cause: &Cause) -> Result<(), LedgerError> {
-        let (host, cache, wanted) = (self.host.clone(), self.cache.clone(), spec.clone());
-        let load = move || -> Result<Loaded, LoadError> {
+        let hooks = self.gate.redactor.hooks();
+        let mut all = hooks.health().into_iter();
+        let before = all.find(|health| health.hook == spec.name).map(|health| health.sha256);
+        let (host, cache, wanted, known) =
+            (self.host.clone(), self.cache.clone(), spec.clone(), before.clone());
+        let load = move || -> Result<Option<Loaded>, LoadError> {
+            if known.is_some() && known == digest_at(&wanted.component) {
+                return Ok(None);
+            }
             let loaded = host.load(&wanted, cache.as_ref())?;
-            try_out(&wanted, &loaded).map(|()| loaded)
+            try_out(&wanted, &loaded).map(|()| Some(loaded))
         };
         let loaded = match tokio::task::spawn_blocking(load).await {
-            Ok(Ok(loaded)) => loaded,
+            Ok(Ok(Some(loaded))) => loaded,
+            Ok(Ok(None)) => {
+                self.note(&spec.name, None);
+                return Ok(());
+            }
             Ok(Err(error)) => return self.reject(spec, cause, error.reason).await,
             Err(error) => return self.reject(spec, cause, format!("loading it failed: {error}")).await,
         };
-        let hooks = self.gate.redactor.hooks();
-        let before =
-            hooks.health().into_iter().find(|health| health.hook == spec.name).map(|health| health.sha256);
-        if before.as_ref() == Some(&loaded.sha256) {
-            self.note(&spec.name, None);
-            return Ok(());
-        }
         let facts = json!({
             "hook": spec.name, "before": before, "after": loaded.sha256, "bytes": loaded.bytes,
         });
@@ -105,7 +110,7 @@ impl HookPublisher {
 
     async fn reject(&self, spec: &HookSpec, cause: &Cause, reason: String) -> Result<(), LedgerError> {
         if self.rejected(&spec.name).as_ref() != Some(&reason) || *cause != Cause::Watch {
-            let facts = json!({"hook": spec.name, "error": reason});
+            let facts = json!({"hook": spec.name, "reason": reason});
             self.gate.ledger.append(entry(&self.gate, "hook.rejected", cause, facts)).await?;
             tracing::error!(hook = spec.name, reason, "a redaction hook was refused; the old one stays");
         }

@@ -88,6 +88,12 @@ impl Host {
     }
 }
 
+/// The digest of what lies at a component's path now, if it can be one.
+#[must_use]
+pub fn digest_at(component: &Path) -> Option<String> {
+    read(component).ok().map(|binary| digest::sha256(&binary))
+}
+
 fn read(path: &Path) -> Result<Arc<[u8]>, String> {
     let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
     let length = std::fs::metadata(path).map_err(unreadable)?.len();

@@ -30,7 +30,7 @@ use crate::decision::Effect;
 pub use cache::{Cache, default_folder};
 pub use failure::{Cause, OnFailure};
 pub use host::{Bounds, Host, Wasi};
-pub use load::{HookSpec, LoadError, Loaded, MAX_COMPONENT_BYTES};
+pub use load::{HookSpec, LoadError, Loaded, MAX_COMPONENT_BYTES, digest_at};
 
 use failure::Failure;
 use fields::{Field, Part};
