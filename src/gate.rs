@@ -22,7 +22,7 @@ use crate::json::Object;
 use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
-use crate::redact::{About, Record, Redacted, Redactor, Refusing};
+use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken};
 use crate::text::truncated;
 use crate::trace::{Tracer, Untold};
 
@@ -32,7 +32,7 @@ const MAX_ERROR_BYTES: usize = 256;
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {
     /// The policy set in force; a reload swaps it whole.
-    pub policies: ArcSwap<PolicySet>,
+    pub policies: Arc<ArcSwap<PolicySet>>,
     /// The one way of free-form content into the ledger.
     pub redactor: Arc<Redactor>,
     /// Where every decision is durable before its call goes on.
@@ -119,7 +119,7 @@ impl Gate {
     fn record(self: &Arc<Self>, arrival: Arrival, decision: Decision) -> (Entry, Facts, Decision) {
         let target = arrival.target.as_ref();
         let is_readable = arrival.request.is_ok();
-        let facts = Facts {
+        let mut facts = Facts {
             gate: self.clone(),
             call_id: arrival.moment.call_id,
             request_id: arrival.request_id.clone(),
@@ -128,6 +128,7 @@ impl Gate {
             mode: target.map_or(Mode::Enforce, |target| target.mode),
             server: target.map(|target| target.server.clone()),
             started: arrival.started,
+            taken: Taken::default(),
         };
         let metadata = metadata_of(&arrival);
         let mut roots = call_roots(arrival.request, &arrival.caller, target);
@@ -141,6 +142,7 @@ impl Gate {
             manifest_sha: Some(&decision.policy_set.manifest_sha),
         };
         let content = self.redactor.record_about(&about, roots);
+        facts.taken = content.taken();
         let (decision, content) = self.unless_refused(decision, content);
         self.count(&decision, target);
         let binds = target.is_some_and(|target| target.mode == Mode::Enforce);
@@ -319,6 +321,8 @@ struct Facts {
     mode: Mode,
     server: Option<Arc<str>>,
     started: Instant,
+    /// What redaction took from the call.
+    taken: Taken,
 }
 
 /// An outcome that is owed. Dropping it records `disconnected`: whoever held it, held it for a caller who has gone.
@@ -335,13 +339,13 @@ impl Pending {
 
     fn note(&mut self, outcome: Outcome, mut detail: Object) {
         let Some(facts) = self.facts.take() else { return };
-        let Facts { gate, call_id, request_id, event_type, zone, mode, server, started } = facts;
+        let Facts { gate, call_id, request_id, event_type, zone, mode, server, started, taken } = facts;
         let server = server.as_deref().unwrap_or_default();
         gate.metrics.upstream.observe(self.forwarded.elapsed().as_secs_f64());
         gate.metrics.outcomes.with_label_values(&[outcome.as_str(), server]).inc();
         detail.insert("server".into(), server.into());
         let about = About { call_id: Some(call_id), request_id: Some(&request_id), ..About::default() };
-        let content = gate.redactor.record_about(&about, vec![("metadata", Value::Object(detail))]);
+        let content = gate.redactor.record_after(&taken, &about, vec![("metadata", Value::Object(detail))]);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let time_ms = (gate.clock.now_ms)();
         gate.ledger.note(Entry {

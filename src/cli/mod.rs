@@ -19,6 +19,7 @@ mod ledger_stats;
 mod policy;
 mod progress;
 mod prove;
+mod redact;
 mod reload;
 mod render;
 mod replay;
@@ -91,6 +92,8 @@ enum Command {
     /// Work with redaction hooks: WebAssembly components that say what to take away before anything is written.
     #[command(subcommand)]
     Hook(hook::Hook),
+    /// Show what redaction leaves of a document, and what it takes from it, by which rule.
+    Redact(redact::Redact),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -149,6 +152,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Checkpoint(print) => print.run(),
         Command::Ledger(ledger) => ledger.run(),
         Command::Hook(hook) => hook.run(),
+        Command::Redact(redact) => redact.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
     };

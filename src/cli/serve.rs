@@ -25,6 +25,7 @@ use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
 use crate::ledger::{Entry, Keeper, Kind, Ledger, Queue, Signing};
+use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::watch::{Method, Watch};
@@ -170,13 +171,15 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
-    let metrics = Metrics::new()?;
+    let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
+    let masks = InForce { policies: policies.clone(), clock, failures: metrics.mask_failures.clone() };
     let loader = Loader::new(&config.ledger.path, ledger.hook_cache_key())?;
     let hooks = loader.load(config.hooks, hooks::counting(&metrics))?;
-    let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()).with_hooks(hooks));
+    let redactor = Redactor::new(&config.redaction, ledger.hash_key());
+    let redactor = Arc::new(redactor.with_masks(Box::new(masks)).with_hooks(hooks));
     let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
-        policies: ArcSwap::from_pointee(policies),
+        policies,
         redactor,
         ledger,
         metrics,

@@ -25,7 +25,8 @@ use crate::upstream;
 pub use hooks::{RawHook, RawOnFailure, RawWasi};
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool, RawWatch,
+    RawMode, RawPersonalData, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool,
+    RawTreatment, RawWatch,
 };
 
 impl Raw {
@@ -364,6 +365,13 @@ mod tests {
                 "[redaction]\ndisabled_rules = [\"jtw\"]",
                 "`redaction.disabled_rules`: `jtw` is no built-in rule; did you mean `jwt`?",
             ),
+            (
+                "[redaction]\nkey_names = [\"pin\"]\nallow_key_names = [\"PIN\"]",
+                "`redaction.allow_key_names`: `PIN` is in `redaction.key_names` too",
+            ),
+            ("[redaction]\nkey_names = [\"--\"]", "`redaction.key_names`: `--` has no letter or digit"),
+            ("[redaction]\nmax_field_bytes = 10", "`redaction.max_field_bytes` must be 256 or more"),
+            ("[redaction.personal_data]\nemail = \"drop\"", "redaction.personal_data.email"),
             ("not toml", "expected"),
             (
                 &format!("[agents.a]\ntoken_sha256 = \"{digest}\"\n[agents.b]\ntoken_sha256 = \"{digest}\""),

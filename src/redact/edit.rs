@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::is_within;
+
 /// What stands in the record where something secret stood.
 pub const MARK: &str = "[redacted]";
 
@@ -31,10 +33,11 @@ pub struct Edit {
     pub path: String,
     /// What was done.
     pub op: Op,
-    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `hook:NAME`, `docket:size`.
+    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `rego:data.system.log.mask`,
+    /// `hook:NAME`, `docket:size`.
     pub by: String,
-    /// What kind of thing it was: `credential`, `malformed` for what could not be
-    /// looked into, `size` for what was too large, or `withheld` where the redactor itself failed.
+    /// What kind of thing it was: `credential`, `personal-data`, `masked` and `dropped` for what an operator's own rules took,
+    /// `malformed` for what could not be looked into, `size` for what was too large, or `withheld` where a step failed.
     pub category: String,
 }
 
@@ -142,6 +145,12 @@ impl Edits {
         let edit =
             Edit { path: place.pointer(), op, by: format!("builtin:{rule}"), category: category.to_owned() };
         self.append(vec![edit]);
+    }
+
+    /// Notes that what stood at a pointer went as a whole: what was noted below it leads nowhere now.
+    pub(super) fn replaced(&mut self, path: String, op: Op, by: &str, category: &str) {
+        self.0.retain(|edit| !is_within(&edit.path, &path));
+        self.0.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
     }
 
     /// Adds edits that were collected apart.

@@ -23,13 +23,13 @@ fn redacted(value: Value) -> (Value, Vec<String>) {
 #[test]
 fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
-    let broken = Redactor { steps: vec![Step::Withhold], hash_key: None };
+    let broken = Redactor { steps: vec![Step::Withhold], ..Redactor::builtin() };
     let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
     assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
     assert_eq!(record.get("metadata"), Some(&json!(null)));
     assert!(record.edited("context") && !record.edited("metadata"));
     assert!(broken.is_secret("x"));
-    assert_eq!(broken.text("x").into_inner(), MARK);
+    assert_eq!(broken.plain("x".into()), MARK);
 }
 
 #[test]
@@ -55,6 +55,25 @@ fn rules_can_be_switched_off_one_by_one() {
     }
     let every: Vec<&str> = all.into_iter().collect();
     assert_eq!(made(&every), Vec::<String>::new());
+}
+
+#[test]
+fn an_operator_adds_names_and_allows_others() {
+    let lists = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let settings = Settings {
+        key_names: lists(&["customer-pin", "Kennwort"]),
+        allow_key_names: lists(&["deploy_token"]),
+        ..Settings::default()
+    };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
+    let given = json!({"customerPin": 1234, "CUSTOMER_PIN": "x", "kennwort": "y", "deployToken": "build-7x9", "token": "z",
+        "customer_pins": 3, "sh": "export KENNWORT=b4um; DEPLOY_TOKEN=build-7x8 customer-pin=99"});
+    let record = redactor.record(vec![("r", given)]).into_inner();
+    assert_eq!(
+        record.roots[0].1,
+        json!({"customerPin": MARK, "CUSTOMER_PIN": MARK, "kennwort": MARK, "deployToken": "build-7x9", "token": MARK,
+        "customer_pins": 3, "sh": "export KENNWORT=[redacted]; DEPLOY_TOKEN=build-7x8 customer-pin=[redacted]"})
+    );
 }
 
 #[test]
@@ -208,6 +227,25 @@ fn what_a_call_lost_no_derived_text_gives_back() {
     assert_eq!(record.get("nothing"), None);
 }
 
+#[test]
+fn what_a_call_lost_no_later_record_of_it_gives_back() {
+    let outcome = |error: &str| vec![("metadata", json!({"error": error, "server": "fs"}))];
+    let call = redactor().record(vec![("context", json!({"arguments": {"password": "swordfish-1"}}))]);
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no SWORDFISH-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": "no [redacted] here", "server": "fs"})));
+    assert!(after.edits().iter().any(|edit| edit.path == "/metadata/error" && edit.by == "builtin:scrub"));
+    // Cut only once nothing is left in it that a cut could hide.
+    let long = format!("{}swordfish-1", "x ".repeat(MAX_LATER_BYTES / 2 - 60));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome(&long.repeat(3)));
+    let error = after.get("metadata").unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(error.len() <= MAX_LATER_BYTES && !error.contains("sword"), "{error}");
+    // Where it is not known what the call had, nothing passes.
+    let call = redactor().record(flooded("swordfish-1"));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no swordfish-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": MARK, "server": "fs"})));
+    assert_eq!(format!("{:?}", call.taken()), "Taken");
+}
+
 /// A call that gives more secrets than can be looked for, and what docket says of it.
 fn flooded(password: &str) -> Vec<(&'static str, Value)> {
     let mut rows: Vec<Value> =
@@ -292,17 +330,20 @@ fn parts_that_are_too_large_are_replaced_by_their_digest() {
     let paths = |record: &Redacted<Record>| -> Vec<String> {
         record.edits().iter().map(|edit| format!("{:?} {} {}", edit.op, edit.path, edit.by)).collect()
     };
+    // The parts here are one long text each.
+    let settings = Settings { max_field_bytes: usize::MAX, ..Settings::default() };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
     let text = |bytes: usize| "lorem ".repeat(bytes / 6);
     // Exactly as much as fits, and one byte more.
     let fits = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len())});
-    let record = redactor().record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": fits, "n": 1})));
     let over = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len() + 1)});
-    let record = redactor().record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": stub(&over), "n": 1})));
     assert_eq!(paths(&record), ["Truncate /context/arguments docket:size"]);
 
-    let record = redactor().record(vec![
+    let record = redactor.record(vec![
         ("resource", json!({"type": "tool", "id": "big", "properties": {"server": "fs", "text": text(300_000)}})),
         (
             "context",

@@ -20,10 +20,12 @@ mod guests;
 mod harness;
 mod hooks;
 mod keeping;
+mod masks;
 mod mcp;
 mod migrate;
 mod output;
 mod publish;
+mod redaction;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;

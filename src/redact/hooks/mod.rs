@@ -22,6 +22,7 @@ use ulid::Ulid;
 
 use super::edit::{Edit, Edits, MARK, Op, Place};
 use super::scrub::Secrets;
+use super::values::CREDENTIAL;
 use super::{METADATA, Record, is_within};
 use crate::call::RequestId;
 use crate::decision::Effect;
@@ -295,7 +296,7 @@ impl Hook {
                 secrets.add(word);
             }
         }
-        let scrubber = secrets.scrubber();
+        let scrubber = secrets.scrubber(CREDENTIAL);
         let clean = |text: &str| match &scrubber {
             Ok(None) => plain(text.to_owned()),
             Ok(Some(scrubber)) => plain(scrubber.text(text).unwrap_or_else(|| text.to_owned())),
@@ -327,7 +328,7 @@ impl Hook {
 /// Takes what went from one part out of all others, but never out of what docket itself knows: a hook that names a time or an id
 /// as secret would hide them.
 fn scrub_parts(record: &mut Record, removed: Secrets) -> Result<(), Cause> {
-    let scrubber = match removed.scrubber() {
+    let scrubber = match removed.scrubber(CREDENTIAL) {
         Ok(None) => return Ok(()),
         Ok(Some(scrubber)) => scrubber,
         Err(_) => return Err(Cause::TooLarge),
