@@ -14,11 +14,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, encode, refusal, runtime};
+use super::redactor::{cache_beside, offline};
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
 use crate::api::audit::parse_time;
 use crate::config::{Flags, Raw};
 use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
-use crate::redact::Redactor;
 
 /// Arguments of `docket ledger prune`.
 #[derive(Debug, Args)]
@@ -298,7 +298,8 @@ impl Place {
         let clock = system_clock();
         let ledger = Ledger::open(file, Queue::default(), signing, clock)
             .context("leave out --ledger to ask a running docket instead")?;
-        let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()));
+        let cache = cache_beside(file, ledger.hook_cache_key());
+        let redactor = Arc::new(offline(&config, ledger.hash_key(), Some(cache))?);
         let keeper = Keeper::new(ledger.clone(), redactor, clock, config.retention);
         Ok((ledger, keeper))
     }
