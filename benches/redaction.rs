@@ -4,8 +4,9 @@
 //! the machine decides how fast it is.
 
 use std::hint::black_box;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use docket::redact::hooks::{Bounds, HookSpec, Hooks, Host, OnFailure, Wasi};
 use docket::redact::{HashKey, PersonalData, Redactor, Settings, Treatment};
 use serde_json::{Value, json};
 
@@ -74,6 +75,21 @@ fn personal() -> Roots {
     roots
 }
 
+/// The built-in rules with the example hook in C after them.
+fn hooked() -> Result<Redactor, String> {
+    let spec = HookSpec {
+        name: "cards".into(),
+        component: concat!(env!("CARGO_MANIFEST_DIR"), "/examples/redactors/c/redactor.wasm").into(),
+        settings: "{}".into(),
+        on_failure: OnFailure::Withhold,
+        bounds: Bounds { deadline: Duration::from_millis(200), max_memory_bytes: 16 << 20 },
+        wasi: Wasi::Deny,
+        unhealthy_after: 3,
+    };
+    let loaded = Host::new()?.load(&spec, None).map_err(|error| error.to_string())?;
+    Ok(Redactor::builtin().with_hooks(Hooks::new(vec![(spec, loaded)], Box::new(|_| {}))))
+}
+
 fn main() {
     let key = HashKey::new(&[7; 32]);
     let on = PersonalData {
@@ -104,6 +120,10 @@ fn main() {
     records("built-in rules, a password that is quoted", &builtin, leaky);
     records("and personal data, clean record", &personal_too, clean);
     records("and personal data, an address and a card", &personal_too, personal);
+    match hooked() {
+        Ok(redactor) => records("built-in rules and one native hook (C), clean record", &redactor, clean),
+        Err(error) => println!("no hook: {error}"),
+    }
     let each = |name: &str, work: &dyn Fn()| {
         let rounds = (0..ROUNDS).map(|_| {
             let started = Instant::now();

@@ -38,6 +38,8 @@ use host::Line;
 
 /// The member of `metadata` that names the hooks that ran.
 const RAN: &str = "hooks";
+/// The category of what is scrubbed because a hook took it somewhere.
+const SCRUBBED: &str = "hook";
 /// Log lines of one hook that are shown, a second.
 const MAX_LINES_A_SECOND: u32 = 10;
 /// Texts of a record that are kept out of a hook's log lines are at least this long: shorter ones are in every sentence.
@@ -328,9 +330,9 @@ impl Hook {
 /// Takes what went from one part out of all others, but never out of what docket itself knows: a hook that names a time or an id
 /// as secret would hide them.
 fn scrub_parts(record: &mut Record, removed: Secrets) -> Result<(), Cause> {
-    let scrubber = match removed.scrubber(CREDENTIAL) {
+    let scrubber = match removed.scrubber(SCRUBBED) {
         Ok(None) => return Ok(()),
-        Ok(Some(scrubber)) => scrubber,
+        Ok(Some(scrubber)) => record.taken.keep(scrubber),
         Err(_) => return Err(Cause::TooLarge),
     };
     let mut edits = Edits::resume(std::mem::take(&mut record.edits));
@@ -345,6 +347,8 @@ fn scrub_parts(record: &mut Record, removed: Secrets) -> Result<(), Cause> {
 
 /// Replaces what the hook was asked about, as configured.
 fn fail(record: &mut Record, spec: &HookSpec, cause: Cause) {
+    // Nobody knows what the hook would have found, so nothing that quotes the call may pass later either.
+    record.taken.withheld();
     let marker = format!("[withheld: redaction hook `{}` failed: {}]", spec.name, cause.as_str());
     for part in fields::parts(record) {
         let Some(value) = part_of(record, &part) else { continue };
