@@ -430,3 +430,94 @@ fn compiled_hooks_are_kept_and_loaded_only_as_docket_wrote_them() {
     assert_eq!(process.terminate(), Some(0));
     assert!(!compiled.exists());
 }
+
+/// The example in C, as it is checked in.
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/redactors/c/redactor.wasm");
+
+#[test]
+fn a_component_can_be_looked_at_before_docket_runs_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let check =
+        |arguments: &[&str]| harness::docket(&[&["hook", "check"], arguments].concat(), folder.path());
+    let (code, out, error) = check(&[EXAMPLE]);
+    assert_eq!(code, 0, "{out}{error}");
+    for expected in [
+        "imports    docket:redaction/types@0.1.0",
+        "timing     100 calls: p50 ",
+        "/context/arguments/card/number  \"[redacted]\"",
+        "\"Ada Lovelace <[redacted]>\"",
+        "1 of 3 records without an edit",
+    ] {
+        assert!(out.contains(expected), "{expected}: {out}");
+    }
+    // Records of one's own, whole or only the arguments of a call.
+    let records =
+        "{\"pan\": \"4111 1111 1111 1111\"}\n\n{\"context\": {\"arguments\": {\"pan\": 4111111111111111}}}\n";
+    std::fs::write(folder.path().join("records.jsonl"), records).unwrap();
+    let settings = "{\"cards\": \"hash\"}";
+    let (code, out, error) =
+        check(&[EXAMPLE, "--records", "records.jsonl", "--settings", settings, "--calls", "3", "--json"]);
+    assert_eq!(code, 0, "{error}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["timing"]["calls"], &report["failures"]), (&json!(3), &json!(0)));
+    assert_eq!(report["component"]["sha256"], sha256(&std::fs::read(EXAMPLE).unwrap()));
+    for record in report["records"].as_array().unwrap() {
+        let pan = record["record"]["context"]["arguments"]["pan"].as_str().unwrap();
+        assert!(pan.starts_with("hmac-sha256:"), "{record:#}");
+        assert_eq!(record["edits"][0]["category"], "payment-card");
+    }
+    // What goes wrong, and where.
+    for (arguments, expected_code, expected) in [
+        (&[EXAMPLE, "--settings", "{\"card\": \"hash\"}"][..], 1, "it fails: error: "),
+        (&[EXAMPLE, "--settings", "cards"], 2, "`--settings`: `cards` is not a JSON object"),
+        (&[EXAMPLE, "--records", "nothing.jsonl"], 2, "cannot read `nothing.jsonl`"),
+        (&[EXAMPLE, "--ledger", "nothing.db"], 2, "ledger `nothing.db` does not exist"),
+        (&["records.jsonl"], 2, "it is no WebAssembly component"),
+    ] {
+        let (code, out, error) = check(arguments);
+        assert_eq!(code, expected_code, "{arguments:?}: {out}{error}");
+        assert!(error.contains(expected), "{arguments:?}: {error}");
+    }
+    std::fs::write(folder.path().join("bad.jsonl"), "{\"a\": 1}\n{\"a\": 1, \"a\": 2}\n").unwrap();
+    let (code, _, error) = check(&[EXAMPLE, "--records", "bad.jsonl"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("`bad.jsonl`, line 2: "), "{error}");
+}
+
+#[tokio::test]
+async fn a_component_can_be_tried_on_what_was_recorded() {
+    let docket = Docket::start().await;
+    docket.evaluate("r", "echo", json!({"mail": "ada@example.com"})).await;
+    let folder = docket.stop().await;
+    let (code, out, error) =
+        harness::docket(&["hook", "check", EXAMPLE, "--ledger", "docket.db", "--json"], folder.path());
+    assert_eq!(code, 0, "{error}");
+    let report: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        report["records"][0]["record"]["context"]["arguments"],
+        json!({"mail": "[redacted]"}),
+        "{report:#}"
+    );
+    assert_eq!(report["records"][0]["record"]["resource"]["id"], "echo");
+}
+
+#[test]
+fn a_hook_to_start_from_is_written_whole_and_overwrites_nothing() {
+    for (language, source) in
+        [("rust", "src/lib.rs"), ("c", "hook.c"), ("js", "hook.js"), ("python", "app.py")]
+    {
+        let folder = tempfile::tempdir().unwrap();
+        let new = || harness::docket(&["hook", "new", "--lang", language, "mine/hook"], folder.path());
+        let (code, out, error) = new();
+        assert_eq!(code, 0, "{error}");
+        assert!(out.contains("docket hook check ") && out.contains("[[redaction.hooks]]"), "{out}");
+        let wit = std::fs::read_to_string(folder.path().join("mine/hook/wit/redactor.wit")).unwrap();
+        assert!(wit.contains("package docket:redaction@0.1.0;"));
+        let path = folder.path().join("mine/hook").join(source);
+        std::fs::write(&path, "mine").unwrap();
+        let (code, _, error) = new();
+        assert_eq!(code, 2);
+        assert!(error.contains("is there already; name an empty folder"), "{error}");
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
+    }
+}
