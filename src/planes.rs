@@ -270,7 +270,7 @@ fn health(
         members.insert("policy_rejected".into(), rejected);
     }
     let troubled: Vec<Value> =
-        gate.redactor.hooks().health().into_iter().filter_map(|health| trouble_of(health, hooks)).collect();
+        gate.redactor.hooks().health().into_iter().filter_map(|health| trouble_of(&health, hooks)).collect();
     if let (false, Some(members)) = (troubled.is_empty(), ready.as_object_mut()) {
         members.insert("hooks".into(), troubled.into());
     }
@@ -278,7 +278,7 @@ fn health(
 }
 
 /// What is wrong with a redaction hook, if something is. It runs on all the same: nothing passes it by.
-fn trouble_of(health: HookHealth, hooks: &HookPublisher) -> Option<Value> {
+fn trouble_of(health: &HookHealth, hooks: &HookPublisher) -> Option<Value> {
     let rejected = hooks.rejected(&health.hook);
     (health.is_unhealthy || rejected.is_some()).then(|| {
         json!({

@@ -99,10 +99,10 @@ enum Language {
     Rust,
     /// C.
     C,
-    /// JavaScript, in QuickJS.
+    /// JavaScript, in `QuickJS`.
     #[value(alias = "javascript")]
     Js,
-    /// Python, in CPython.
+    /// Python, in `CPython`.
     Python,
 }
 

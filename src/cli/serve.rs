@@ -20,7 +20,7 @@ use tracing_subscriber::EnvFilter;
 use super::redactor::{self, Loader};
 use super::starter;
 use crate::clock::Clock;
-use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
+use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
@@ -147,27 +147,14 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let origin = origin_of(&config.policy);
     let limits = origin.limits;
     let (policies, described) = (load_policies(&origin)?, origin.described());
-    let policy_watch = match config.policy.watch {
-        RawWatch::Off => None,
-        RawWatch::Auto => watch_policies(&origin, Method::Native),
-        RawWatch::Poll => watch_policies(&origin, Method::Poll),
-    };
+    let policy_watch = watch_policies(&origin, config.policy.watch);
     let bind = async |section: &str, address: SocketAddr| {
         TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
-    let queue = Queue {
-        max_entries: config.ledger.max_queue_entries,
-        enqueue_timeout_ms: config.ledger.enqueue_timeout_ms,
-    };
-    let signing = Signing {
-        key_file: config.ledger.key_file,
-        origin: config.ledger.origin,
-        checkpoint_file: config.ledger.checkpoint_file,
-    };
-    let ledger = Ledger::open(&config.ledger.path, queue, signing, clock)?;
+    let ledger = open_ledger(&config.ledger, clock)?;
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
@@ -252,6 +239,17 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         reload_hooks,
         stop,
     })
+}
+
+fn open_ledger(config: &RawLedger, clock: Clock) -> anyhow::Result<Ledger> {
+    let queue =
+        Queue { max_entries: config.max_queue_entries, enqueue_timeout_ms: config.enqueue_timeout_ms };
+    let signing = Signing {
+        key_file: config.key_file.clone(),
+        origin: config.origin.clone(),
+        checkpoint_file: config.checkpoint_file.clone(),
+    };
+    Ok(Ledger::open(&config.path, queue, signing, clock)?)
 }
 
 impl Running {
@@ -416,7 +414,12 @@ pub(super) fn load_policies(origin: &Origin) -> anyhow::Result<PolicySet> {
 }
 
 /// Watches the set's files. Where that cannot be, docket runs on: the set can still be read again when somebody says so.
-fn watch_policies(origin: &Origin, method: Method) -> Option<Watch> {
+fn watch_policies(origin: &Origin, how: RawWatch) -> Option<Watch> {
+    let method = match how {
+        RawWatch::Off => return None,
+        RawWatch::Auto => Method::Native,
+        RawWatch::Poll => Method::Poll,
+    };
     if origin.built_in.is_some() && !origin.path.exists() {
         return None;
     }

@@ -103,7 +103,7 @@ impl HookPublisher {
         });
         self.gate.ledger.append(entry(&self.gate, "hook.updated", cause, facts)).await?;
         tracing::info!(hook = spec.name, sha256 = loaded.sha256, "a redaction hook was updated");
-        hooks.replace(&spec.name, loaded);
+        drop(hooks.replace(&spec.name, loaded));
         self.note(&spec.name, None);
         Ok(())
     }

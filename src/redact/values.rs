@@ -143,8 +143,8 @@ const SHAPES: &[Shape] = &[
     shape("vault-token", &["hvs."], r"(?:^|[^A-Za-z0-9])(hvs\.[A-Za-z0-9_-]{24,})"),
     shape("telegram-token", &[":aa"], r"(?:^|[^A-Za-z0-9])([0-9]{8,10}:AA[A-Za-z0-9_-]{33})"),
     guarded("connection-string", &["://"], r#"://[^\s/?#:@"'<>\\]*:([^\s/?"'<>\\]+)@"#, Guard::Literal),
-    guarded("bearer-token", &["bearer"], r"(?i)bearer\s{1,4}([A-Za-z0-9._~+/-]{8,}=*)", Guard::Random),
-    guarded("basic-auth", &["basic"], r"(?i)basic\s{1,4}([A-Za-z0-9+/]{6,}={0,2})", Guard::UserPassword),
+    guarded("bearer-token", &["bearer"], r"(?i)bearer[ \t]{1,4}([A-Za-z0-9._~+/-]{8,}=*)", Guard::Random),
+    guarded("basic-auth", &["basic"], r"(?i)basic[ \t]{1,4}([A-Za-z0-9+/]{6,}={0,2})", Guard::UserPassword),
     guarded(
         "command-line",
         &["curl"],

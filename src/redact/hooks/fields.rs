@@ -136,7 +136,7 @@ fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r V
         match (*name, value) {
             (DETERMINING, _) => {}
             (METADATA, Value::Object(object)) => {
-                members(object, &pointer, &|name, _| FACTS.contains(&name), &mut visit)
+                members(object, &pointer, &|name, _| FACTS.contains(&name), &mut visit);
             }
             (DIAGNOSTICS, Value::Array(items)) => {
                 let own =

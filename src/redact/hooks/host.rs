@@ -132,14 +132,14 @@ impl Host {
             return Err(format!("it imports `{import}`, which no hook gets{help}"));
         }
         let mut linker = Linker::<State>::new(&self.engine);
-        let linked =
-            bindings::Redactor::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).and_then(|()| {
+        let prepared = bindings::Redactor::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .and_then(|()| {
                 if wasi == Wasi::Trap {
                     linker.define_unknown_imports_as_traps(component)?;
                 }
                 bindings::RedactorPre::new(linker.instantiate_pre(component)?)
             });
-        let pre = linked.map_err(|error| {
+        let pre = prepared.map_err(|error| {
             format!("it is no redaction hook: {error:#}; build it against `docket:redaction@0.1.0` (`wit/redactor.wit`)")
         })?;
         Ok(Guest { pre })

@@ -157,6 +157,7 @@ impl Hooks {
 
     /// Puts another component in a hook's place; calls under way finish with the old one. Answers the old one's digest, or
     /// `None` if there is no hook of that name.
+    #[must_use]
     pub fn replace(&self, name: &str, loaded: Loaded) -> Option<String> {
         let hook = self.hooks.iter().find(|hook| hook.spec.name == name)?;
         let old = hook.loaded.swap(Arc::new(loaded));
@@ -356,9 +357,9 @@ fn fail(record: &mut Record, spec: &HookSpec, cause: Cause) {
             continue;
         }
         if spec.on_failure == OnFailure::MaskAll {
-            mask_all(value)
+            mask_all(value);
         } else {
-            *value = Value::String(marker.clone())
+            *value = Value::String(marker.clone());
         }
         record.edits.retain(|edit| !is_within(&edit.path, &part.pointer));
         record.edits.push(Edit {

@@ -69,8 +69,8 @@ fn groups(text: &str) -> Vec<Group> {
             start,
             end: at,
             separator: separator.filter(|_| byte(text, at + width).is_ascii_digit()),
-            starts: !joined_before(text, start)
-                && !(start >= 2 && fraction(before(text, start), byte(text, start - 2))),
+            starts: !(joined_before(text, start)
+                || start >= 2 && fraction(before(text, start), byte(text, start - 2))),
             ends: !next.is_ascii_alphabetic() && !fraction(next, byte(text, at + 1)),
         });
     }
