@@ -14,7 +14,7 @@ use super::{EXIT_NOT_FOUND, checkpoint, system_clock};
 use crate::api::audit;
 use crate::config::{Flags, Raw};
 use crate::ledger::Reader;
-use crate::ledger::bundle::{self, Files, Selection};
+use crate::ledger::bundle::{self, Bundle, Files, Selection};
 
 /// Bytes of one file of a bundle that are read at most: a stranger may have made it.
 const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
@@ -66,7 +66,8 @@ impl Prove {
             (None, None) => bail!("name a request id, or --since"),
         };
         let key = checkpoint::of_file(&ledger, key_file.as_deref())?;
-        let Some(files) = Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
+        let Some(Bundle { files, gone }) =
+            Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
         else {
             eprintln!("docket: no entry matches; `docket tail` lists the newest ones");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
@@ -77,6 +78,9 @@ impl Prove {
             "docket: wrote `{}`; check it with `docket verify --bundle` and the key {key}",
             self.out.display()
         );
+        if !gone.is_nothing() {
+            eprintln!("docket: {gone}; `removed.jsonl` in it names the entries");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,6 +10,7 @@ pub mod backup;
 pub mod bundle;
 mod entry;
 mod erasure;
+mod gone;
 mod holds;
 mod keeper;
 mod keeping;
@@ -39,6 +40,7 @@ use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use erasure::Remains;
+pub use gone::Gone;
 pub use holds::{Hold, Scope};
 pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
