@@ -5,7 +5,6 @@
 //! deleted, a stale copy may remain in the unused part of the page it came from, which no later deletion reaches: such
 //! pages are found by reading the file, and laid out anew.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -207,20 +206,28 @@ pub(super) fn scan(path: &Path, needles: &[String]) -> Result<Found, LedgerError
     read(path, &search).map_err(|error| unreadable(error.to_string()))
 }
 
-/// The database files that were read here, by device and inode. They are never closed: POSIX takes *every* lock a process has
-/// on a file as soon as the process closes *any* descriptor of it, and SQLite's locks are among them. Without those, whoever
-/// opens the ledger next would believe to be alone with it, and remove its log.
-static KEPT_OPEN: Mutex<BTreeMap<(u64, u64), Arc<File>>> = Mutex::new(BTreeMap::new());
+/// The database files that were read here. They are never closed: POSIX takes *every* lock a process has on a file as soon as the
+/// process closes *any* descriptor of it, and SQLite's locks are among them. Without those, whoever opens the ledger next would
+/// believe to be alone with it, and remove its log.
+static KEPT_OPEN: Mutex<Vec<KeptOpen>> = Mutex::new(Vec::new());
+
+struct KeptOpen {
+    device: u64,
+    inode: u64,
+    file: Arc<File>,
+}
 
 fn keep_open(path: &Path) -> io::Result<Arc<File>> {
     let mut kept = KEPT_OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let there = std::fs::metadata(path)?;
-    if let Some(file) = kept.get(&(there.dev(), there.ino())) {
-        return Ok(file.clone());
+    let known = kept.iter().find(|kept| (kept.device, kept.inode) == (there.dev(), there.ino()));
+    if let Some(known) = known {
+        return Ok(known.file.clone());
     }
     let file = Arc::new(File::open(path)?);
-    let opened = file.metadata()?;
-    kept.insert((opened.dev(), opened.ino()), file.clone());
+    // From here on it may be a ledger's, and is kept whatever happens: also where another file has come to its place just now.
+    let opened = file.metadata().unwrap_or(there);
+    kept.push(KeptOpen { device: opened.dev(), inode: opened.ino(), file: file.clone() });
     Ok(file)
 }
 

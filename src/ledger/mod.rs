@@ -9,6 +9,7 @@
 pub mod backup;
 pub mod bundle;
 mod entry;
+mod erasing;
 mod erasure;
 mod gone;
 mod holds;
@@ -41,7 +42,7 @@ use writer::{Job, Writer};
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use erasure::Remains;
 pub use gone::Gone;
-pub use holds::{Hold, Scope};
+pub use holds::{Covered, Hold, Placed, Scope};
 pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
