@@ -10,6 +10,7 @@ use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,8 @@ const NOTE: &str = ".erasing-";
 #[derive(Debug, Serialize, Deserialize)]
 struct Note {
     subject: String,
+    /// The number the next entry was to have: what the subject does after it asked is not part of it.
+    below: i64,
     principal: String,
     peer: Option<String>,
     reason: Option<String>,
@@ -41,13 +44,23 @@ struct Note {
 }
 
 impl Note {
-    fn of(subject: &str, actor: &Actor) -> Self {
+    fn of(subject: &str, below: i64, actor: &Actor) -> Self {
         Self {
             subject: subject.to_owned(),
+            below,
             principal: actor.principal.clone(),
             peer: actor.peer.clone(),
             reason: actor.reason.clone(),
             request_id: actor.request_id.as_ref().map(ToString::to_string),
+        }
+    }
+
+    fn actor(&self) -> Actor {
+        Actor {
+            principal: self.principal.clone(),
+            peer: self.peer.clone(),
+            reason: self.reason.clone(),
+            request_id: self.request_id.as_deref().and_then(RequestId::parse),
         }
     }
 
@@ -73,7 +86,9 @@ fn notes(ledger: &Path) -> Result<Vec<(PathBuf, Note)>, LedgerError> {
     for file in std::fs::read_dir(folder).map_err(|error| unwritable(folder, &error))? {
         let file = file.map_err(|error| unwritable(folder, &error))?;
         let name = file.file_name();
-        if !name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
+        // A link is nobody's note, and what it leads to is not to be written over.
+        let is_file = file.file_type().is_ok_and(|kind| kind.is_file());
+        if !is_file || !name.as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             continue;
         }
         let path = file.path();
@@ -93,10 +108,6 @@ fn notes(ledger: &Path) -> Result<Vec<(PathBuf, Note)>, LedgerError> {
     Ok(found)
 }
 
-fn pending(ledger: &Path) -> Result<Vec<Note>, LedgerError> {
-    Ok(notes(ledger)?.into_iter().map(|(_, note)| note).collect())
-}
-
 /// Lets go of what was noted about a subject.
 fn forget(ledger: &Path, subject: &str) -> Result<(), LedgerError> {
     for (path, _) in notes(ledger)?.into_iter().filter(|(_, note)| note.subject == subject) {
@@ -112,6 +123,17 @@ fn discard(path: &Path) -> io::Result<()> {
     file.write_all(&vec![0; length])?;
     file.sync_all()?;
     std::fs::remove_file(path)
+}
+
+/// How far an erasure is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// Nothing is changed.
+    Try,
+    /// Somebody asks for it, and has an entry that says so, even of nothing.
+    Asked,
+    /// Somebody did.
+    Again,
 }
 
 impl Keeper {
@@ -130,14 +152,16 @@ impl Keeper {
             ));
         }
         if dry_run {
-            return Ok(self.take(subject, actor, true, false).await?);
+            let note = Note::of(subject, i64::MAX, actor);
+            return Ok(self.take(&note, Step::Try).await?);
         }
         let _alone = self.erasing.lock().await;
-        let note = Note::of(subject, actor);
+        let below = *self.ledger.head().borrow() + 1;
+        let note = Arc::new(Note::of(subject, below, actor));
         let name = self.clock.ulid_at((self.clock.now_ms)()).to_string();
-        let path = self.ledger.path.clone();
-        self.blocking(move |_| note.write(&path, &name)).await?;
-        Ok(self.take(subject, actor, false, true).await?)
+        let (path, noted) = (self.ledger.path.clone(), note.clone());
+        self.blocking(move |_| noted.write(&path, &name)).await?;
+        Ok(self.take(&note, Step::Asked).await?)
     }
 
     /// Does again what a docket before this one, or a reader in its way, did not get done.
@@ -147,42 +171,33 @@ impl Keeper {
     pub(super) async fn finish_erasures(&self) -> Result<(), LedgerError> {
         let _alone = self.erasing.lock().await;
         let path = self.ledger.path.clone();
-        for Note { subject, principal, peer, reason, request_id } in
-            self.blocking(move |_| pending(&path)).await?
-        {
-            let request_id = request_id.as_deref().and_then(RequestId::parse);
-            let actor = Actor { principal, peer, reason, request_id };
-            let Summary { removed, remains, .. } = self.take(&subject, &actor, false, false).await?;
+        for (_, note) in self.blocking(move |_| notes(&path)).await? {
+            let Summary { removed, remains, .. } = self.take(&note, Step::Again).await?;
             let finished = remains.is_some_and(|remains| remains.log_truncated);
             tracing::info!(removed, finished, "an erasure that had not been finished was taken up again");
         }
         Ok(())
     }
 
-    /// Removes the payloads, cleans the file, and lets go of the note once both are done. With `is_asked` there is an entry of it
-    /// even where nothing was left to remove.
-    async fn take(
-        &self,
-        subject: &str,
-        actor: &Actor,
-        dry_run: bool,
-        is_asked: bool,
-    ) -> Result<Summary, LedgerError> {
-        let wanted = subject.to_owned();
-        let found = self.blocking(move |reader| reader.belongings(&wanted)).await?;
+    /// Removes the payloads, cleans the file, and lets go of the note once both are done.
+    async fn take(&self, note: &Note, step: Step) -> Result<Summary, LedgerError> {
+        let Note { subject, below, .. } = note;
+        let (actor, dry_run) = (&note.actor(), step == Step::Try);
+        let (wanted, below) = (subject.clone(), *below);
+        let found = self.blocking(move |reader| reader.belongings(&wanted, below)).await?;
         let mut summary = Summary { dry_run, in_flight: Some(found.in_flight), ..Summary::default() };
         let mut metadata = metadata_of(Some(actor));
         metadata.insert("subject_digest".into(), self.digest_of(subject).into());
         for seqs in found.seqs.chunks(MAX_ACT_ENTRIES) {
             self.remove(seqs, Kind::Erase, "subject.erased", &metadata, Some(actor), &mut summary).await?;
         }
-        if is_asked {
+        if step == Step::Asked {
             self.conclude(Kind::Erase, "subject.erased", metadata, actor, &mut summary).await?;
         }
         if !dry_run {
             let remains = self.scour(subject).await?;
             if remains.log_truncated {
-                let (path, subject) = (self.ledger.path.clone(), subject.to_owned());
+                let (path, subject) = (self.ledger.path.clone(), subject.clone());
                 self.blocking(move |_| forget(&path, &subject)).await?;
             }
             summary.remains = Some(remains);
@@ -238,7 +253,6 @@ impl Keeper {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use serde_json::json;
@@ -259,6 +273,44 @@ mod tests {
             buffer.iter_mut().zip(next.into_iter().cycle()).for_each(|(byte, next)| *byte = next);
         },
     };
+
+    #[tokio::test]
+    async fn a_note_is_followed_as_far_as_it_asks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
+        let redactor = Arc::new(Redactor::builtin());
+        let keeper = Keeper::new(ledger.clone(), redactor.clone(), CLOCK, Retention::default());
+        for _ in 0..2 {
+            let content = redactor.record(vec![("subject", json!({"id": "alice"}))]);
+            ledger.append(Entry::event(Kind::Access, "test.read", (CLOCK.now_ms)(), content)).await.unwrap();
+        }
+        let actor = Actor { principal: "test".into(), ..Actor::default() };
+        Note::of("alice", 1, &actor).write(&path, "1").unwrap();
+        // What crashes leave, and what somebody puts there.
+        std::fs::write(beside(&path, ".erasing-2.new"), "{\"subject\": \"al").unwrap();
+        std::fs::write(beside(&path, ".erasing-3"), [0; 8]).unwrap();
+        std::fs::write(beside(&path, ".erasing-4"), "something else").unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "other").unwrap();
+        std::os::unix::fs::symlink(&other, beside(&path, ".erasing-5.new")).unwrap();
+        keeper.finish_erasures().await.unwrap();
+        let left: Vec<i64> = keeper
+            .blocking(|reader| {
+                reader.with(|connection| {
+                    let mut select = connection.prepare("SELECT seq FROM payloads ORDER BY seq")?;
+                    select.query_map([], |row| row.get(0))?.collect()
+                })
+            })
+            .await
+            .unwrap();
+        assert_eq!(left, [1, 2], "the second came after it was asked for, and the third is the act");
+        let there = |name: &str| beside(&path, name).symlink_metadata().is_ok();
+        let names = [".erasing-1", ".erasing-2.new", ".erasing-3", ".erasing-4", ".erasing-5.new"];
+        assert_eq!(names.map(there), [false, false, false, true, true]);
+        assert_eq!(std::fs::read_to_string(other).unwrap(), "other");
+        ledger.close().await;
+    }
 
     #[tokio::test]
     async fn copies_that_sqlite_left_behind_are_found_and_go() {

@@ -54,19 +54,19 @@ pub(super) struct Belongings {
 }
 
 impl Reader {
-    /// The entries whose subject, user or agent this is, with everything else recorded of their calls. Reads every payload:
+    /// The entries whose subject, user or agent this is, below a number, with everything else recorded of their calls. Reads every payload:
     /// an index would keep copies of ids where no deletion reaches them.
-    pub(super) fn belongings(&self, subject: &str) -> Result<Belongings, LedgerError> {
+    pub(super) fn belongings(&self, subject: &str, below: i64) -> Result<Belongings, LedgerError> {
         self.with(|connection| {
             let mut own = connection.prepare(
                 "SELECT p.seq, l.call_id, o.call_id IS NOT NULL FROM payloads p JOIN leaves l ON l.seq = p.seq \
-                 LEFT JOIN op_open_calls o ON o.call_id = l.call_id WHERE ?1 IN (p.subject_id, p.user, p.agent)",
+                 LEFT JOIN op_open_calls o ON o.call_id = l.call_id WHERE p.seq < ?2 AND ?1 IN (p.subject_id, p.user, p.agent)",
             )?;
             let mut joined = connection.prepare(
                 "SELECT l.seq FROM leaves l JOIN payloads p ON p.seq = l.seq WHERE l.call_id = ?1 AND l.seq <> ?2",
             )?;
             let (mut of_calls, mut named, mut in_flight) = (Vec::new(), Vec::new(), 0);
-            let mut rows = own.query([subject])?;
+            let mut rows = own.query(rusqlite::params![subject, below])?;
             while let Some(row) = rows.next()? {
                 if row.get::<_, bool>(2)? {
                     in_flight += 1;
