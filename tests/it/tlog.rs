@@ -305,6 +305,16 @@ async fn a_bundle_proves_itself_to_docket_and_to_a_script() {
     let (code, _, error) = run(&["prove", "--since", "1h", "--ledger", "docket.db", "--out", "all.zip"]);
     assert_eq!(code, 0, "{error}");
     assert_eq!(run(&["verify", "--bundle", "all.zip", "--key", key.trim()]).0, 0);
+    // An older bundle is replaced; what is none stays.
+    assert_eq!(run(&["prove", "--since", "1h", "--ledger", "docket.db", "--out", "all.zip"]).0, 0);
+    for out in ["docket.db", "docket.db.key", "docket.db.lock"] {
+        let before = std::fs::read(folder.path().join(out)).unwrap();
+        let (code, _, error) = run(&["prove", "b-1", "--ledger", "docket.db", "--out", out]);
+        assert!(code == 2 && error.contains("is no bundle; name another file"), "{error}");
+        assert_eq!(std::fs::read(folder.path().join(out)).unwrap(), before, "{out}");
+    }
+    let mode = std::fs::metadata(folder.path().join("b.zip")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "parts are disclosed in it");
 }
 
 #[tokio::test]
