@@ -172,6 +172,9 @@ impl Ledger {
         let key_file = signing.key_file.unwrap_or_else(|| key::default_file(path));
         let may_make = newest.is_none().then_some(&clock);
         let key = key::load(&key_file, origin.as_deref(), may_make).map_err(fail)?;
+        if let Some(file) = &signing.checkpoint_file {
+            key::may_publish(path, file).map_err(fail)?;
+        }
         let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
         let (signed, signatures) = watch::channel(size);
         let verifier = Arc::new(key.verifier().clone());
