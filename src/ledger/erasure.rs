@@ -54,8 +54,8 @@ pub(super) struct Belongings {
 }
 
 impl Reader {
-    /// The entries whose subject, user or agent this is, below a number, with everything else recorded of their calls. Reads every payload:
-    /// an index would keep copies of ids where no deletion reaches them.
+    /// The entries whose subject, user or agent this is, below a number, with everything else recorded of their calls.
+    /// Reads every payload: an index would keep copies of ids where no deletion reaches them.
     pub(super) fn belongings(&self, subject: &str, below: i64) -> Result<Belongings, LedgerError> {
         self.with(|connection| {
             let mut own = connection.prepare(

@@ -64,12 +64,11 @@ pub(super) fn load(
         .map_err(|error| format!("its signing key `{}`: {error}", file.display()))
 }
 
-/// Whether checkpoints may be written to a file: to none that is the ledger's own, and over nothing but an older checkpoint. A slip
-/// in the configuration would cost the key otherwise, or the ledger. The ledger is open.
+/// Whether checkpoints may be written to a file: to none that is the ledger's own, and over nothing but an older checkpoint.
+/// A slip in the configuration would cost the key otherwise, or the ledger. The ledger is open.
 pub(super) fn may_publish(ledger: &Path, file: &Path) -> Result<(), String> {
-    let refused = |why: &str| {
-        Err(format!("`ledger.checkpoint_file` is `{}`, {why}; name another file", file.display()))
-    };
+    let shown = file.display();
+    let refused = |why: &str| Err(format!("`ledger.checkpoint_file` is `{shown}`, {why}; name another file"));
     let there = file_identity(file);
     // Looked at by their identity only: a process that opens and closes one of these loses its locks on it.
     let own =
