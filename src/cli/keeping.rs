@@ -203,7 +203,18 @@ impl Add {
         let done = self
             .place
             .act("/v1/ledger/holds", &body, reason, async |keeper, actor| keeper.hold(scope, actor).await)?;
-        self.place.print(&done.value, || format!("held: {}", render::field(&done.value, "hold_id")))?;
+        self.place.print(&done.value, || {
+            let hold_id = render::field(&done.value, "hold_id");
+            let count = |name| done.value.pointer(name).and_then(Value::as_u64).unwrap_or(0);
+            match (count("/covers/entries"), count("/covers/calls")) {
+                (0, _) => format!(
+                    "held: {hold_id}\nnothing that is recorded matches now; what comes later and matches is kept"
+                ),
+                (entries, calls) => format!(
+                    "held: {hold_id}\nit keeps {entries} entries of {calls} calls now, and what comes later and matches"
+                ),
+            }
+        })?;
         Ok(done.code)
     }
 }
@@ -291,9 +302,9 @@ impl Place {
         let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
         let of_config = config.ledger.path == file;
         let signing = Signing {
-            key_file: self.key_file.clone().or(config.ledger.key_file.filter(|_| of_config)),
+            key_file: self.key_file.clone().or(config.ledger.key_file.clone().filter(|_| of_config)),
             origin: None,
-            checkpoint_file: config.ledger.checkpoint_file.filter(|_| of_config),
+            checkpoint_file: config.ledger.checkpoint_file.clone().filter(|_| of_config),
         };
         let clock = system_clock();
         let ledger = Ledger::open(file, Queue::default(), signing, clock)
@@ -351,7 +362,8 @@ fn summary(done: &Value, [did, would]: [&str; 2]) -> String {
         }
         if remains.get("log_truncated") != Some(&Value::Bool(true)) {
             lines.push(
-                "the write-ahead log could not be truncated: a reader keeps it; erase again later".into(),
+                "the write-ahead log could not be truncated: a reader keeps it; docket tries again at its next sweep or start"
+                    .into(),
             );
         } else if places.is_empty() && unused == 0 {
             lines.push("the id is nowhere in the file".into());
