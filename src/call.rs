@@ -166,6 +166,14 @@ pub enum Fault {
     /// A mirrored header (`Mcp-Method`, `Mcp-Name`, `MCP-Protocol-Version`) says something else than the body.
     #[error("{0}")]
     HeaderMismatch(String),
+    /// A redaction hook failed that refuses calls then.
+    #[error("redaction hook `{hook}` failed ({cause}), and calls are refused then")]
+    HookFailed {
+        /// Its name in the configuration.
+        hook: String,
+        /// A stable word, as `deadline`.
+        cause: &'static str,
+    },
     /// No `[servers.NAME]` of that name is configured.
     #[error("server `{0}` is not configured")]
     UnknownServer(String),
@@ -181,6 +189,7 @@ impl Fault {
             Self::UnknownMethod(_) => "unknown_method",
             Self::Unmappable(_) => "unmappable",
             Self::HeaderMismatch(_) => "header_mismatch",
+            Self::HookFailed { .. } => "hook_failed",
             Self::UnknownServer(_) => "unknown_server",
         }
     }

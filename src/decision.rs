@@ -158,7 +158,8 @@ impl Decision {
             (Effect::RequireApproval, _) => "needs_approval",
             (Effect::Deny, EvaluationStatus::Complete) => "denied",
             (Effect::Deny, EvaluationStatus::Error) => {
-                if self.diagnostics.iter().any(|d| d.rule.as_deref() == Some("policy_error")) {
+                let mends = |rule: &str| matches!(rule, "policy_error" | "hook_failed");
+                if self.diagnostics.iter().any(|d| d.rule.as_deref().is_some_and(mends)) {
                     "policy_error"
                 } else {
                     "invalid_request"

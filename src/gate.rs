@@ -22,7 +22,7 @@ use crate::json::Object;
 use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
-use crate::redact::{Record, Redacted, Redactor};
+use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken};
 use crate::text::truncated;
 use crate::trace::{Tracer, Untold};
 
@@ -32,7 +32,7 @@ const MAX_ERROR_BYTES: usize = 256;
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {
     /// The policy set in force; a reload swaps it whole.
-    pub policies: ArcSwap<PolicySet>,
+    pub policies: Arc<ArcSwap<PolicySet>>,
     /// The one way of free-form content into the ledger.
     pub redactor: Arc<Redactor>,
     /// Where every decision is durable before its call goes on.
@@ -96,8 +96,7 @@ impl Gate {
             }
             Err(fault) => (Decision::refused(fault, policies.reference().clone()), None),
         };
-        self.count(&decision, arrival.target.as_ref());
-        let (entry, pending) = self.record(arrival, &decision);
+        let (entry, pending, decision) = self.record(arrival, decision);
         let untold = asked.and_then(|asked| Untold::of(asked, moment, policies, &decision, &entry));
         let queued = Instant::now();
         let receipt = self.ledger.append(entry).await.inspect_err(|_| self.metrics.append_failures.inc())?;
@@ -115,13 +114,12 @@ impl Gate {
         Ok(Ruling { decision, receipt, pending })
     }
 
-    /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need.
-    fn record(self: &Arc<Self>, arrival: Arrival, decision: &Decision) -> (Entry, Facts) {
+    /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need. Answers the decision
+    /// too: a redaction hook that fails may refuse the call.
+    fn record(self: &Arc<Self>, arrival: Arrival, decision: Decision) -> (Entry, Facts, Decision) {
         let target = arrival.target.as_ref();
-        let forwarded = target
-            .is_some_and(|target| decision.effect == Effect::Allow || target.mode == Mode::Monitor)
-            && arrival.request.is_ok();
-        let facts = Facts {
+        let is_readable = arrival.request.is_ok();
+        let mut facts = Facts {
             gate: self.clone(),
             call_id: arrival.moment.call_id,
             request_id: arrival.request_id.clone(),
@@ -130,12 +128,25 @@ impl Gate {
             mode: target.map_or(Mode::Enforce, |target| target.mode),
             server: target.map(|target| target.server.clone()),
             started: arrival.started,
+            taken: Taken::default(),
         };
         let metadata = metadata_of(&arrival);
         let mut roots = call_roots(arrival.request, &arrival.caller, target);
         roots.push(("determining_policies", json!(decision.determining)));
         roots.push(("diagnostics", json!(decision.diagnostics)));
         roots.push(("metadata", Value::Object(metadata)));
+        let about = About {
+            call_id: Some(facts.call_id),
+            request_id: Some(&facts.request_id),
+            decision: Some(decision.effect),
+            manifest_sha: Some(&decision.policy_set.manifest_sha),
+        };
+        let content = self.redactor.record_about(&about, roots);
+        facts.taken = content.taken();
+        let (decision, content) = self.unless_refused(decision, content);
+        self.count(&decision, target);
+        let binds = target.is_some_and(|target| target.mode == Mode::Enforce);
+        let forwarded = target.is_some() && is_readable && (decision.effect == Effect::Allow || !binds);
         let entry = Entry {
             kind: Kind::Decision,
             event_type: arrival.event_type,
@@ -148,9 +159,25 @@ impl Gate {
             outcome: None,
             forwarded,
             manifest_sha: Some(decision.policy_set.manifest_sha.clone()),
-            content: self.redactor.record(roots),
+            content,
         };
-        (entry, facts)
+        (entry, facts, decision)
+    }
+
+    /// The decision, unless a redaction hook failed that refuses the call then.
+    fn unless_refused(&self, decision: Decision, content: Redacted<Record>) -> (Decision, Redacted<Record>) {
+        let Some(Refusing { hook, cause }) = content.refusing() else { return (decision, content) };
+        let fault = Fault::HookFailed { hook: hook.clone(), cause: cause.as_str() };
+        let refused = Decision {
+            evaluation_us: decision.evaluation_us,
+            ..Decision::refused(&fault, decision.policy_set)
+        };
+        let roots = vec![
+            ("determining_policies", json!(refused.determining)),
+            ("diagnostics", json!(refused.diagnostics)),
+        ];
+        let content = self.redactor.revised(content, roots);
+        (refused, content)
     }
 
     /// Records a refusal that no caller waits for (a request nobody could read, a failed authentication), folding what
@@ -294,6 +321,8 @@ struct Facts {
     mode: Mode,
     server: Option<Arc<str>>,
     started: Instant,
+    /// What redaction took from the call.
+    taken: Taken,
 }
 
 /// An outcome that is owed. Dropping it records `disconnected`: whoever held it, held it for a caller who has gone.
@@ -310,12 +339,13 @@ impl Pending {
 
     fn note(&mut self, outcome: Outcome, mut detail: Object) {
         let Some(facts) = self.facts.take() else { return };
-        let Facts { gate, call_id, request_id, event_type, zone, mode, server, started } = facts;
+        let Facts { gate, call_id, request_id, event_type, zone, mode, server, started, taken } = facts;
         let server = server.as_deref().unwrap_or_default();
         gate.metrics.upstream.observe(self.forwarded.elapsed().as_secs_f64());
         gate.metrics.outcomes.with_label_values(&[outcome.as_str(), server]).inc();
         detail.insert("server".into(), server.into());
-        let content = gate.redactor.record(vec![("metadata", Value::Object(detail))]);
+        let about = About { call_id: Some(call_id), request_id: Some(&request_id), ..About::default() };
+        let content = gate.redactor.record_after(&taken, &about, vec![("metadata", Value::Object(detail))]);
         let duration_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let time_ms = (gate.clock.now_ms)();
         gate.ledger.note(Entry {

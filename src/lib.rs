@@ -28,6 +28,7 @@
 //! | 0 | `files` | files that are whole or not there: the one thing below the engines that touches a disk |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
+//! | 2 | `masks` | what the policy set in force says of its own record, brought to the redactor |
 //! | 3 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
 //! | 4 | `config`, `publish` | settings, validated once; what puts policy sets in force |
 //! | 5 | `web` | what both planes share |
@@ -53,6 +54,7 @@ pub mod gate;
 pub mod identity;
 pub mod json;
 pub mod ledger;
+pub mod masks;
 pub mod metrics;
 pub mod planes;
 pub mod policy;

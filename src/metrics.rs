@@ -1,7 +1,7 @@
 //! Counters and histograms in Prometheus' text format. Knows names and numbers, not what they mean to the gate.
 
 use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
     exponential_buckets,
 };
 
@@ -30,6 +30,12 @@ pub struct Metrics {
     pub policy_rejected: IntGauge,
     /// `docket_traces_skipped_total`: refused calls that lost something to redaction and were not explained live.
     pub traces_skipped: IntCounter,
+    /// `docket_mask_failures_total`: records withheld since `data.system.log` failed, or said what cannot be used.
+    pub mask_failures: IntCounter,
+    /// `docket_hook_calls_total{hook,result}`: `ok`, or the cause of a failure.
+    pub hook_calls: IntCounterVec,
+    /// `docket_hook_seconds{hook}`.
+    pub hook_seconds: HistogramVec,
     queue_length: IntGauge,
 }
 
@@ -83,6 +89,20 @@ impl Metrics {
                 "docket_traces_skipped_total",
                 "Refused calls with redacted parts for which no live trace was taken.",
             )?,
+            mask_failures: IntCounter::new(
+                "docket_mask_failures_total",
+                "Records withheld because masks could not be used.",
+            )?,
+            hook_calls: counters(
+                "docket_hook_calls_total",
+                "Records shown to redaction hooks, by what came of it.",
+                &["hook", "result"],
+            )?,
+            hook_seconds: HistogramVec::new(
+                HistogramOpts::new("docket_hook_seconds", "Time redaction hooks took for a record.")
+                    .buckets(fast.clone()),
+                &["hook"],
+            )?,
             queue_length: IntGauge::new("docket_ledger_queue_length", "Entries waiting to be written.")?,
             registry,
         };
@@ -92,9 +112,12 @@ impl Metrics {
         for collector in [&metrics.evaluation, &metrics.append, &metrics.upstream] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
-        for collector in [&metrics.append_failures, &metrics.evaluation_errors, &metrics.traces_skipped] {
+        let counters = [&metrics.append_failures, &metrics.evaluation_errors, &metrics.traces_skipped];
+        for collector in counters.into_iter().chain([&metrics.mask_failures]) {
             metrics.registry.register(Box::new(collector.clone()))?;
         }
+        metrics.registry.register(Box::new(metrics.hook_calls.clone()))?;
+        metrics.registry.register(Box::new(metrics.hook_seconds.clone()))?;
         for collector in [&metrics.queue_length, &metrics.policy_rejected] {
             metrics.registry.register(Box::new(collector.clone()))?;
         }

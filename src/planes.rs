@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::api::replay::Question;
@@ -23,7 +23,8 @@ use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents, Rejection};
 use crate::ledger::{Keeper, Kind, Reader};
 use crate::proxy::Proxy;
-use crate::publish::Publisher;
+use crate::publish::{HookPublisher, Publisher};
+use crate::redact::hooks::{Cause, HookHealth};
 use crate::replay::Replayer;
 use crate::web::{self, Body, Face, Problem, Unreceived, Visit};
 
@@ -37,6 +38,8 @@ pub struct DataPlane {
     pub plane: Plane,
     /// What puts policies in force.
     pub publisher: Arc<Publisher>,
+    /// What puts redaction hooks in force.
+    pub hooks: Arc<HookPublisher>,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -62,6 +65,8 @@ pub struct AdminPlane {
     pub plane: Plane,
     /// What puts policies in force.
     pub publisher: Arc<Publisher>,
+    /// What puts redaction hooks in force.
+    pub hooks: Arc<HookPublisher>,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -72,7 +77,9 @@ impl Face for DataPlane {
         let visit = Visit::new(gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => health(path, gate, &self.publisher, &self.stopping),
+            path @ ("/healthz" | "/readyz") => {
+                health(path, gate, &self.publisher, &self.hooks, &self.stopping)
+            }
             _ => match self.admit(gate, request.headers(), &visit) {
                 Ok(caller) => self.route(request, caller, visit).await,
                 Err(refused) => *refused,
@@ -145,7 +152,9 @@ impl Face for AdminPlane {
         let visit = Visit::new(&self.gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => health(path, &self.gate, &self.publisher, &self.stopping),
+            path @ ("/healthz" | "/readyz") => {
+                health(path, &self.gate, &self.publisher, &self.hooks, &self.stopping)
+            }
             _ => match self.admit(request.headers(), &visit) {
                 Ok(()) => self.route(request, &visit).await,
                 Err(refused) => *refused,
@@ -239,6 +248,7 @@ fn health(
     path: &str,
     gate: &Gate,
     publisher: &Publisher,
+    hooks: &HookPublisher,
     stopping: &watch::Receiver<bool>,
 ) -> Response<Body> {
     let policies = gate.policies.load();
@@ -259,7 +269,27 @@ fn health(
         let rejected = json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
         members.insert("policy_rejected".into(), rejected);
     }
+    let troubled: Vec<Value> =
+        gate.redactor.hooks().health().into_iter().filter_map(|health| trouble_of(&health, hooks)).collect();
+    if let (false, Some(members)) = (troubled.is_empty(), ready.as_object_mut()) {
+        members.insert("hooks".into(), troubled.into());
+    }
     web::json_response(StatusCode::OK, &ready)
+}
+
+/// What is wrong with a redaction hook, if something is. It runs on all the same: nothing passes it by.
+fn trouble_of(health: &HookHealth, hooks: &HookPublisher) -> Option<Value> {
+    let rejected = hooks.rejected(&health.hook);
+    (health.is_unhealthy || rejected.is_some()).then(|| {
+        json!({
+            "name": health.hook,
+            "sha256": health.sha256,
+            "status": if health.is_unhealthy { "unhealthy" } else { "update_rejected" },
+            "failures_in_a_row": health.failures_in_a_row,
+            "last_failure": health.last_cause.map(Cause::as_str),
+            "rejected": rejected,
+        })
+    })
 }
 
 fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {

@@ -4,6 +4,8 @@
 //! in force, so that no call is ever decided by policies the ledger does not hold. A crash between the last two costs
 //! nothing: the next start reads the same set. Calls under way finish on the set they began with.
 
+mod hooks;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,8 @@ use crate::policy::explain::Condition;
 use crate::policy::watch::Watch;
 use crate::policy::{Changes, Finding, Limits, PolicySet, Source, TestOptions, TestOutcome, run_tests};
 use crate::replay::Replayer;
+
+pub use hooks::HookPublisher;
 
 /// Changes of files are taken for one until nothing has changed for this long, in milliseconds.
 const QUIET_MS: u64 = 300;
@@ -227,7 +231,7 @@ impl Publisher {
         if !known || matches!(cause, Cause::Request { .. } | Cause::Signal) {
             let shown: Vec<&Finding> = rejected.findings.iter().take(MAX_FINDINGS).collect();
             let facts = json!({"findings": shown, "count": rejected.findings.len()});
-            self.gate.ledger.append(self.entry("policy.rejected", cause, facts)).await?;
+            self.gate.ledger.append(entry(&self.gate, "policy.rejected", cause, facts)).await?;
             for finding in shown {
                 tracing::error!("a policy set was refused: {finding}");
             }
@@ -253,20 +257,9 @@ impl Publisher {
     }
 
     async fn record_update(&self, update: &Update, cause: &Cause) -> Result<(), LedgerError> {
-        let entry = self.entry("policy.updated", cause, json!(update));
+        let entry = entry(&self.gate, "policy.updated", cause, json!(update));
         let entry = Entry { manifest_sha: Some(update.after.clone()), ..entry };
         self.gate.ledger.append(entry).await.map(drop)
-    }
-
-    fn entry(&self, event_type: &'static str, cause: &Cause, facts: Value) -> Entry {
-        let mut metadata = cause.facts();
-        if let (Value::Object(metadata), Value::Object(facts)) = (&mut metadata, facts) {
-            metadata.extend(facts);
-        }
-        let content = self.gate.redactor.record(vec![("metadata", metadata)]);
-        let manifest_sha = Some(self.gate.policies.load().reference().manifest_sha.clone());
-        let time_ms = (self.gate.clock.now_ms)();
-        Entry { manifest_sha, ..Entry::event(Kind::Policy, event_type, time_ms, content) }
     }
 
     /// Publishes whenever a file changes or somebody says so, until nobody can any more. What could not be recorded is
@@ -296,6 +289,17 @@ impl Publisher {
             }
         }
     }
+}
+
+/// The entry of something that was, or was not, put in force.
+fn entry(gate: &Gate, event_type: &'static str, cause: &Cause, facts: Value) -> Entry {
+    let mut metadata = cause.facts();
+    if let (Value::Object(metadata), Value::Object(facts)) = (&mut metadata, facts) {
+        metadata.extend(facts);
+    }
+    let content = gate.redactor.record(vec![("metadata", metadata)]);
+    let manifest_sha = Some(gate.policies.load().reference().manifest_sha.clone());
+    Entry { manifest_sha, ..Entry::event(Kind::Policy, event_type, (gate.clock.now_ms)(), content) }
 }
 
 /// Keeps manifest and files of a set in the ledger, each by its digest.

@@ -8,6 +8,12 @@ pub fn truncated(text: &str, max_bytes: usize) -> &str {
     text.get(..text.floor_char_boundary(max_bytes)).unwrap_or(text)
 }
 
+/// A name without its style: `requestId` and `request_id` are the same.
+#[must_use]
+pub fn plain(name: &str) -> String {
+    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
 /// A text as it stands between the quotes of a JSON string.
 #[must_use]
 pub fn json_escaped(text: &str) -> Option<String> {

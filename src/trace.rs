@@ -25,7 +25,7 @@ use crate::decision::{Decision, Effect};
 use crate::ledger::{Entry, Kind, Ledger, Mode};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Asked, PolicySet, Redaction};
-use crate::redact::{MARK, Redactor};
+use crate::redact::{About, MARK, Redactor};
 
 /// Calls waiting at most.
 const MAX_WAITING_CALLS: usize = 256;
@@ -64,6 +64,8 @@ pub struct Untold {
     mode: Option<Mode>,
     manifest_sha: Option<String>,
     server: Value,
+    /// What was decided with it, for masks that ask.
+    said: Vec<(&'static str, Value)>,
 }
 
 impl Untold {
@@ -96,6 +98,10 @@ impl Untold {
             mode: entry.mode,
             manifest_sha: entry.manifest_sha.clone(),
             server: server.unwrap_or_default(),
+            said: vec![
+                ("determining_policies", json!(decision.determining)),
+                ("diagnostics", json!(decision.diagnostics)),
+            ],
         })
     }
 }
@@ -238,8 +244,15 @@ impl Worker {
     /// Explains a call and records what may be said.
     fn tell(&self, untold: Untold) {
         let Some(call) = untold.asked.call() else { return };
-        let roots = call_roots(&call);
-        let left = redacted_call(self.redactor.record(roots.clone()).into_inner().roots);
+        let about = About {
+            call_id: untold.call_id,
+            request_id: untold.request_id.as_ref(),
+            decision: Some(untold.effect),
+            manifest_sha: untold.manifest_sha.as_deref(),
+        };
+        // The same masks apply only to who sees the same.
+        let roots: Vec<_> = call_roots(&call).into_iter().chain(untold.said).collect();
+        let left = redacted_call(self.redactor.record_about(&about, roots.clone()).into_inner().roots);
         let redaction = Redaction { call: left.as_ref(), mark: MARK };
         let explained = untold.policies.trace_redacted(&call, &untold.moment, &redaction);
         let unquoted = |mut rules: Vec<RuleTrace>| {
@@ -260,7 +273,8 @@ impl Worker {
             metadata.insert("server".into(), untold.server);
         }
         // The call goes through once more beside what is said of it, so that what it loses is scrubbed from that.
-        let content = self.redactor.record(roots.into_iter().chain([(METADATA, metadata)]).collect());
+        let roots = roots.into_iter().chain([(METADATA, metadata)]).collect();
+        let content = self.redactor.record_about(&about, roots);
         self.ledger.note(Entry {
             kind: Kind::Trace,
             event_type: untold.event_type,
@@ -295,7 +309,8 @@ fn call_roots(call: &Call) -> Vec<(&'static str, Value)> {
 
 /// What redaction left of a call, if it is still one.
 fn redacted_call(roots: Vec<(&'static str, Value)>) -> Option<Call> {
-    let object = roots.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    let of_call = roots.into_iter().filter(|(name, _)| CALL_ROOTS.contains(name));
+    let object = of_call.map(|(name, value)| (name.to_owned(), value)).collect();
     serde_json::from_str(&Value::Object(object).to_string().replace(MARK, UNLIKELY)).ok()
 }
 

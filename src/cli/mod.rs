@@ -11,12 +11,15 @@ mod config;
 mod cover;
 mod eval;
 mod explain;
+mod hook;
 mod keeping;
 mod ledger_backup;
 mod ledger_stats;
 mod policy;
 mod progress;
 mod prove;
+mod redact;
+mod redactor;
 mod reload;
 mod render;
 mod replay;
@@ -86,6 +89,11 @@ enum Command {
     /// Work with the ledger.
     #[command(subcommand)]
     Ledger(checkpoint::Ledger),
+    /// Work with redaction hooks: WebAssembly components that say what to take away before anything is written.
+    #[command(subcommand)]
+    Hook(hook::Hook),
+    /// Show what redaction leaves of a document, and what it takes from it, by which rule.
+    Redact(redact::Redact),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
@@ -143,6 +151,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Prove(prove) => prove.run(),
         Command::Checkpoint(print) => print.run(),
         Command::Ledger(ledger) => ledger.run(),
+        Command::Hook(hook) => hook.run(),
+        Command::Redact(redact) => redact.run(),
         Command::Config(config) => config.run(),
         Command::Token(token) => token.run(),
     };

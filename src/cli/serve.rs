@@ -17,20 +17,23 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
+use super::redactor::{self, Loader};
 use super::starter;
 use crate::clock::Clock;
-use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
+use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
 use crate::ledger::{Entry, Keeper, Kind, Ledger, Queue, Signing};
+use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
 use crate::policy::watch::{Method, Watch};
 use crate::policy::{Limits, PolicySet};
 use crate::proxy::{Proxy, Sessions};
-use crate::publish::{Cause, Origin, Publisher, keep};
+use crate::publish::{Cause, HookPublisher, Origin, Publisher, keep};
 use crate::redact::Redactor;
+use crate::redact::hooks::HookHealth;
 use crate::replay::Replayer;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
@@ -131,6 +134,7 @@ pub struct Running {
     policies: String,
     gate: Arc<Gate>,
     reload: mpsc::Sender<Cause>,
+    reload_hooks: mpsc::Sender<Cause>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -143,44 +147,38 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let origin = origin_of(&config.policy);
     let limits = origin.limits;
     let (policies, described) = (load_policies(&origin)?, origin.described());
-    let policy_watch = match config.policy.watch {
-        RawWatch::Off => None,
-        RawWatch::Auto => watch_policies(&origin, Method::Native),
-        RawWatch::Poll => watch_policies(&origin, Method::Poll),
-    };
+    let policy_watch = watch_policies(&origin, config.policy.watch);
     let bind = async |section: &str, address: SocketAddr| {
         TcpListener::bind(address)
             .await
             .with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
-    let queue = Queue {
-        max_entries: config.ledger.max_queue_entries,
-        enqueue_timeout_ms: config.ledger.enqueue_timeout_ms,
-    };
-    let signing = Signing {
-        key_file: config.ledger.key_file,
-        origin: config.ledger.origin,
-        checkpoint_file: config.ledger.checkpoint_file,
-    };
-    let ledger = Ledger::open(&config.ledger.path, queue, signing, clock)?;
+    let ledger = open_ledger(&config.ledger, clock)?;
     let token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
-    let redactor = Arc::new(Redactor::builtin());
+    let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
+    let masks = InForce { policies: policies.clone(), clock, failures: metrics.mask_failures.clone() };
+    let loader = Loader::new(Some(redactor::cache_beside(&config.ledger.path, ledger.hook_cache_key())))?;
+    let hooks = loader.load(config.hooks, redactor::counting(&metrics))?;
+    let redactor = Redactor::new(&config.redaction, ledger.hash_key());
+    let redactor = Arc::new(redactor.with_masks(Box::new(masks)).with_hooks(hooks));
     let tracer = Tracer::start(ledger.clone(), redactor.clone(), clock).context("cannot start the tracer")?;
     let gate = Arc::new(Gate {
-        policies: ArcSwap::from_pointee(policies),
+        policies,
         redactor,
         ledger,
-        metrics: Metrics::new()?,
+        metrics,
         clock,
         flood: Mutex::new(Flood::default()),
         tracer,
     });
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
+    let hook_publisher = Arc::new(HookPublisher::new(gate.clone(), loader.host, loader.cache));
     record_start(&gate, &publisher).await?;
     let (reload, causes) = mpsc::channel(MAX_CAUSES);
+    let (reload_hooks, hook_causes) = mpsc::channel(MAX_CAUSES);
     let (stop, stopping) = watch::channel(false);
     let proxy = Arc::new(Proxy {
         gate: gate.clone(),
@@ -200,6 +198,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         agents: Agents::new(config.agents, accept_anonymous),
         plane: config.data,
         publisher: publisher.clone(),
+        hooks: hook_publisher.clone(),
         stopping: stopping.clone(),
     };
     let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
@@ -213,6 +212,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         token,
         plane: config.admin,
         publisher: publisher.clone(),
+        hooks: hook_publisher.clone(),
         stopping: stopping.clone(),
     };
     let manifest_sha = gate.policies.load().reference().manifest_sha.clone();
@@ -231,12 +231,25 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
                 stopping.clone(),
                 async move { sweeper.sweep_now_and_then().await },
             )),
-            tokio::spawn(web::until_stopped(stopping, publisher.follow(policy_watch, causes))),
+            tokio::spawn(web::until_stopped(stopping.clone(), publisher.follow(policy_watch, causes))),
+            tokio::spawn(web::until_stopped(stopping, hook_publisher.follow(hook_causes))),
         ],
         gate,
         reload,
+        reload_hooks,
         stop,
     })
+}
+
+fn open_ledger(config: &RawLedger, clock: Clock) -> anyhow::Result<Ledger> {
+    let queue =
+        Queue { max_entries: config.max_queue_entries, enqueue_timeout_ms: config.enqueue_timeout_ms };
+    let signing = Signing {
+        key_file: config.key_file.clone(),
+        origin: config.origin.clone(),
+        checkpoint_file: config.checkpoint_file.clone(),
+    };
+    Ok(Ledger::open(&config.path, queue, signing, clock)?)
 }
 
 impl Running {
@@ -246,9 +259,11 @@ impl Running {
         &self.gate
     }
 
-    /// Reads the policy set again, and puts it in force if it can be. Several requests that wait become one.
+    /// Reads the policy set and the redaction hooks again, and puts in force what can be. Several requests that wait become
+    /// one.
     pub fn reload(&self, cause: Cause) {
-        // A full queue reads the set after this anyway.
+        // Where the queue is full, they are read after this anyway.
+        let _ = self.reload_hooks.try_send(cause.clone());
         let _ = self.reload.try_send(cause);
     }
 
@@ -321,8 +336,13 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher) -> anyhow::Result
 
 fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
     // The key stands in the ledger too: a copy of the file alone says which key it claims.
-    let metadata =
+    let mut metadata =
         json!({"version": env!("CARGO_PKG_VERSION"), "signed_by": gate.ledger.verifier().to_string()});
+    let hooks = gate.redactor.hooks().health();
+    if let (false, Some(metadata)) = (hooks.is_empty(), metadata.as_object_mut()) {
+        let named = |hook: HookHealth| json!({"name": hook.hook, "sha256": hook.sha256});
+        metadata.insert("loaded_hooks".into(), hooks.into_iter().map(named).collect());
+    }
     let content = gate.redactor.record(vec![("metadata", metadata)]);
     let manifest_sha = Some(gate.policies.load().reference().manifest_sha.clone());
     Entry { manifest_sha, ..Entry::event(kind, event_type, (gate.clock.now_ms)(), content) }
@@ -394,7 +414,12 @@ pub(super) fn load_policies(origin: &Origin) -> anyhow::Result<PolicySet> {
 }
 
 /// Watches the set's files. Where that cannot be, docket runs on: the set can still be read again when somebody says so.
-fn watch_policies(origin: &Origin, method: Method) -> Option<Watch> {
+fn watch_policies(origin: &Origin, how: RawWatch) -> Option<Watch> {
+    let method = match how {
+        RawWatch::Off => return None,
+        RawWatch::Auto => Method::Native,
+        RawWatch::Poll => Method::Poll,
+    };
     if origin.built_in.is_some() && !origin.path.exists() {
         return None;
     }

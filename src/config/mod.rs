@@ -3,7 +3,9 @@
 //! [`Raw`] is what people write, key by key; [`Config`] is what the rest of docket takes. Every key has a default, so
 //! docket runs without any configuration. Unknown keys are refused with the nearest known one.
 
+mod hooks;
 mod raw;
+mod redaction;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -16,11 +18,15 @@ use http::{HeaderName, HeaderValue, Uri};
 use crate::call::Caller;
 use crate::identity::{self, TokenDigest};
 use crate::ledger::{Mode, Retention};
+use crate::redact::Settings;
+use crate::redact::hooks::HookSpec;
 use crate::upstream;
 
+pub use hooks::{RawHook, RawOnFailure, RawWasi};
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
-    RawMode, RawPolicy, RawRetention, RawRule, RawServer, RawTool, RawWatch,
+    RawMode, RawPersonalData, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool,
+    RawTreatment, RawWatch,
 };
 
 impl Raw {
@@ -28,7 +34,7 @@ impl Raw {
     ///
     /// # Errors
     /// One line for each key that cannot be used, saying what would be right.
-    pub fn validate(self) -> Result<Config, ConfigError> {
+    pub fn validate(mut self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
         let mut listen = |key: &str, text: &str| {
             text.parse::<SocketAddr>().unwrap_or_else(|_| {
@@ -78,6 +84,8 @@ impl Raw {
             ));
         }
         let retention = retention::validate(&self.ledger.retention, &mut problems);
+        let hooks = hooks::validate(std::mem::take(&mut self.redaction.hooks), &mut problems);
+        let redaction = redaction::validate(self.redaction, &mut problems);
         if !problems.is_empty() {
             return Err(ConfigError(problems));
         }
@@ -106,9 +114,11 @@ impl Raw {
             token_file,
             ledger: self.ledger,
             retention,
+            hooks,
             policy: self.policy,
             servers,
             agents,
+            redaction,
             log: self.log,
         })
     }
@@ -129,12 +139,16 @@ pub struct Config {
     pub ledger: RawLedger,
     /// How long payloads are kept.
     pub retention: Retention,
+    /// What looks at each record before it is written, in order.
+    pub hooks: Vec<HookSpec>,
     /// As written.
     pub policy: RawPolicy,
     /// By name.
     pub servers: BTreeMap<String, Arc<Server>>,
     /// Token digest, caller, enabled.
     pub agents: Vec<(TokenDigest, Caller, bool)>,
+    /// What is taken away before anything is recorded.
+    pub redaction: Settings,
     /// As written.
     pub log: RawLog,
 }
@@ -347,6 +361,17 @@ mod tests {
                 "[[ledger.retention.rules]]\nkind = \"access\"",
                 "`ledger.retention.rules.0.max_age` is missing",
             ),
+            (
+                "[redaction]\ndisabled_rules = [\"jtw\"]",
+                "`redaction.disabled_rules`: `jtw` is no built-in rule; did you mean `jwt`?",
+            ),
+            (
+                "[redaction]\nkey_names = [\"pin\"]\nallow_key_names = [\"PIN\"]",
+                "`redaction.allow_key_names`: `PIN` is in `redaction.key_names` too",
+            ),
+            ("[redaction]\nkey_names = [\"--\"]", "`redaction.key_names`: `--` has no letter or digit"),
+            ("[redaction]\nmax_field_bytes = 10", "`redaction.max_field_bytes` must be 256 or more"),
+            ("[redaction.personal_data]\nemail = \"drop\"", "redaction.personal_data.email"),
             ("not toml", "expected"),
             (
                 &format!("[agents.a]\ntoken_sha256 = \"{digest}\"\n[agents.b]\ntoken_sha256 = \"{digest}\""),

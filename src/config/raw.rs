@@ -8,6 +8,9 @@ use figment::error::Kind;
 use figment::providers::{Env, Format as _, Serialized, Toml};
 use serde::{Deserialize, Serialize};
 
+use super::hooks::RawHook;
+use crate::redact::MAX_FIELD_BYTES;
+
 /// Read when it is there and no other file was named.
 pub const DEFAULT_FILE: &str = "docket.toml";
 
@@ -32,6 +35,8 @@ pub struct Raw {
     /// The agents that may call, by name.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub agents: BTreeMap<String, RawAgent>,
+    /// What is taken away before anything is recorded.
+    pub redaction: RawRedaction,
     /// What docket says about itself.
     pub log: RawLog,
 }
@@ -221,6 +226,54 @@ pub struct RawAgent {
     pub enabled: bool,
 }
 
+/// `[redaction]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawRedaction {
+    /// Built-in rules that are switched off, by the names under which entries list them: `jwt`, `key-name`.
+    pub disabled_rules: Vec<String>,
+    /// Names of members that announce a credential, besides those built in; neither case nor separators matter.
+    pub key_names: Vec<String>,
+    /// Names of members that announce none.
+    pub allow_key_names: Vec<String>,
+    /// What is done with personal data.
+    pub personal_data: RawPersonalData,
+    /// Bytes that one recorded text may have; of a longer one the beginning is kept.
+    pub max_field_bytes: usize,
+    /// WebAssembly components that say what else to take away, in the order in which they run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub hooks: Vec<RawHook>,
+}
+
+/// `[redaction.personal_data]`
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RawPersonalData {
+    /// E-mail addresses.
+    pub email: RawTreatment,
+    /// Telephone numbers.
+    pub phone: RawTreatment,
+    /// Payment cards.
+    pub payment_card: RawTreatment,
+    /// International bank account numbers.
+    pub iban: RawTreatment,
+    /// Numbers that states give their people.
+    pub national_id: RawTreatment,
+}
+
+/// `off`, `mask` or `hash`.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawTreatment {
+    /// Recorded.
+    #[default]
+    Off,
+    /// Replaced by a mark.
+    Mask,
+    /// Replaced by a keyed hash.
+    Hash,
+}
+
 /// `[log]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -292,6 +345,19 @@ impl Default for RawPolicy {
             watch: RawWatch::Auto,
             require_tests: false,
             entrypoint: None,
+        }
+    }
+}
+
+impl Default for RawRedaction {
+    fn default() -> Self {
+        Self {
+            disabled_rules: Vec::new(),
+            key_names: Vec::new(),
+            allow_key_names: Vec::new(),
+            personal_data: RawPersonalData::default(),
+            max_field_bytes: MAX_FIELD_BYTES,
+            hooks: Vec::new(),
         }
     }
 }
@@ -400,9 +466,7 @@ fn explain(error: &figment::Error) -> String {
                 keys.pop();
             }
             let full = |key: &str| keys.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".");
-            let nearest = known
-                .iter()
-                .max_by(|a, b| strsim::jaro_winkler(a, found).total_cmp(&strsim::jaro_winkler(b, found)));
+            let nearest = nearest(found, known.iter().copied());
             let hint = nearest.map_or_else(String::new, |key| format!("; did you mean `{}`?", full(key)));
             format!("{source}: unknown key `{}`{hint}", full(found))
         }
@@ -410,4 +474,10 @@ fn explain(error: &figment::Error) -> String {
         kind if error.path.is_empty() => format!("{source}: {kind}"),
         kind => format!("{source}: `{}`: {kind}", path("")),
     }
+}
+
+/// What somebody probably meant: the known word whose spelling is nearest.
+pub(super) fn nearest<'a>(found: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let closeness = |word: &str| strsim::jaro_winkler(word, found);
+    known.into_iter().max_by(|a, b| closeness(a).total_cmp(&closeness(b)))
 }

@@ -9,7 +9,9 @@
 pub mod backup;
 pub mod bundle;
 mod entry;
+mod erasing;
 mod erasure;
+mod gone;
 mod holds;
 mod keeper;
 mod keeping;
@@ -34,12 +36,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
 use crate::decision::Effect;
+use crate::redact::HashKey;
 use crate::tlog::{Checkpoint, VerifierKey};
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use erasure::Remains;
-pub use holds::{Hold, Scope};
+pub use gone::Gone;
+pub use holds::{Covered, Hold, Placed, Scope};
 pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
@@ -131,6 +135,8 @@ pub struct Ledger {
     health: Arc<Health>,
     signed: watch::Receiver<Option<u64>>,
     verifier: Arc<VerifierKey>,
+    hash_key: HashKey,
+    hook_cache_key: Arc<[u8; 32]>,
     path: Arc<Path>,
 }
 
@@ -169,9 +175,13 @@ impl Ledger {
         let key_file = signing.key_file.unwrap_or_else(|| key::default_file(path));
         let may_make = newest.is_none().then_some(&clock);
         let key = key::load(&key_file, origin.as_deref(), may_make).map_err(fail)?;
+        if let Some(file) = &signing.checkpoint_file {
+            key::may_publish(path, file).map_err(fail)?;
+        }
         let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
         let (signed, signatures) = watch::channel(size);
-        let verifier = Arc::new(key.verifier().clone());
+        let (verifier, hash_key) = (Arc::new(key.verifier().clone()), key::hash_key(&key));
+        let hook_cache_key = Arc::new(key::hook_cache_key(&key));
         let (head, followers) = watch::channel(writer::newest_seq(&connection)?);
         let calls_in_flight = Arc::new(AtomicUsize::new(0));
         let health = Arc::new(Health::default());
@@ -201,7 +211,20 @@ impl Ledger {
             .spawn(move || writer.run(receiver))
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
         let (head, path) = (followers, path.into());
-        Ok(Self { jobs, queue, clock, calls_in_flight, head, health, signed: signatures, verifier, path })
+        let signed = signatures;
+        Ok(Self {
+            jobs,
+            queue,
+            clock,
+            calls_in_flight,
+            head,
+            health,
+            signed,
+            verifier,
+            hash_key,
+            hook_cache_key,
+            path,
+        })
     }
 
     /// Appends an entry. When this returns the entry is durable.
@@ -268,6 +291,19 @@ impl Ledger {
     #[must_use]
     pub fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// What stands in this ledger for values that are hashed is made with this key. It is of the signing key: with another
+    /// one, equal values have other hashes.
+    #[must_use]
+    pub fn hash_key(&self) -> HashKey {
+        self.hash_key.clone()
+    }
+
+    /// What compiled redaction hooks beside this ledger are authenticated with.
+    #[must_use]
+    pub fn hook_cache_key(&self) -> &[u8; 32] {
+        &self.hook_cache_key
     }
 
     /// Commits and signs what is queued, and ends the writer.

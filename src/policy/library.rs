@@ -8,6 +8,7 @@ use super::bundle::{SourceFile, is_rego};
 use super::data::Data;
 use super::finding::{Finding, Located, line_of};
 use super::graph::Graph;
+use super::log::is_about_log;
 use super::manifest::sha256;
 use super::module::{Module, lengths, written};
 use super::outputs::rewritten;
@@ -200,7 +201,7 @@ impl Library {
         let packages: BTreeSet<&Vec<String>> = self.modules.iter().map(|module| &module.package).collect();
         let mut drafts: Vec<Draft> = Vec::new();
         let mut ids: BTreeMap<String, String> = BTreeMap::new();
-        for package in packages {
+        for package in packages.into_iter().filter(|package| !is_about_log(package)) {
             let modules: Vec<usize> = self.of_package(package).collect();
             let (entries, rules) = self.entries(package, &modules, findings);
             if entries.is_empty() {

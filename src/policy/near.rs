@@ -1,5 +1,7 @@
 //! What somebody probably meant.
 
+use crate::text::plain;
+
 /// From here on two names are near: measured on what people mistype, not on what they mean.
 const NEAR: f64 = 0.84;
 
@@ -21,9 +23,4 @@ pub(super) fn is_slip(name: &str, known: &str) -> bool {
     let several = name.strip_suffix('s') == Some(known);
     let near = plain(name) == plain(known) || strsim::osa_distance(name, known) == 1;
     name != known && known.len() >= SHORT && near && !several
-}
-
-/// A name without its style: `requestId` and `request_id` are the same.
-pub(super) fn plain(name: &str) -> String {
-    name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }

@@ -12,6 +12,7 @@ use super::explain::Sources;
 use super::finding::Finding;
 use super::groups::{self, Group};
 use super::library::Library;
+use super::log::LogRules;
 use super::manifest::{EntryPoint, File, Manifest, sha256, sha256_hex};
 use super::targets::{Index, Targets};
 use crate::decision::{Effect, PolicySetRef};
@@ -41,6 +42,8 @@ pub struct PolicySet {
     manifest: Vec<u8>,
     files: Vec<StoredFile>,
     warnings: Vec<Finding>,
+    /// What it says of its own record.
+    pub(super) log: Option<LogRules>,
     /// For explanations.
     pub(super) sources: Sources,
 }
@@ -282,6 +285,7 @@ fn compile(
     let stored =
         |file: SourceFile| StoredFile { digest: sha256(&file.bytes), path: file.path, bytes: file.bytes };
     let files = files.into_iter().map(stored).collect();
+    let log = LogRules::of(&library).map_err(|finding| vec![finding])?;
     let groups = groups::group(&library, &mut built, &closures);
     let index = Index::new(built.iter().map(|policy| &policy.targets));
     Ok(PolicySet {
@@ -294,6 +298,7 @@ fn compile(
         manifest,
         files,
         warnings,
+        log,
         sources: Sources::default(),
     })
 }

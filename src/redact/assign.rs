@@ -10,13 +10,13 @@ use std::ops::Range;
 
 use super::edit::MARK;
 use super::looks::{MAX_WORD_BYTES, is_common, is_path, is_placeholder, is_scheme, looks_random};
-use super::names::{self, Sensitivity};
+use super::names::{self, Names, Sensitivity};
 use super::values::Finding;
 
 const MAX_BLANKS: usize = 8;
 
 /// Finds assignments around the given stems, which come in the order of their ends.
-pub(super) fn find(text: &str, stems: Vec<Range<usize>>, findings: &mut Vec<Finding>) {
+pub(super) fn find(text: &str, stems: Vec<Range<usize>>, names: &Names, findings: &mut Vec<Finding>) {
     let text = Text(text);
     let mut done = 0;
     for stem in stems {
@@ -28,7 +28,7 @@ pub(super) fn find(text: &str, stems: Vec<Range<usize>>, findings: &mut Vec<Find
         let word = text.slice(&name);
         let trimmed = word.trim_start_matches(['-', '.']);
         let flag = word.starts_with('-');
-        if let Some(sensitivity) = names::sensitivity(trimmed)
+        if let Some(sensitivity) = names.sensitivity(trimmed)
             && let Some(finding) = text.value_of(&name, trimmed, flag, sensitivity)
         {
             done = finding.range.end;
@@ -39,7 +39,7 @@ pub(super) fn find(text: &str, stems: Vec<Range<usize>>, findings: &mut Vec<Find
 
 /// Finds values of parameters whose names are percent-encoded in part, as `access%5Ftoken=…`: whoever reads such a query
 /// decodes the name, so it is judged decoded.
-pub(super) fn find_encoded(text: &str, findings: &mut Vec<Finding>) {
+pub(super) fn find_encoded(text: &str, names: &Names, findings: &mut Vec<Finding>) {
     let text = Text(text);
     let part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.%+~[]".contains(&byte);
     for (equals, _) in text.0.match_indices('=') {
@@ -47,7 +47,7 @@ pub(super) fn find_encoded(text: &str, findings: &mut Vec<Finding>) {
         let start = (floor..equals).rev().find(|i| !part(text.byte(*i))).map_or(floor, |i| i + 1);
         let name = start..equals;
         let Some(word) = decoded(text.slice(&name)) else { continue };
-        if let Some(sensitivity) = names::sensitivity(&word)
+        if let Some(sensitivity) = names.sensitivity(&word)
             && let Some(finding) = text.value_of(&name, &word, false, sensitivity)
         {
             findings.push(finding);
@@ -349,7 +349,7 @@ impl Text<'_> {
 }
 
 fn finding(range: Range<usize>, rule: &'static str, sure: bool) -> Finding {
-    Finding { range, rule, sure }
+    Finding::credential(range, rule, sure)
 }
 
 fn is_blank(byte: u8) -> bool {

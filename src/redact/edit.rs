@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
+use super::is_within;
+
 /// What stands in the record where something secret stood.
 pub const MARK: &str = "[redacted]";
 
@@ -15,9 +17,11 @@ pub const MARK: &str = "[redacted]";
 pub enum Op {
     /// The value, the matching part of it, or the name of a member was replaced by [`MARK`].
     Mask,
+    /// The value, or the matching part of it, was replaced by its [`HashKey`](super::HashKey) hash.
+    Hash,
     /// Something was left out and nothing stands in its place.
     Remove,
-    /// A whole part was too large; its length and digest stand in its place.
+    /// Only its beginning or end stays; or a whole part was too large, and its length and digest stand in its place.
     Truncate,
 }
 
@@ -29,10 +33,11 @@ pub struct Edit {
     pub path: String,
     /// What was done.
     pub op: Op,
-    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `docket:size`.
+    /// The rule that did it: `builtin:key-name`, `builtin:github-token`, `rego:data.system.log.mask`,
+    /// `hook:NAME`, `docket:size`.
     pub by: String,
-    /// What kind of thing it was: `credential`, `malformed` for what could not be
-    /// looked into, `size` for what was too large, or `withheld` where the redactor itself failed.
+    /// What kind of thing it was: `credential`, `personal-data`, `masked` and `dropped` for what an operator's own rules took,
+    /// `malformed` for what could not be looked into, `size` for what was too large, or `withheld` where a step failed.
     pub category: String,
 }
 
@@ -108,7 +113,8 @@ impl<'a> Place<'a> {
     }
 }
 
-fn push_member(pointer: &mut String, name: &str) {
+/// Adds a member's name to a pointer.
+pub(super) fn push_member(pointer: &mut String, name: &str) {
     pointer.push('/');
     for c in name.chars() {
         match c {
@@ -139,6 +145,12 @@ impl Edits {
         let edit =
             Edit { path: place.pointer(), op, by: format!("builtin:{rule}"), category: category.to_owned() };
         self.append(vec![edit]);
+    }
+
+    /// Notes that what stood at a pointer went as a whole: what was noted below it leads nowhere now.
+    pub(super) fn replaced(&mut self, path: String, op: Op, by: &str, category: &str) {
+        self.0.retain(|edit| !is_within(&edit.path, &path));
+        self.0.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
     }
 
     /// Adds edits that were collected apart.

@@ -4,18 +4,26 @@
 //! so that writing something unredacted does not compile. A [`Redactor`] is an ordered list of steps; each takes
 //! something away and notes it as an [`Edit`]. The first is built in: credentials by key name (`names`), by their own
 //! shape (`values`), and by assignment in free text (`assign`, `looks`); what was found in one place of a record is then scrubbed
-//! from every other (`scrub`).
+//! from every other (`scrub`). Then come the rules of `personal`, where an operator switched them on in [`Settings`],
+//! the operator's own in Rego (`masks`), and components in any language ([`hooks`]).
 //!
 //! A step that cannot do its work withholds the content (`withhold`), but never what docket itself knows: who called,
-//! and which policies decided. What is left is bounded in size (`size`). Nothing here knows who reads a record, or how it
-//! is stored.
+//! and which policies decided. What is left is bounded in size
+//! (`bulk`, `size`). Nothing here knows who reads a record, or how it is stored.
 
 mod assign;
+mod bulk;
 mod edit;
+mod hash;
+pub mod hooks;
 mod looks;
+mod masks;
 mod names;
+mod personal;
 mod scrub;
+mod settings;
 mod size;
+mod taken;
 mod values;
 mod walk;
 mod withhold;
@@ -25,14 +33,25 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde_json::Value;
 
+pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
 pub use edit::{Edit, MARK, Op};
+pub use hash::HashKey;
+pub use hooks::{About, Hooks, Refusing};
+pub use masks::{Masks, Said, Unanswered};
+pub use personal::{PersonalData, Treatment};
+pub use settings::{Settings, rules};
 pub use size::MAX_PART_BYTES;
+pub use taken::Taken;
 
 use edit::{Edits, Place};
+use personal::Personal;
 use scrub::Secrets;
 use values::Values;
-use walk::{Depth, Walk};
-use withhold::{foreign, withhold};
+use walk::{Depth, Rules, Walk};
+use withhold::{FAILED, about_others, foreign, withhold};
+
+/// Bytes that one text may have in what is recorded after a call.
+pub const MAX_LATER_BYTES: usize = 1024;
 
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
@@ -58,12 +77,16 @@ impl<T> AsRef<T> for Redacted<T> {
 }
 
 /// The free-form parts of one record, edited together so that what one lost, no other gives back.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Record {
     /// Named parts, in the order in which they were given.
     pub roots: Vec<(&'static str, Value)>,
     /// What was taken away.
     pub edits: Vec<Edit>,
+    /// The hook that failed and refuses the call for it.
+    refusing: Option<Refusing>,
+    /// What later records of the same call must not give back.
+    taken: Taken,
 }
 
 impl Redacted<Record> {
@@ -79,6 +102,18 @@ impl Redacted<Record> {
         &self.0.edits
     }
 
+    /// The hook that failed and refuses the call for it, if there is one.
+    #[must_use]
+    pub fn refusing(&self) -> Option<&Refusing> {
+        self.0.refusing.as_ref()
+    }
+
+    /// What was found in it, to be kept out of what is recorded of the same call later.
+    #[must_use]
+    pub fn taken(&self) -> Taken {
+        self.0.taken.clone()
+    }
+
     /// The root of that name.
     #[must_use]
     pub fn get(&self, root: &str) -> Option<&Value> {
@@ -89,8 +124,8 @@ impl Redacted<Record> {
     /// cannot give back.
     #[must_use]
     pub fn only(mut self, root: &str) -> Self {
-        let below = below(root);
-        self.0.edits.retain(|edit| below(&edit.path));
+        let pointer = Place::root(root).pointer();
+        self.0.edits.retain(|edit| is_within(&edit.path, &pointer));
         self.0.roots.retain(|(name, _)| *name == root);
         self
     }
@@ -98,101 +133,228 @@ impl Redacted<Record> {
     /// Whether anything was taken from the root of that name. Where nothing was, it is exactly as it was given.
     #[must_use]
     pub fn edited(&self, root: &str) -> bool {
-        let below = below(root);
-        self.0.edits.iter().any(|edit| below(&edit.path))
+        let pointer = Place::root(root).pointer();
+        self.0.edits.iter().any(|edit| is_within(&edit.path, &pointer))
     }
 }
 
-/// Tells the pointers that lead to the root of that name, or below it.
-fn below(root: &str) -> impl Fn(&str) -> bool {
-    let pointer = Place::root(root).pointer();
-    move |path| path.strip_prefix(&pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+/// Whether a path is that pointer, or leads below it.
+fn is_within(path: &str, pointer: &str) -> bool {
+    path.strip_prefix(pointer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The redaction pipeline: compiled once, shared by every call.
 pub struct Redactor {
     /// In the order in which they run; each sees what the one before it left.
     steps: Vec<Step>,
+    /// An operator's own rules, which see what the steps left.
+    masks: Option<Box<dyn Masks>>,
+    /// What hashes are made with; without one, what should be hashed is masked.
+    hash_key: Option<HashKey>,
+    /// Bytes that one text may have.
+    max_field_bytes: usize,
+    /// What runs after them.
+    hooks: Hooks,
 }
 
 enum Step {
     /// The built-in credential rules.
     Builtin(Box<Values>),
+    /// The personal-data rules.
+    Personal(Box<Personal>),
     /// A step that could not be built: nothing may pass unread, so nothing passes.
     Withhold,
 }
 
+impl Step {
+    /// The built-in rules of this step, where it could be built.
+    fn rules(&self) -> Option<Rules<'_>> {
+        match self {
+            Self::Builtin(values) => Some(Rules::Credentials(values)),
+            Self::Personal(personal) => Some(Rules::Personal(personal)),
+            Self::Withhold => None,
+        }
+    }
+}
+
 impl Redactor {
-    /// The built-in credential rules. Compiling takes some milliseconds; do it once.
+    /// The pipeline as configured, for the ledger that the key is of. Compiling takes some milliseconds; do it once.
+    #[must_use]
+    pub fn new(settings: &Settings, hash_key: HashKey) -> Self {
+        Self::compile(settings, Some(hash_key))
+    }
+
+    /// The same with masks, which see what the built-in rules left.
+    #[must_use]
+    pub fn with_masks(self, masks: Box<dyn Masks>) -> Self {
+        Self { masks: Some(masks), ..self }
+    }
+
+    /// The built-in credential rules alone, for where there is neither a configuration nor a ledger. Without a ledger there
+    /// is no key, and what should be hashed is masked.
     #[must_use]
     pub fn builtin() -> Self {
-        let step = Values::compile().map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
-        Self { steps: vec![step] }
+        Self::compile(&Settings::default(), None)
+    }
+
+    fn compile(settings: &Settings, hash_key: Option<HashKey>) -> Self {
+        let builtin =
+            Values::compile(settings).map_or(Step::Withhold, |values| Step::Builtin(Box::new(values)));
+        let personal = Personal::new(&settings.personal_data, hash_key.clone());
+        let personal = personal.map(|personal| Step::Personal(Box::new(personal)));
+        let steps = [Some(builtin), personal].into_iter().flatten().collect();
+        Self { steps, masks: None, hash_key, max_field_bytes: settings.max_field_bytes, hooks: Hooks::none() }
+    }
+
+    /// The same with hooks, which see what rules and masks left.
+    #[must_use]
+    pub fn with_hooks(self, hooks: Hooks) -> Self {
+        Self { hooks, ..self }
+    }
+
+    /// The hooks.
+    #[must_use]
+    pub fn hooks(&self) -> &Hooks {
+        &self.hooks
     }
 
     /// Redacts the free-form parts of one record together: the one way into the ledger.
     ///
     /// Each root has a name, which begins the pointers of its edits: `("context", …)` gives `/context/…`. Every root is
     /// read with every rule, and what is found in any of them is scrubbed from all, so that a deny message in
-    /// `diagnostics` cannot give back what `context` lost. Roots named as the parts of an entry that are then still longer
+    /// `diagnostics` cannot give back what `context` lost. A text that is longer than is configured keeps its beginning; roots named as the parts of an entry that are then still longer
     /// than [`MAX_PART_BYTES`] are replaced by their length and digest.
     #[must_use]
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
-        let mut record = Record { roots, edits: Vec::new() };
-        for step in &self.steps {
-            match step {
-                // A rule that panics may leave the record half read, so all of it is withheld then.
-                Step::Builtin(values) => {
-                    if catch_unwind(AssertUnwindSafe(|| builtin(values, &mut record))).is_err() {
-                        withhold(&mut record, None);
-                    }
-                }
-                Step::Withhold => withhold(&mut record, None),
+        self.record_about(&About::default(), roots)
+    }
+
+    /// The same for a record that is about a call, which masks and hooks are told.
+    #[must_use]
+    pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        self.redacted(&Taken::default(), about, roots, self.max_field_bytes)
+    }
+
+    /// The same for a record that follows another of the same call: the error of a server may quote the password that the
+    /// call had. Of such an error [`MAX_LATER_BYTES`] are kept.
+    #[must_use]
+    pub fn record_after(
+        &self,
+        taken: &Taken,
+        about: &About<'_>,
+        roots: Vec<(&'static str, Value)>,
+    ) -> Redacted<Record> {
+        self.redacted(taken, about, roots, self.max_field_bytes.min(MAX_LATER_BYTES))
+    }
+
+    fn redacted(
+        &self,
+        taken: &Taken,
+        about: &About<'_>,
+        roots: Vec<(&'static str, Value)>,
+        max_field_bytes: usize,
+    ) -> Redacted<Record> {
+        let mut record = Record { roots, ..Record::default() };
+        self.steps(&mut record);
+        taken.scrub(&mut record);
+        if let Some(masks) = &self.masks {
+            // Masks that panic may have done half their work.
+            if catch_unwind(AssertUnwindSafe(|| masks::apply(masks.as_ref(), about, &mut record))).is_err() {
+                withhold(&mut record, None, FAILED);
             }
         }
+        self.hooks.run(&mut record, about, &|bytes| self.hashed(bytes), &|text| self.plain(text));
+        bulk::shorten(&mut record, max_field_bytes);
         size::bound(&mut record);
         Redacted(record)
+    }
+
+    /// Puts other roots in place of those of the same names. They are docket's own words, so neither masks nor hooks are asked
+    /// about them.
+    #[must_use]
+    pub fn revised(&self, content: Redacted<Record>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
+        let mut revision = Record { roots, ..Record::default() };
+        self.steps(&mut revision);
+        let mut record = content.0;
+        for (name, value) in revision.roots {
+            let pointer = Place::root(name).pointer();
+            record.edits.retain(|edit| !is_within(&edit.path, &pointer));
+            record.roots.retain(|(root, _)| *root != name);
+            record.roots.push((name, value));
+        }
+        record.edits.extend(revision.edits);
+        Redacted(record)
+    }
+
+    fn steps(&self, record: &mut Record) {
+        for step in &self.steps {
+            match step.rules() {
+                // A rule that panics may leave the record half read, so all of it is withheld then.
+                Some(rules) => {
+                    if catch_unwind(AssertUnwindSafe(|| pass(rules, record))).is_err() {
+                        withhold(record, None, FAILED);
+                    }
+                }
+                None => withhold(record, None, FAILED),
+            }
+        }
+    }
+
+    /// A text without what the built-in rules find.
+    fn plain(&self, text: String) -> String {
+        let mut record = Record { roots: vec![("text", Value::String(text))], ..Record::default() };
+        self.steps(&mut record);
+        match record.roots.into_iter().next() {
+            Some((_, Value::String(text))) => text,
+            _ => MARK.to_owned(),
+        }
     }
 
     /// Whether a value rule matches. For strings that a caller chose and that go into leaf and index columns, where
     /// nothing can be edited later: a request id, a resource.
     #[must_use]
     pub fn is_secret(&self, text: &str) -> bool {
-        self.steps.iter().any(|step| match step {
-            Step::Builtin(values) => !values.find(text, values.scan(text)).is_empty(),
-            Step::Withhold => true,
-        })
+        self.steps.iter().any(|step| step.rules().is_none_or(|rules| !rules.find(text).is_empty()))
     }
 
-    /// Redacts one text that belongs to no record: an error, a line of the log.
+    /// What stands in the place of a value that is to be hashed, of which these are the bytes: see [`HashKey::hash`].
     #[must_use]
-    pub fn text(&self, text: &str) -> Redacted<String> {
-        let record = self.record(vec![("text", Value::String(text.to_owned()))]).into_inner();
-        match record.roots.into_iter().next() {
-            Some((_, Value::String(text))) => Redacted(text),
-            _ => Redacted(MARK.to_owned()),
+    pub fn hashed(&self, bytes: &[u8]) -> (String, Op) {
+        match &self.hash_key {
+            Some(key) => (key.hash(bytes), Op::Hash),
+            None => (MARK.to_owned(), Op::Mask),
         }
     }
 }
 
-fn builtin(values: &Values, record: &mut Record) {
+/// One pass of built-in rules over a record, and what they found scrubbed from all of it.
+fn pass(rules: Rules<'_>, record: &mut Record) {
     let edits = Edits::resume(std::mem::take(&mut record.edits));
-    let mut walk = Walk { values, edits, secrets: Secrets::default() };
+    let mut walk = Walk { rules, edits, secrets: Secrets::default() };
     for (name, value) in &mut record.roots {
-        walk.value(value, &Place::root(name), Depth::default());
+        match rules {
+            Rules::Credentials(_) => walk.value(value, &Place::root(name), Depth::default()),
+            Rules::Personal(_) => about_others(name, value, &Place::root(name), &mut |value, place| {
+                walk.value(value, place, Depth::default());
+            }),
+        }
     }
     let Walk { mut edits, secrets, .. } = walk;
-    match secrets.scrubber() {
+    match secrets.scrubber(rules.category()) {
         Ok(None) => record.edits = edits.into_vec(),
         Ok(Some(scrubber)) => {
+            let scrubber = record.taken.keep(scrubber);
             for (name, value) in &mut record.roots {
-                foreign(name, value, &Place::root(name), &mut |value, place| {
-                    scrubber.value(value, place, &mut edits);
-                });
+                let mut scrub =
+                    |value: &mut Value, place: &Place<'_>| scrubber.value(value, place, &mut edits);
+                match rules {
+                    Rules::Credentials(_) => foreign(name, value, &Place::root(name), &mut scrub),
+                    Rules::Personal(_) => about_others(name, value, &Place::root(name), &mut scrub),
+                }
             }
             record.edits = edits.into_vec();
         }
-        Err(secrets) => withhold(record, Some(&secrets)),
+        Err(secrets) => withhold(record, Some(&secrets), FAILED),
     }
 }
 

@@ -6,6 +6,11 @@
 //! needed only where the last word itself has another sense: a page token, a primary key, the tokens of a language
 //! model. Case and separators do not matter. Knows nothing of the values, except what kind of value may be meant.
 
+use std::collections::BTreeSet;
+
+use super::settings::Settings;
+use crate::text;
+
 /// Which values under such a name are masked. Booleans, `null` and empty values never are: they hold no secret, and
 /// `"password": null` is what an auditor wants to see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +28,7 @@ pub(super) enum Sensitivity {
 }
 
 /// Stems of which every sensitive name contains at least one, ignoring case. They select what is worth reading.
-pub(super) const STEMS: &[&str] = &[
+const STEMS: &[&str] = &[
     "pass",
     "pwd",
     "secret",
@@ -190,7 +195,52 @@ const QUESTIONS: &[&str] = &[
     "need", "forgot", "supports", "no", "count", "num",
 ];
 
-/// Whether `name` announces a credential, and in what kind of value.
+/// The names that announce credentials here: the built-in sense of names, and an operator's own lists. Those hold whole
+/// names, of which neither case nor separators matter.
+pub(super) struct Names {
+    extra: BTreeSet<String>,
+    allowed: BTreeSet<String>,
+    /// Words of the extra names, for whoever looks for names in a text.
+    words: Vec<String>,
+}
+
+impl Names {
+    pub(super) fn new(settings: &Settings) -> Self {
+        let plain = |names: &[String]| names.iter().map(|name| text::plain(name)).collect();
+        let longest = |name: &String| {
+            let mut words = [""; MAX_WORDS];
+            let count = split(name, &mut words);
+            let longest = words.into_iter().take(count).max_by_key(|word| word.len());
+            longest.map_or_else(|| name.clone(), str::to_owned)
+        };
+        Self {
+            extra: plain(&settings.key_names),
+            allowed: plain(&settings.allow_key_names),
+            words: settings.key_names.iter().map(longest).collect(),
+        }
+    }
+
+    /// Of these every name that announces a credential contains at least one, ignoring case.
+    pub(super) fn stems(&self) -> impl Iterator<Item = &str> {
+        STEMS.iter().copied().chain(self.words.iter().map(String::as_str))
+    }
+
+    /// Whether `name` announces a credential, and in what kind of value.
+    pub(super) fn sensitivity(&self, name: &str) -> Option<Sensitivity> {
+        if !(self.extra.is_empty() && self.allowed.is_empty()) && name.len() <= MAX_NAME_BYTES {
+            let plain = text::plain(name);
+            if self.allowed.contains(&plain) {
+                return None;
+            }
+            if self.extra.contains(&plain) {
+                return Some(Sensitivity::Full);
+            }
+        }
+        sensitivity(name)
+    }
+}
+
+/// Whether `name` announces a credential, in the built-in sense of names.
 pub(super) fn sensitivity(name: &str) -> Option<Sensitivity> {
     let mut words = [""; MAX_WORDS];
     let count = split(name, &mut words);

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
-use super::walk::{CREDENTIAL, free_name};
+use super::walk::free_name;
 use crate::json::Object;
 use crate::text::{json_escaped, percent_encoded};
 
@@ -41,16 +41,21 @@ impl Secrets {
         }
     }
 
-    /// The scrubber for what was remembered; `None` if there is nothing to scrub.
+    /// Forgets a text: it is no secret after all.
+    pub(super) fn forget(&mut self, text: &str) {
+        self.0.remove(text.trim());
+    }
+
+    /// The scrubber for what was remembered, which is of that category; `None` if there is nothing to scrub.
     ///
     /// # Errors
     /// Itself when there is too much to look for; the record must then be withheld.
-    pub(super) fn scrubber(self) -> Result<Option<Scrubber>, Self> {
+    pub(super) fn scrubber(self, category: &'static str) -> Result<Option<Scrubber>, Self> {
         if self.0.is_empty() {
             return Ok(None);
         }
         match self.searches() {
-            Ok((parts, names)) => Ok(Some(Scrubber { whole: self.0, parts, names })),
+            Ok((parts, names)) => Ok(Some(Scrubber { whole: self.0, parts, names, category })),
             Err(_) => Err(self),
         }
     }
@@ -185,6 +190,7 @@ pub(super) struct Scrubber {
     /// For the names of members only what looks random: a caller whose password is `arguments` must not be able to
     /// rename the members that give the record its structure. `None` where everything does.
     names: Option<Search>,
+    category: &'static str,
 }
 
 impl Scrubber {
@@ -202,14 +208,14 @@ impl Scrubber {
             Value::String(text) => {
                 if let Some(scrubbed) = self.text(text) {
                     *text = scrubbed;
-                    edits.note(place, Op::Mask, "scrub", CREDENTIAL);
+                    edits.note(place, Op::Mask, "scrub", self.category);
                 }
             }
             Value::Number(number) => {
                 let text = number.to_string();
                 if text.len() >= MIN_SUBSTRING_BYTES && self.whole.contains(&text) {
                     *value = Value::String(MARK.to_owned());
-                    edits.note(place, Op::Mask, "scrub", CREDENTIAL);
+                    edits.note(place, Op::Mask, "scrub", self.category);
                 }
             }
             Value::Array(items) => {
@@ -235,7 +241,7 @@ impl Scrubber {
             if let Some(member) = object.remove(&name) {
                 let new = free_name(object, scrubbed);
                 edits.renamed(place, &name, &new);
-                edits.note(&place.member(&new), Op::Mask, "scrub", CREDENTIAL);
+                edits.note(&place.member(&new), Op::Mask, "scrub", self.category);
                 object.insert(new, member);
             }
         }
@@ -246,6 +252,7 @@ impl Scrubber {
 mod tests {
     use serde_json::json;
 
+    use super::super::values::CREDENTIAL;
     use super::*;
 
     fn scrubbed(secrets: &[&str], mut value: Value) -> Value {
@@ -253,7 +260,7 @@ mod tests {
         for secret in secrets {
             known.add(secret);
         }
-        if let Some(scrubber) = known.scrubber().ok().unwrap() {
+        if let Some(scrubber) = known.scrubber(CREDENTIAL).ok().unwrap() {
             scrubber.value(&mut value, &Place::root("r"), &mut Edits::default());
         }
         value
@@ -288,7 +295,7 @@ mod tests {
         for n in 0..200_000 {
             many.add(&format!("secret-{n}"));
         }
-        assert!(many.scrubber().is_err());
+        assert!(many.scrubber(CREDENTIAL).is_err());
     }
 
     /// Every position of the text against every secret.

@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::edit::{Edit, Op};
 use super::withhold::named;
-use super::{DIAGNOSTICS, Record};
+use super::{DIAGNOSTICS, Record, is_within};
 use crate::json::Object;
 
 /// Bytes of JSON that one part of an entry may have.
@@ -78,10 +78,9 @@ fn stub(value: &Value) -> Object {
 
 /// Notes that a part went. What was noted below it leads nowhere now, unless it is below `except`.
 fn note(edits: &mut Vec<Edit>, path: &str, except: Option<&str>) {
-    let below = |edit: &Edit, path: &str| {
-        edit.path.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    edits.retain(|edit| !below(edit, path) || except.is_some_and(|except| below(edit, except)));
+    edits.retain(|edit| {
+        !is_within(&edit.path, path) || except.is_some_and(|except| is_within(&edit.path, except))
+    });
     edits.push(Edit {
         path: path.to_owned(),
         op: Op::Truncate,

@@ -23,13 +23,65 @@ fn redacted(value: Value) -> (Value, Vec<String>) {
 #[test]
 fn the_builtin_rules_compile_and_a_broken_step_withholds() {
     assert!(matches!(redactor().steps[..], [Step::Builtin(_)]));
-    let broken = Redactor { steps: vec![Step::Withhold] };
+    let broken = Redactor { steps: vec![Step::Withhold], ..Redactor::builtin() };
     let record = broken.record(vec![("context", json!({"a": 1})), ("metadata", json!(null))]);
     assert_eq!(record.get("context"), Some(&json!({"withheld": MARK})));
     assert_eq!(record.get("metadata"), Some(&json!(null)));
     assert!(record.edited("context") && !record.edited("metadata"));
     assert!(broken.is_secret("x"));
-    assert_eq!(broken.text("x").into_inner(), MARK);
+    assert_eq!(broken.plain("x".into()), MARK);
+}
+
+#[test]
+fn rules_can_be_switched_off_one_by_one() {
+    let call = || {
+        json!({"password": "swordfish", "key": format!("AKIA{}", "Q7".repeat(8)), "run": ["x", "--token", "swordfish"],
+        "url": "https://x/?api_key=sw0rdfish", "sh": "PGPASSWORD=sw0rdfish ls", "h": "Authorization: Digest abc123def456"})
+    };
+    let made = |disabled: &[&str]| {
+        let disabled_rules = disabled.iter().map(|rule| (*rule).to_owned()).collect();
+        let settings = Settings { disabled_rules, ..Settings::default() };
+        let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
+        let record = redactor.record(vec![("r", call())]).into_inner();
+        record.edits.into_iter().map(|edit| edit.by).collect::<Vec<_>>()
+    };
+    let all = rules();
+    for rule in
+        ["key-name", "aws-access-key-id", "command-line", "query-parameter", "assignment", "authorization"]
+    {
+        let by = format!("builtin:{rule}");
+        assert!(all.contains(rule) && made(&[]).contains(&by), "{rule}: {:?}", made(&[]));
+        assert!(!made(&[rule]).contains(&by), "{rule}: {:?}", made(&[rule]));
+    }
+    let every: Vec<&str> = all.into_iter().collect();
+    assert_eq!(made(&every), Vec::<String>::new());
+}
+
+#[test]
+fn an_operator_adds_names_and_allows_others() {
+    let lists = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let settings = Settings {
+        key_names: lists(&["customer-pin", "Kennwort"]),
+        allow_key_names: lists(&["deploy_token"]),
+        ..Settings::default()
+    };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
+    let given = json!({"customerPin": 1234, "CUSTOMER_PIN": "x", "kennwort": "y", "deployToken": "build-7x9", "token": "z",
+        "customer_pins": 3, "sh": "export KENNWORT=b4um; DEPLOY_TOKEN=build-7x8 customer-pin=99"});
+    let record = redactor.record(vec![("r", given)]).into_inner();
+    assert_eq!(
+        record.roots[0].1,
+        json!({"customerPin": MARK, "CUSTOMER_PIN": MARK, "kennwort": MARK, "deployToken": "build-7x9", "token": MARK,
+        "customer_pins": 3, "sh": "export KENNWORT=[redacted]; DEPLOY_TOKEN=build-7x8 customer-pin=[redacted]"})
+    );
+}
+
+#[test]
+fn hashes_need_a_key() {
+    let key = HashKey::new(&[7; 32]);
+    let redactor = Redactor::new(&Settings::default(), key.clone());
+    assert_eq!(redactor.hashed(b"x"), (key.hash(b"x"), Op::Hash));
+    assert_eq!(Redactor::builtin().hashed(b"x"), (MARK.to_owned(), Op::Mask));
 }
 
 #[test]
@@ -175,6 +227,25 @@ fn what_a_call_lost_no_derived_text_gives_back() {
     assert_eq!(record.get("nothing"), None);
 }
 
+#[test]
+fn what_a_call_lost_no_later_record_of_it_gives_back() {
+    let outcome = |error: &str| vec![("metadata", json!({"error": error, "server": "fs"}))];
+    let call = redactor().record(vec![("context", json!({"arguments": {"password": "swordfish-1"}}))]);
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no SWORDFISH-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": "no [redacted] here", "server": "fs"})));
+    assert!(after.edits().iter().any(|edit| edit.path == "/metadata/error" && edit.by == "builtin:scrub"));
+    // Cut only once nothing is left in it that a cut could hide.
+    let long = format!("{}swordfish-1", "x ".repeat(MAX_LATER_BYTES / 2 - 60));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome(&long.repeat(3)));
+    let error = after.get("metadata").unwrap()["error"].as_str().unwrap().to_owned();
+    assert!(error.len() <= MAX_LATER_BYTES && !error.contains("sword"), "{error}");
+    // Where it is not known what the call had, nothing passes.
+    let call = redactor().record(flooded("swordfish-1"));
+    let after = redactor().record_after(&call.taken(), &About::default(), outcome("no swordfish-1 here"));
+    assert_eq!(after.get("metadata"), Some(&json!({"error": MARK, "server": "fs"})));
+    assert_eq!(format!("{:?}", call.taken()), "Taken");
+}
+
 /// A call that gives more secrets than can be looked for, and what docket says of it.
 fn flooded(password: &str) -> Vec<(&'static str, Value)> {
     let mut rows: Vec<Value> =
@@ -259,17 +330,20 @@ fn parts_that_are_too_large_are_replaced_by_their_digest() {
     let paths = |record: &Redacted<Record>| -> Vec<String> {
         record.edits().iter().map(|edit| format!("{:?} {} {}", edit.op, edit.path, edit.by)).collect()
     };
+    // The parts here are one long text each.
+    let settings = Settings { max_field_bytes: usize::MAX, ..Settings::default() };
+    let redactor = Redactor::new(&settings, HashKey::new(&[7; 32]));
     let text = |bytes: usize| "lorem ".repeat(bytes / 6);
     // Exactly as much as fits, and one byte more.
     let fits = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len())});
-    let record = redactor().record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": fits.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": fits, "n": 1})));
     let over = json!({"t": "a".repeat(MAX_PART_BYTES - r#"{"t":""}"#.len() + 1)});
-    let record = redactor().record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
+    let record = redactor.record(vec![("context", json!({"arguments": over.clone(), "n": 1}))]);
     assert_eq!(record.get("context"), Some(&json!({"arguments": stub(&over), "n": 1})));
     assert_eq!(paths(&record), ["Truncate /context/arguments docket:size"]);
 
-    let record = redactor().record(vec![
+    let record = redactor.record(vec![
         ("resource", json!({"type": "tool", "id": "big", "properties": {"server": "fs", "text": text(300_000)}})),
         (
             "context",
@@ -323,7 +397,7 @@ fn strings_that_a_caller_chose_are_judged() {
         assert!(!redactor().is_secret(plain), "{plain}");
     }
     assert_eq!(
-        redactor().text("bad header Authorization: Bearer abc123def456").as_ref(),
+        redactor().plain("bad header Authorization: Bearer abc123def456".to_owned()),
         "bad header Authorization: Bearer [redacted]"
     );
 }
@@ -378,66 +452,4 @@ fn a_megabyte_is_read_in_reasonable_time() {
         assert!(started.elapsed().as_secs() < 60, "{:?} for {}", started.elapsed(), &text[..30]);
         assert!(!result.to_string().contains(secret));
     }
-}
-
-/// What a clean call of 2 KiB costs. Run with `cargo test --profile ci --lib redact -- --ignored --nocapture`.
-#[test]
-#[ignore = "prints a measurement"]
-fn cost_of_a_clean_record() {
-    let row = |n: u32| {
-        json!({"path": format!("/srv/projects/acme/src/module_{n}.rs"), "line": n, "kind": "function",
-        "summary": "reads the manifest, checks each entry and reports what does not match the lock file"})
-    };
-    let roots = || {
-        vec![
-            (
-                "subject",
-                json!({"type": "identity", "id": "billing-bot", "properties": {"agent": "billing-bot",
-            "user": "alice@acme.example", "team": "finance", "zone": "default", "roles": ["agent"], "claims": {}}}),
-            ),
-            ("action", json!({"name": "tools/call"})),
-            (
-                "resource",
-                json!({"type": "tool", "id": "search_files", "properties": {"server": "filesystem",
-            "definition_sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}}),
-            ),
-            (
-                "context",
-                json!({"arguments": {"query": "fn main", "rows": (0..8).map(row).collect::<Vec<_>>()},
-            "request_id": "01JABCDEFGHJKMNPQRSTVWXYZ0", "time": "2026-11-20T07:00:00.000Z", "peer": "127.0.0.1:53122"}),
-            ),
-            (
-                "diagnostics",
-                json!([{"policy_id": "files.read", "effect": "allow", "message": "reading below /srv is fine"}]),
-            ),
-            ("metadata", json!({"user_agent": "claude-code/2.1"})),
-        ]
-    };
-    let bytes = serde_json::to_vec(&roots()).unwrap();
-    let leaky = || {
-        let mut roots = roots();
-        roots.push(("more", json!({"password": "swordfish-77", "note": "swordfish-77 is bad"})));
-        roots
-    };
-    let time = |name: &str, make: &dyn Fn() -> Vec<(&'static str, Value)>| {
-        let mut best = f64::MAX;
-        for _ in 0..20 {
-            let records: Vec<_> = (0..500).map(|_| make()).collect();
-            let started = Instant::now();
-            let done: Vec<_> = records.into_iter().map(|record| redactor().record(record)).collect();
-            best = best.min(started.elapsed().as_secs_f64() * 1e6 / 500.0);
-            assert_eq!(done.len(), 500);
-        }
-        println!("{name}: {best:.1} µs for {} bytes", bytes.len());
-    };
-    time("clean", &roots);
-    time("one secret, quoted once", &leaky);
-    let started = Instant::now();
-    for _ in 0..500 {
-        assert!(serde_json::from_slice::<Value>(&bytes).is_ok());
-    }
-    println!("serde_json parse of the same: {:.1} µs", started.elapsed().as_secs_f64() * 1e6 / 500.0);
-    let started = Instant::now();
-    drop(Redactor::builtin());
-    println!("compiling: {:?}", started.elapsed());
 }

@@ -5,6 +5,8 @@
 //! costs one pass. Expressions are of the `regex` crate, hence linear, and are written so that no match needs to look
 //! far beyond its end: otherwise many short matches in one long text would cost its square.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use aho_corasick::automaton::{Automaton, StateID};
@@ -14,9 +16,10 @@ use base64::Engine as _;
 use regex::Regex;
 
 use super::assign;
-use super::edit::MARK;
+use super::edit::{MARK, Op};
 use super::looks;
-use super::names;
+use super::names::{Names, Sensitivity};
+use super::settings::Settings;
 
 /// Part of a text that is a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +31,21 @@ pub(super) struct Finding {
     /// Whether it is a secret for sure, and so to be scrubbed from the rest of the record; else it is so only by its
     /// surroundings, as `swordfish` in `password=swordfish`, and would take a common word out of every other text.
     pub sure: bool,
+    /// What is done with it, and what stands in its place.
+    pub op: Op,
+    pub mark: Cow<'static, str>,
+    pub category: &'static str,
 }
+
+impl Finding {
+    /// What a credential rule finds.
+    pub(super) fn credential(range: Range<usize>, rule: &'static str, sure: bool) -> Self {
+        Self { range, rule, sure, op: Op::Mask, mark: Cow::Borrowed(MARK), category: CREDENTIAL }
+    }
+}
+
+/// The category of every edit that a credential rule makes.
+pub(super) const CREDENTIAL: &str = "credential";
 
 /// What a rule asks of a match beyond its shape.
 #[derive(Clone, Copy)]
@@ -126,8 +143,8 @@ const SHAPES: &[Shape] = &[
     shape("vault-token", &["hvs."], r"(?:^|[^A-Za-z0-9])(hvs\.[A-Za-z0-9_-]{24,})"),
     shape("telegram-token", &[":aa"], r"(?:^|[^A-Za-z0-9])([0-9]{8,10}:AA[A-Za-z0-9_-]{33})"),
     guarded("connection-string", &["://"], r#"://[^\s/?#:@"'<>\\]*:([^\s/?"'<>\\]+)@"#, Guard::Literal),
-    guarded("bearer-token", &["bearer"], r"(?i)bearer\s{1,4}([A-Za-z0-9._~+/-]{8,}=*)", Guard::Random),
-    guarded("basic-auth", &["basic"], r"(?i)basic\s{1,4}([A-Za-z0-9+/]{6,}={0,2})", Guard::UserPassword),
+    guarded("bearer-token", &["bearer"], r"(?i)bearer[ \t]{1,4}([A-Za-z0-9._~+/-]{8,}=*)", Guard::Random),
+    guarded("basic-auth", &["basic"], r"(?i)basic[ \t]{1,4}([A-Za-z0-9+/]{6,}={0,2})", Guard::UserPassword),
     guarded(
         "command-line",
         &["curl"],
@@ -146,6 +163,14 @@ pub(super) struct Values {
     /// The rule of each literal of the prefilter; `None` for the stem of a key name.
     owners: Vec<Option<usize>>,
     regexes: Vec<Regex>,
+    /// Rules that are switched off.
+    disabled: BTreeSet<String>,
+    names: Names,
+}
+
+/// The names of the rules here; some occur more than once.
+pub(super) fn rule_names() -> impl Iterator<Item = &'static str> {
+    SHAPES.iter().map(|shape| shape.name)
 }
 
 /// What the prefilter saw in a text.
@@ -164,12 +189,13 @@ impl Values {
     ///
     /// # Errors
     /// The first rule that does not compile: a rule that is left out silently would let its secrets through.
-    pub(super) fn compile() -> Result<Self, String> {
-        let mut literals = Vec::new();
+    pub(super) fn compile(settings: &Settings) -> Result<Self, String> {
+        let mut literals: Vec<&str> = Vec::new();
         let mut owners = Vec::new();
         let mut regexes = Vec::new();
         for (index, shape) in SHAPES.iter().enumerate() {
-            for literal in shape.literals {
+            let disabled = settings.disabled_rules.contains(shape.name);
+            for literal in shape.literals.iter().filter(|_| !disabled) {
                 literals.push(*literal);
                 owners.push(Some(index));
             }
@@ -178,7 +204,8 @@ impl Values {
         if regexes.len() > 64 {
             return Err("more than 64 value rules".into());
         }
-        for stem in names::STEMS {
+        let names = Names::new(settings);
+        for stem in names.stems() {
             literals.push(stem);
             owners.push(None);
         }
@@ -188,7 +215,18 @@ impl Values {
             .build(&literals)
             .map_err(|e| format!("prefilter: {e}"))?;
         let start = prefilter.start_state(Anchored::No).map_err(|e| format!("prefilter: {e}"))?;
-        Ok(Self { prefilter, start, owners, regexes })
+        let disabled = settings.disabled_rules.clone();
+        Ok(Self { prefilter, start, owners, regexes, disabled, names })
+    }
+
+    /// Whether a name announces a credential, and in what kind of value. `hits` is what a scan of it saw.
+    pub(super) fn sensitivity(&self, name: &str, hits: Hits) -> Option<Sensitivity> {
+        if hits.stem { self.names.sensitivity(name) } else { None }
+    }
+
+    /// Whether the rule of that name is switched on.
+    pub(super) fn is_on(&self, rule: &str) -> bool {
+        self.disabled.is_empty() || !self.disabled.contains(rule)
     }
 
     /// One pass over the text, saying what is worth a closer look.
@@ -231,7 +269,7 @@ impl Values {
             for captures in regex.captures_iter(text) {
                 let Some(secret) = captures.get(1).or_else(|| captures.get(0)) else { continue };
                 if !secret.as_str().starts_with(MARK) && shape.guard.passes(secret.as_str()) {
-                    findings.push(Finding { range: secret.range(), rule: shape.name, sure: true });
+                    findings.push(Finding::credential(secret.range(), shape.name, true));
                 }
             }
         }
@@ -242,22 +280,27 @@ impl Values {
                     stems.push(range);
                 }
             });
-            assign::find(text, stems, &mut findings);
+            assign::find(text, stems, &self.names, &mut findings);
         }
         if hits.encoded {
-            assign::find_encoded(text, &mut findings);
+            assign::find_encoded(text, &self.names, &mut findings);
         }
+        findings.retain(|finding| self.is_on(finding.rule));
         merge(findings)
     }
 }
 
 /// Sorts, and joins what overlaps; the outermost, or of equals the first, gives the name.
-fn merge(mut findings: Vec<Finding>) -> Vec<Finding> {
+pub(super) fn merge(mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.sort_by_key(|finding| finding.range.start);
     let mut merged: Vec<Finding> = Vec::with_capacity(findings.len());
     for next in findings {
         match merged.last_mut() {
             Some(last) if next.range.start < last.range.end => {
+                // A hash of one part would tell of the whole.
+                if next.op == Op::Mask || last.range.end < next.range.end {
+                    (last.op, last.mark) = (Op::Mask, Cow::Borrowed(MARK));
+                }
                 last.range.end = last.range.end.max(next.range.end);
                 last.sure |= next.sure;
             }
@@ -267,13 +310,13 @@ fn merge(mut findings: Vec<Finding>) -> Vec<Finding> {
     merged
 }
 
-/// Replaces the findings in a text by the mark.
+/// Replaces the findings in a text by their marks.
 pub(super) fn masked(text: &str, findings: &[Finding]) -> String {
     let mut result = String::with_capacity(text.len());
     let mut from = 0;
     for finding in findings {
         result.push_str(text.get(from..finding.range.start).unwrap_or_default());
-        result.push_str(MARK);
+        result.push_str(&finding.mark);
         from = finding.range.end;
     }
     result.push_str(text.get(from..).unwrap_or_default());

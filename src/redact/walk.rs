@@ -8,13 +8,12 @@ use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
-use super::names::{self, Sensitivity};
+use super::names::Sensitivity;
+use super::personal::{PERSONAL_DATA, Personal};
 use super::scrub::Secrets;
-use super::values::{self, Values};
+use super::values::{self, CREDENTIAL, Finding, Values};
 use crate::json::{self, Object};
 
-/// The category of every edit that a credential rule makes.
-pub(super) const CREDENTIAL: &str = "credential";
 const MALFORMED: &str = "malformed";
 
 /// Nesting beyond this is masked unread. It is what `serde_json` accepts, so only JSON inside strings gets there.
@@ -24,9 +23,66 @@ const MAX_STRING_LEVELS: usize = 8;
 /// A longer string is read as text, where assignments are still found.
 const MAX_INNER_BYTES: usize = 2 << 20;
 
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) enum Rules<'a> {
+    /// Credentials, by name and by shape.
+    Credentials(&'a Values),
+    /// Personal data, by shape only.
+    Personal(&'a Personal),
+}
+
+impl Rules<'_> {
+    /// What is to go from a text: sorted, and disjoint.
+    pub(super) fn find(self, text: &str) -> Vec<Finding> {
+        match self {
+            Self::Credentials(values) => values.find(text, values.scan(text)),
+            Self::Personal(personal) => {
+                let mut findings = Vec::new();
+                personal.find(text, &mut findings);
+                values::merge(findings)
+            }
+        }
+    }
+
+    /// What the name of a member says of its value.
+    fn sensitivity(self, name: &str) -> Option<Sensitivity> {
+        match self {
+            Self::Credentials(values) => values.sensitivity(name, values.scan(name)),
+            Self::Personal(_) => None,
+        }
+    }
+
+    /// The same, and whether something is to go from the name itself.
+    fn name(self, name: &str) -> (Option<Sensitivity>, bool) {
+        match self {
+            Self::Credentials(values) => {
+                let hits = values.scan(name);
+                (values.sensitivity(name, hits), !values.find(name, hits).is_empty())
+            }
+            Self::Personal(_) => (None, !self.find(name).is_empty()),
+        }
+    }
+
+    /// What kind of thing these rules look for.
+    pub(super) fn category(self) -> &'static str {
+        match self {
+            Self::Credentials(_) => CREDENTIAL,
+            Self::Personal(_) => PERSONAL_DATA,
+        }
+    }
+
+    fn is_on(self, rule: &str) -> bool {
+        match self {
+            Self::Credentials(values) => values.is_on(rule),
+            Self::Personal(_) => false,
+        }
+    }
+}
+
 /// One pass over one record.
 pub(super) struct Walk<'a> {
-    pub values: &'a Values,
+    pub rules: Rules<'a>,
     pub edits: Edits,
     pub secrets: Secrets,
 }
@@ -56,7 +112,14 @@ impl Walk<'_> {
             }
             Value::Array(items) => self.array(items, place, depth.down()),
             Value::Object(object) => self.object(object, place, depth.down()),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Value::Number(number) => {
+                let Rules::Personal(personal) = self.rules else { return };
+                let Some(finding) = personal.number(number) else { return };
+                self.secrets.add(&number.to_string());
+                self.edits.note(place, finding.op, finding.rule, finding.category);
+                *value = Value::String(finding.mark.into_owned());
+            }
+            Value::Null | Value::Bool(_) => {}
         }
     }
 
@@ -64,7 +127,7 @@ impl Walk<'_> {
         if self.inner_json(text, place, depth) {
             return;
         }
-        let findings = self.values.find(text, self.values.scan(text));
+        let findings = self.rules.find(text);
         if findings.is_empty() {
             return;
         }
@@ -72,7 +135,7 @@ impl Walk<'_> {
             if finding.sure {
                 self.secrets.add(text.get(finding.range.clone()).unwrap_or_default());
             }
-            self.edits.note(place, Op::Mask, finding.rule, CREDENTIAL);
+            self.edits.note(place, finding.op, finding.rule, finding.category);
         }
         *text = values::masked(text, &findings);
     }
@@ -114,24 +177,25 @@ impl Walk<'_> {
             let place = place.item(index);
             let announced = flag.take();
             if let Value::String(text) = item {
-                if announced.is_some() && !text.starts_with('-') {
+                if announced.is_some() && !text.starts_with('-') && self.rules.is_on("command-line") {
                     self.masked(item, Sensitivity::Full, "command-line", &place);
                     continue;
                 }
-                flag = text.strip_prefix('-').and_then(|name| self.sensitivity(name));
+                flag = text.strip_prefix('-').and_then(|name| self.rules.sensitivity(name));
             }
             self.value(item, &place, depth);
         }
     }
 
     fn object(&mut self, object: &mut Object, place: &Place<'_>, depth: Depth) {
-        let named = self.named_value(object);
+        let key_names = self.rules.is_on("key-name");
+        let named = self.named_value(object).filter(|_| key_names);
         let mut secret_names = false;
         for (name, member) in object.iter_mut() {
-            let hits = self.values.scan(name);
-            let by_name = if hits.stem { names::sensitivity(name) } else { None };
+            let (by_name, is_secret) = self.rules.name(name);
+            let by_name = by_name.filter(|_| key_names);
             // A name of more than one word may hold a secret; `password` as a name is none.
-            if !self.values.find(name, hits).is_empty() {
+            if is_secret {
                 secret_names = true;
                 continue;
             }
@@ -159,7 +223,7 @@ impl Walk<'_> {
     fn rename(&mut self, object: &mut Object, place: &Place<'_>, depth: Depth) {
         let mut secret = Vec::new();
         for (name, member) in std::mem::take(object) {
-            let findings = self.values.find(&name, self.values.scan(&name));
+            let findings = self.rules.find(&name);
             if findings.is_empty() {
                 object.insert(name, member);
             } else {
@@ -173,9 +237,9 @@ impl Walk<'_> {
             let new = free_name(object, values::masked(&name, &findings));
             let below = place.member(&new);
             for finding in &findings {
-                self.edits.note(&below, Op::Mask, finding.rule, CREDENTIAL);
+                self.edits.note(&below, finding.op, finding.rule, finding.category);
             }
-            let by_name = self.sensitivity(&new);
+            let by_name = self.rules.sensitivity(&new).filter(|_| self.rules.is_on("key-name"));
             self.member(&mut member, by_name, &below, depth);
             object.insert(new, member);
         }
@@ -196,12 +260,9 @@ impl Walk<'_> {
         const VALUES: [&str; 3] = ["value", "Value", "ParameterValue"];
         const NAMES: [&str; 6] = ["name", "key", "Name", "Key", "header", "ParameterKey"];
         let value = VALUES.into_iter().find(|value| object.contains_key(*value))?;
-        let sensitive = |name: &&str| object.get(*name)?.as_str().and_then(|name| self.sensitivity(name));
+        let sensitive =
+            |name: &&str| object.get(*name)?.as_str().and_then(|name| self.rules.sensitivity(name));
         NAMES.iter().find_map(sensitive).map(|sensitivity| (value, sensitivity))
-    }
-
-    fn sensitivity(&self, name: &str) -> Option<Sensitivity> {
-        if self.values.scan(name).stem { names::sensitivity(name) } else { None }
     }
 
     /// Masks a value whole, if it is of the kind that its name speaks of. Says whether it is done with.
@@ -239,7 +300,7 @@ impl Walk<'_> {
             match value {
                 Value::String(text) => {
                     self.secrets.add(&text);
-                    for finding in self.values.find(&text, self.values.scan(&text)) {
+                    for finding in self.rules.find(&text) {
                         self.secrets.add(text.get(finding.range).unwrap_or_default());
                     }
                     if let Some((scheme, rest)) = text.trim().split_once(' ')

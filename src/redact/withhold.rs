@@ -14,11 +14,12 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 35] = [
+pub(super) const FACTS: [&str; 39] = [
     "added",
     "after",
     "agent",
     "before",
+    "bytes",
     "cause",
     "changed",
     "classification",
@@ -29,7 +30,10 @@ const FACTS: [&str; 35] = [
     "from",
     "hold_id",
     "holds",
+    "hook",
+    "hooks",
     "length",
+    "loaded_hooks",
     "path",
     "peer",
     "principal",
@@ -52,11 +56,13 @@ const FACTS: [&str; 35] = [
     "version",
 ];
 /// Members of a diagnostic that no rule can choose freely.
-const SAID: [&str; 2] = ["effect", "policy_id"];
+pub(super) const SAID: [&str; 2] = ["effect", "policy_id"];
 /// What names a subject, an action or a resource.
-const NAMES: [&str; 3] = ["type", "id", "name"];
+pub(super) const NAMES: [&str; 3] = ["type", "id", "name"];
 /// What a subject's properties say of the caller, and a resource's of its server.
-const PROPERTIES: [&str; 7] = ["agent", "user", "team", "zone", "roles", "verified", "server"];
+pub(super) const PROPERTIES: [&str; 7] = ["agent", "user", "team", "zone", "roles", "verified", "server"];
+/// Members of a call's context in which docket says who called.
+const CALLER: [&str; 2] = ["agent", "caller"];
 /// A longer name is none. Shorter than the beginning of a secret that scrubbing looks for.
 pub(super) const MAX_NAME_BYTES: usize = 200;
 
@@ -82,6 +88,28 @@ pub(super) fn foreign(
     }
 }
 
+/// Calls `visit` with everything in a root that may be about somebody: all but what docket wrote itself, and what names the
+/// caller. Whose call it was is what a ledger is for, and whose entries an erasure would look for.
+pub(super) fn about_others(
+    root: &str,
+    value: &mut Value,
+    place: &Place<'_>,
+    visit: &mut impl FnMut(&mut Value, &Place<'_>),
+) {
+    match (root, &mut *value) {
+        ("subject", Value::Object(subject)) => {
+            members(subject, &NAMES, place, &mut |value, place| match value {
+                Value::Object(properties) if place.is_member("properties") => {
+                    members(properties, &PROPERTIES, place, visit);
+                }
+                value => visit(value, place),
+            });
+        }
+        ("context", Value::Object(context)) => members(context, &CALLER, place, visit),
+        _ => foreign(root, value, place, visit),
+    }
+}
+
 fn members(
     object: &mut Object,
     own: &[&str],
@@ -93,28 +121,61 @@ fn members(
     }
 }
 
+/// Whether what a path from a root leads to is docket's own, which nothing may take away.
+pub(super) fn is_own(root: &str, path: &[String]) -> bool {
+    match (root, path) {
+        (DETERMINING, _) => true,
+        (METADATA, [fact, ..]) => FACTS.contains(&fact.as_str()),
+        (DIAGNOSTICS, [_, said, ..]) => SAID.contains(&said.as_str()),
+        _ => false,
+    }
+}
+
+/// Whether a path leads to what an action, a subject or a resource is called.
+pub(super) fn is_name_of_call(root: &str, path: &[String]) -> bool {
+    matches!((root, path), ("action" | "resource" | "subject", [name]) if NAMES.contains(&name.as_str()))
+}
+
+/// Who withholds, and in which category.
+pub(super) type By = (&'static str, &'static str);
+
+/// The redactor itself, where it cannot do its work.
+pub(super) const FAILED: By = ("builtin:withheld", "withheld");
+
 /// Withholds a record. `secrets` are those that are known; where none can be known, no name of a caller's choice stays.
-pub(super) fn withhold(record: &mut Record, secrets: Option<&Secrets>) {
-    let clean = |text: &str| secrets.is_some_and(|secrets| !secrets.are_in(text));
+pub(super) fn withhold(record: &mut Record, secrets: Option<&Secrets>, by: By) {
+    let may_keep = |text: &str| secrets.is_some_and(|secrets| !secrets.are_in(text));
     let mut edits = Edits::default();
     for (name, value) in &mut record.roots {
-        foreign(name, value, &Place::root(name), &mut |value, place| {
-            let rule = *name == DIAGNOSTICS && place.is_member("rule");
-            match value {
-                Value::Null | Value::Bool(_) => return,
-                Value::Object(object) => {
-                    let mut rest = named(object, &clean);
-                    rest.insert("withheld".into(), MARK.into());
-                    *object = rest;
-                }
-                Value::Array(items) => items.clear(),
-                Value::String(text) if rule && is_name(text) && clean(text) => return,
-                Value::String(_) | Value::Number(_) => *value = MARK.into(),
-            }
-            edits.note(place, Op::Mask, "withheld", "withheld");
-        });
+        withhold_root(name, value, &may_keep, by, &mut edits);
     }
     record.edits = edits.into_vec();
+    record.taken.withheld();
+}
+
+/// Withholds one root. Names of a caller's choice stay as far as they may be kept.
+pub(super) fn withhold_root(
+    root: &str,
+    value: &mut Value,
+    may_keep: &impl Fn(&str) -> bool,
+    by: By,
+    edits: &mut Edits,
+) {
+    foreign(root, value, &Place::root(root), &mut |value, place| {
+        let rule = root == DIAGNOSTICS && place.is_member("rule");
+        match value {
+            Value::Null | Value::Bool(_) => return,
+            Value::Object(object) => {
+                let mut rest = named(object, may_keep);
+                rest.insert("withheld".into(), MARK.into());
+                *object = rest;
+            }
+            Value::Array(items) => items.clear(),
+            Value::String(text) if rule && is_name(text) && may_keep(text) => return,
+            Value::String(_) | Value::Number(_) => *value = MARK.into(),
+        }
+        edits.replaced(place.pointer(), Op::Mask, by.0, by.1);
+    });
 }
 
 /// What names the thing that an object describes, as far as it may be kept.

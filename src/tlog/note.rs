@@ -7,6 +7,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use ring::hkdf::{HKDF_SHA256, Prk, Salt};
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha2::{Digest as _, Sha256};
 
@@ -19,8 +20,11 @@ const MAX_NOTE_BYTES: usize = 64 * 1024;
 /// Signatures of a note that are looked at, as in the specification.
 const MAX_SIGNATURES: usize = 100;
 
-/// What a PKCS#8 (RFC 5958, RFC 8410) Ed25519 private key has before its 32-byte seed.
-const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+/// What a PKCS#8 (RFC 5958, RFC 8410) Ed25519 private key begins with: its length and version.
+const PKCS8_PREFIX: [u8; 5] = [0x30, 0x2e, 2, 1, 0];
+
+/// What follows, whatever the version, and stands right before the 32-byte seed: the algorithm, and how the seed is wrapped.
+const SEED_PREFIX: [u8; 11] = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
 const PEM_BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const PEM_END: &str = "-----END PRIVATE KEY-----";
@@ -160,6 +164,8 @@ impl fmt::Display for VerifierKey {
 pub struct SigningKey {
     pair: Ed25519KeyPair,
     verifier: VerifierKey,
+    /// What further keys are derived from; the seed itself is not kept.
+    root: Prk,
 }
 
 impl SigningKey {
@@ -175,9 +181,25 @@ impl SigningKey {
         let body: String = body.ok_or(bad.clone())?.split_whitespace().collect();
         let der = STANDARD.decode(body).map_err(|_| bad.clone())?;
         let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&der).map_err(|_| bad.clone())?;
-        let public: [u8; 32] = pair.public_key().as_ref().try_into().map_err(|_| bad)?;
+        let public: [u8; 32] = pair.public_key().as_ref().try_into().map_err(|_| bad.clone())?;
         let verifier = VerifierKey::new(&name(&public), public)?;
-        Ok(Self { pair, verifier })
+        // The pair was read from these bytes; that the seed found in them is its own is checked all the same.
+        let at = der.windows(SEED_PREFIX.len()).position(|bytes| bytes == SEED_PREFIX);
+        let seed = at.and_then(|at| der.get(at + SEED_PREFIX.len()..)?.get(..32));
+        let seed = seed.filter(|seed| Ed25519KeyPair::from_seed_and_public_key(seed, &public).is_ok());
+        let root = Salt::new(HKDF_SHA256, &[]).extract(seed.ok_or(bad)?);
+        Ok(Self { pair, verifier, root })
+    }
+
+    /// A key for another purpose, which `purpose` names: HKDF-SHA-256 (RFC 5869) of the seed, without salt. Whoever has it
+    /// learns nothing of this key or of those for other purposes.
+    #[must_use]
+    pub fn derive(&self, purpose: &str) -> [u8; 32] {
+        let mut key = [0; 32];
+        // Fails only for more than 255 times the digest's length.
+        let filled = self.root.expand(&[purpose.as_bytes()], HKDF_SHA256).and_then(|okm| okm.fill(&mut key));
+        debug_assert!(filled.is_ok(), "32 bytes are one block");
+        key
     }
 
     /// The public half.
@@ -198,7 +220,7 @@ impl SigningKey {
 /// PKCS#8 PEM of the Ed25519 key with this seed.
 #[must_use]
 pub fn pem(seed: &[u8; 32]) -> String {
-    let der = [PKCS8_PREFIX.as_slice(), seed].concat();
+    let der = [PKCS8_PREFIX.as_slice(), &SEED_PREFIX, seed].concat();
     format!("{PEM_BEGIN}\n{}\n{PEM_END}\n", STANDARD.encode(der))
 }
 
@@ -277,5 +299,14 @@ mod tests {
             assert!(SigningKey::from_pem(bad, |_| "a".into()).is_err());
         }
         assert!(SigningKey::from_pem(rfc8410, |_| "a b".into()).is_err());
+    }
+
+    #[test]
+    fn derived_keys_follow_from_the_seed_and_the_purpose() {
+        let key = SigningKey::from_pem(&pem(&[7; 32]), |_| "a".into()).unwrap();
+        // `openssl kdf -keylen 32 -kdfopt digest:SHA256 -kdfopt hexkey:0707…07 -kdfopt info:'for a test' HKDF`
+        let expected = "3a0bb67dfd954ecf4ef59382d1ddeaec391e01e90138fda0ed5926c49a72afe4";
+        assert_eq!(hex::encode(key.derive("for a test")), expected);
+        assert_ne!(key.derive("for another"), key.derive("for a test"));
     }
 }

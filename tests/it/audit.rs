@@ -137,7 +137,9 @@ async fn a_call_full_of_secrets_is_recorded_with_its_name_and_can_be_read() {
     let secret = |n: u32| json!({"password": format!("{n:05}{}", "x9Q".repeat(84))});
     let rows: Vec<Value> = (0..4200).map(secret).collect();
     docket.evaluate("flood-1", "delete_file", json!({"path": "/x", "rows": rows})).await;
-    docket.evaluate("flood-2", "delete_file", json!({"path": "/x", "text": "lorem ".repeat(50_000)})).await;
+    docket
+        .evaluate("flood-2", "delete_file", json!({"path": "/x", "texts": vec!["lorem ".repeat(1000); 60]}))
+        .await;
     let answer = docket.admin_get("/v1/audit?kind=decision&order=asc").await;
     assert_eq!(answer.status(), 200);
     let answer: Value = answer.json().await.unwrap();

@@ -16,12 +16,16 @@ mod decision_api;
 mod disk;
 mod explain;
 mod faults;
+mod guests;
 mod harness;
+mod hooks;
 mod keeping;
+mod masks;
 mod mcp;
 mod migrate;
 mod output;
 mod publish;
+mod redaction;
 mod replay;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;

@@ -20,7 +20,7 @@ const fn warning(name: &'static str, meaning: &'static str) -> Code {
 }
 
 /// All kinds, errors first, each sorted by name.
-pub const CODES: [Code; 35] = [
+pub const CODES: [Code; 36] = [
     error(
         "compile",
         "the engine cannot prepare it; mostly a variable that nothing binds, or two rules that conflict",
@@ -50,6 +50,7 @@ pub const CODES: [Code; 35] = [
     warning("constant_effect", "all an effect's rules say `false`, so it never has one"),
     warning("default_allow", "`default allow := true`: whatever nobody thought of is allowed"),
     warning("ignored_file", "a `.json` or `.yaml` file that is not named as data files are"),
+    warning("mask_path", "a mask of `data.system.log` whose path leads neither to `/input` nor to `/result`"),
     warning("misspelt_effect", "a rule that nobody uses, named almost like an effect"),
     warning("missing_id", "a policy without `custom.id`: its package path is its id, and changes with it"),
     warning("never_true", "a condition, or two of one body, that no call can satisfy"),

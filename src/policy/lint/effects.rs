@@ -7,10 +7,10 @@ use regorus::unstable::{Expr, Literal, Rule, RuleHead};
 use super::super::finding::Finding;
 use super::super::graph::full;
 use super::super::module::written;
-use super::super::near::plain;
 use super::super::refs::Definition;
 use super::Set;
 use crate::decision::Effect;
+use crate::text::plain;
 
 /// Names that say what an effect says, in other words or other systems.
 const OTHER_WORDS: [(Effect, &[&str]); 3] = [

@@ -79,7 +79,8 @@ fn named(expr: &Expr) -> Vec<&Expr> {
     }
 }
 
-fn text(expr: &Expr) -> Option<String> {
+/// A literal string.
+pub(super) fn text(expr: &Expr) -> Option<String> {
     match expr {
         Expr::String { value, .. } | Expr::RawString { value, .. } => {
             value.as_string().ok().map(ToString::to_string)

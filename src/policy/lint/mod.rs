@@ -13,6 +13,7 @@ mod conditions;
 mod data_paths;
 mod effects;
 mod inputs;
+mod masks;
 mod methods;
 mod names;
 mod shape;
@@ -120,6 +121,7 @@ fn lint(files: &[SourceFile]) -> Vec<Finding> {
     findings.extend(effects::check(&set));
     findings.extend(conditions::check(&set));
     findings.extend(methods::check(&set));
+    findings.extend(masks::check(&set));
     // An import of what does not exist is told as that; that nothing uses it follows.
     let told: BTreeSet<(String, u32)> =
         findings.iter().map(|finding| (finding.file.clone(), finding.line)).collect();

@@ -4,7 +4,7 @@
 //! resource, keys of `context`) and what arguments, claims and annotations hold is open: there a name is questioned only
 //! where it is one slip away from one that docket fills in itself.
 
-use super::super::near::{is_slip, nearest, plain};
+use super::super::near::{is_slip, nearest};
 
 /// What stands at a place of a call.
 enum Shape {
@@ -18,6 +18,7 @@ enum Shape {
     Extended(&'static [(&'static str, Shape)]),
 }
 
+use crate::text::plain;
 use Shape::{Closed, Extended, Open, Text};
 
 static CALL: Shape = Closed(&[

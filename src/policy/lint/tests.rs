@@ -224,7 +224,16 @@ fn each_lint_finds_its_own_and_nothing_once_mended() {
     let other = found(&[("p.json", "{}")]);
     assert_eq!(codes_of(&other), ["ignored_file"]);
     let mut tested: BTreeSet<&str> = TABLE.iter().map(|(code, ..)| *code).collect();
-    tested.extend(["missing_id", "unreachable", "ignored_file"]);
+    let masks = |path: &str| {
+        let text = format!(
+            "package system.log\n\nmask contains \"{path}\"\n\nmask contains {{\"op\": \"remove\", \"path\": \"{path}\"}}\n"
+        );
+        codes_of(&found(&[("log.rego", &text)]))
+    };
+    assert_eq!(masks("/context/x"), ["mask_path", "mask_path"]);
+    assert_eq!(masks("input/context/x"), ["mask_path", "mask_path"]);
+    assert_eq!(masks("/input/context/x"), [""; 0]);
+    tested.extend(["missing_id", "unreachable", "ignored_file", "mask_path"]);
     for code in CODES.iter().filter(|code| code.is_warning) {
         assert!(tested.contains(code.name), "no case for {}", code.name);
     }

@@ -23,7 +23,7 @@ fn lower_hex(n: usize) -> String {
 
 #[test]
 fn each_rule_finds_its_own() {
-    let values = Values::compile().unwrap();
+    let values = Values::compile(&Settings::default()).unwrap();
     let pem = |kind: &str| {
         format!(
             "-----BEGIN {kind}PRIVATE KEY-----\n{}\n{}\n-----END {kind}PRIVATE KEY-----",
@@ -111,7 +111,7 @@ const IN_CONTEXT: &[&str] = &[
 
 #[test]
 fn only_the_secret_part_is_masked() {
-    let values = Values::compile().unwrap();
+    let values = Values::compile(&Settings::default()).unwrap();
     let token = word(32);
     let forty = word(40);
     let cases: &[(&str, String)] = &[
@@ -181,7 +181,7 @@ fn only_the_secret_part_is_masked() {
 
 #[test]
 fn hostile_long_texts_cost_time_in_proportion() {
-    let values = Values::compile().unwrap();
+    let values = Values::compile(&Settings::default()).unwrap();
     let pieces = [
         "-----BEGIN PRIVATE KEY----- ",
         "token=<token=<",

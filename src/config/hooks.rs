@@ -1,0 +1,128 @@
+//! `[[redaction.hooks]]`: the components that look at each record before it is written.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::json::Object;
+use crate::redact::hooks::{Bounds, HookSpec, OnFailure, Wasi};
+
+/// `[[redaction.hooks]]`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawHook {
+    /// What entries, logs and metrics call it.
+    pub name: String,
+    /// The component file; a change of it is noticed and taken over.
+    pub component: PathBuf,
+    /// What the hook is told, as it defines it.
+    #[serde(default, skip_serializing_if = "Object::is_empty")]
+    pub settings: Object,
+    /// What becomes of a record when the hook fails.
+    #[serde(default)]
+    pub on_failure: RawOnFailure,
+    /// Longest time for one record.
+    #[serde(default = "default_deadline_ms")]
+    pub deadline_ms: u64,
+    /// Largest memory for one record.
+    #[serde(default = "default_max_memory_bytes")]
+    pub max_memory_bytes: usize,
+    /// What to do with a component that imports WASI, which no hook gets.
+    #[serde(default)]
+    pub wasi: RawWasi,
+    /// After so many failures in a row `/readyz` calls it unhealthy.
+    #[serde(default = "default_unhealthy_after")]
+    pub unhealthy_after: u32,
+}
+
+/// `redaction.hooks.on_failure`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawOnFailure {
+    /// What the hook was asked about is replaced by a marker with the reason.
+    #[default]
+    Withhold,
+    /// Every text and number in it is masked, and the structure stays.
+    MaskAll,
+    /// As `withhold`, and the call is refused.
+    Deny,
+}
+
+/// `redaction.hooks.wasi`
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RawWasi {
+    /// The component does not load.
+    #[default]
+    Deny,
+    /// It loads, and calling WASI ends the call.
+    Trap,
+}
+
+fn default_deadline_ms() -> u64 {
+    20
+}
+
+fn default_max_memory_bytes() -> usize {
+    16 << 20
+}
+
+fn default_unhealthy_after() -> u32 {
+    3
+}
+
+/// Checks the hooks; what is wrong is added to `problems`.
+pub(super) fn validate(hooks: Vec<RawHook>, problems: &mut Vec<String>) -> Vec<HookSpec> {
+    let mut names = BTreeSet::new();
+    for (at, hook) in hooks.iter().enumerate() {
+        let key = |name: &str| format!("redaction.hooks.{at}.{name}");
+        if !super::is_name(&hook.name) {
+            problems.push(format!(
+                "`{}`: `{}` is not 1 to 64 of `A-Z a-z 0-9 . _ -`",
+                key("name"),
+                hook.name
+            ));
+        }
+        if !names.insert(&hook.name) {
+            problems.push(format!("`{}`: another hook is called `{}` too", key("name"), hook.name));
+        }
+        if hook.component.as_os_str().is_empty() {
+            problems.push(format!("`{}` is empty; it names a `.wasm` file", key("component")));
+        }
+        for (name, value) in [
+            ("deadline_ms", hook.deadline_ms),
+            ("max_memory_bytes", hook.max_memory_bytes as u64),
+            ("unhealthy_after", u64::from(hook.unhealthy_after)),
+        ] {
+            if value == 0 {
+                problems.push(format!("`{}` must be greater than 0", key(name)));
+            }
+        }
+    }
+    hooks.into_iter().map(spec).collect()
+}
+
+fn spec(hook: RawHook) -> HookSpec {
+    HookSpec {
+        name: hook.name,
+        component: hook.component,
+        settings: Value::Object(hook.settings).to_string(),
+        on_failure: match hook.on_failure {
+            RawOnFailure::Withhold => OnFailure::Withhold,
+            RawOnFailure::MaskAll => OnFailure::MaskAll,
+            RawOnFailure::Deny => OnFailure::Deny,
+        },
+        bounds: Bounds {
+            deadline: Duration::from_millis(hook.deadline_ms),
+            max_memory_bytes: hook.max_memory_bytes,
+        },
+        wasi: match hook.wasi {
+            RawWasi::Deny => Wasi::Deny,
+            RawWasi::Trap => Wasi::Trap,
+        },
+        unhealthy_after: hook.unhealthy_after,
+    }
+}

@@ -1,0 +1,251 @@
+//! Masks: what an operator's own Rego takes from a record, in OPA's forms.
+//!
+//! `data.system.log.mask` lists pointers into OPA's decision log document, as `"/input/context/arguments/path"` or as
+//! `{"op": "upsert", "path": …, "value": …}`; `data.system.log.drop` takes all. The document has the call under `input`, and
+//! every other part of the record under `result`. What a mask takes from one place is scrubbed from all others. As in OPA a
+//! pointer that leads nowhere is no error; one that cannot be a pointer is, and then nothing of the record passes.
+//!
+//! Beyond what OPA does, a mask cannot make anything up: it replaces only what is there. Nor can it take what docket itself
+//! knows. Who evaluates the rules, this module does not know.
+
+use serde_json::{Value, json};
+
+use super::edit::{Edits, MARK, Op, Place};
+use super::scrub::Secrets;
+use super::withhold::{By, about_others, is_name_of_call, is_own, withhold, withhold_root};
+use super::{About, Record};
+use crate::json::Object;
+use crate::text::percent_encoded;
+
+/// Stands in edits as what made them.
+const MASK: &str = "rego:data.system.log.mask";
+/// The category of what masks took, and of what is scrubbed for it.
+const MASKED: &str = "masked";
+const DROPPED: By = ("rego:data.system.log.drop", "dropped");
+const FAILED: By = (MASK, "withheld");
+
+/// The roots of a record that are the call, hence `input` of the document.
+const CALL: [&str; 4] = ["action", "context", "resource", "subject"];
+/// Masks in one answer: more are a mistake, and each costs a walk.
+const MAX_MASKS: usize = 10_000;
+
+/// What the rules in force say of one record.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// Whether all of it goes.
+    pub drop: bool,
+    /// A list of masks, where there is one.
+    pub mask: Option<Value>,
+}
+
+/// Whoever knows the rules in force.
+pub trait Masks: Send + Sync {
+    /// What they say of a record; `None` where there are no rules, and then the document is never made.
+    ///
+    /// # Errors
+    /// They could not be asked. Nothing of the record may pass then; whoever implements this says and counts why.
+    fn ask(&self, about: &About<'_>, document: &dyn Fn() -> Value) -> Option<Result<Said, Unanswered>>;
+
+    /// What they said could not be used.
+    fn unusable(&self, why: &str);
+}
+
+/// The rules could not be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered;
+
+/// Asks for masks and applies them.
+pub(super) fn apply(masks: &dyn Masks, about: &About<'_>, record: &mut Record) {
+    let Some(said) = masks.ask(about, &|| document(about, record)) else { return };
+    let rules = match said {
+        Ok(Said { drop: true, .. }) => return withhold(record, Some(&Secrets::default()), DROPPED),
+        Ok(Said { mask, .. }) => read(mask).map_err(|why| masks.unusable(&why)),
+        Err(Unanswered) => Err(()),
+    };
+    let Ok(rules) = rules else { return withhold(record, None, FAILED) };
+    let mut secrets = Secrets::default();
+    for rule in &rules {
+        rule.apply(record, &mut secrets);
+    }
+    scrub(record, secrets);
+}
+
+/// A record as OPA's decision log has it.
+fn document(about: &About<'_>, record: &Record) -> Value {
+    let mut document = json!({
+        "labels": {"app": "docket", "version": env!("CARGO_PKG_VERSION")},
+        "path": if about.decision.is_some() { "docket/decision" } else { "docket/event" },
+    });
+    let (mut input, mut result) = (Object::new(), Object::new());
+    for (name, value) in &record.roots {
+        let part = if CALL.contains(name) { &mut input } else { &mut result };
+        part.insert((*name).to_owned(), value.clone());
+    }
+    if let Some(effect) = about.decision {
+        result.insert("decision".into(), effect.as_str().into());
+    }
+    let Value::Object(members) = &mut document else { return document };
+    members.extend(about.call_id.map(|id| ("decision_id".to_owned(), id.to_string().into())));
+    members.extend(about.request_id.map(|id| ("request_id".to_owned(), id.as_str().into())));
+    members.extend(about.manifest_sha.map(|sha| ("manifest_sha".to_owned(), sha.into())));
+    if !input.is_empty() {
+        members.insert("input".into(), Value::Object(input));
+    }
+    members.insert("result".into(), Value::Object(result));
+    document
+}
+
+/// One mask.
+#[derive(Debug, PartialEq)]
+struct Rule {
+    /// Whether it leads into the call, or into the rest.
+    in_call: bool,
+    /// The path behind that.
+    path: Vec<String>,
+    /// What takes the place of what is there; nothing, where that is removed.
+    value: Option<Value>,
+}
+
+/// Reads OPA's forms.
+fn read(mask: Option<Value>) -> Result<Vec<Rule>, String> {
+    let items = match mask {
+        None => return Ok(Vec::new()),
+        Some(Value::Array(items)) if items.len() <= MAX_MASKS => items,
+        Some(Value::Array(_)) => return Err(format!("it has more than {MAX_MASKS} elements")),
+        Some(_) => return Err("it is neither a set nor an array".into()),
+    };
+    items.into_iter().map(Rule::read).collect()
+}
+
+impl Rule {
+    fn read(item: Value) -> Result<Self, String> {
+        let mut object = match item {
+            Value::String(path) => return Self::new(&path, None),
+            Value::Object(object) => object,
+            _ => return Err("a mask is neither a string nor an object".into()),
+        };
+        let Some(Value::String(path)) = object.remove("path") else {
+            return Err("a mask has no `path`, or one that is no string".into());
+        };
+        match object.get("op").and_then(Value::as_str) {
+            Some("remove") => Self::new(&path, None),
+            Some("upsert") => Self::new(&path, Some(object.remove("value").unwrap_or_default())),
+            _ => Err("the `op` of a mask is neither `remove` nor `upsert`".into()),
+        }
+    }
+
+    fn new(path: &str, value: Option<Value>) -> Result<Self, String> {
+        let rest = path.strip_prefix('/').ok_or("the path of a mask does not begin with `/`")?;
+        let mut parts = rest.split('/').map(str::to_owned);
+        let in_call = match parts.next().as_deref() {
+            Some("input") => true,
+            Some("result") => false,
+            _ => return Err("the path of a mask leads neither to `/input` nor to `/result`".into()),
+        };
+        Ok(Self { in_call, path: parts.collect(), value })
+    }
+
+    fn apply(&self, record: &mut Record, secrets: &mut Secrets) {
+        let mut edits = Edits::resume(std::mem::take(&mut record.edits));
+        for (root, value) in &mut record.roots {
+            if CALL.contains(root) != self.in_call {
+                continue;
+            }
+            match self.path.split_first() {
+                Some((first, _)) if !is_named(first, root) => {}
+                Some((_, path)) if !path.is_empty() => {
+                    let stays = is_name_of_call(root, path);
+                    if !is_own(root, path)
+                        && let Some((before, pointer)) = self.edit(value, &Place::root(root), path, stays)
+                    {
+                        each_text(&before, &mut |text| secrets.add(text));
+                        let op = if self.value.is_none() && !stays { Op::Remove } else { Op::Mask };
+                        edits.replaced(pointer, op, MASK, MASKED);
+                    }
+                }
+                // A whole part goes, but for what names it and what docket itself knows.
+                _ => {
+                    let before = value.clone();
+                    withhold_root(root, value, &|_| true, (MASK, MASKED), &mut edits);
+                    each_text(&before, &mut |text| secrets.add(text));
+                    each_text(value, &mut |text| secrets.forget(text));
+                }
+            }
+        }
+        record.edits = edits.into_vec();
+    }
+
+    /// Removes or replaces what a path leads to, if that is a member of an object: then what was there, and its pointer. What
+    /// `stays` is never removed: a record without its tool or its caller could not be found. It can be masked.
+    fn edit(
+        &self,
+        value: &mut Value,
+        place: &Place<'_>,
+        path: &[String],
+        stays: bool,
+    ) -> Option<(Value, String)> {
+        let (next, rest) = path.split_first()?;
+        match value {
+            Value::Object(object) => {
+                let name = object.keys().find(|name| *name == next);
+                let name = name.or_else(|| object.keys().find(|name| is_named(next, name)))?.clone();
+                let here = place.member(&name);
+                if !rest.is_empty() {
+                    return self.edit(object.get_mut(&name)?, &here, rest, stays);
+                }
+                let new = self.value.clone().or_else(|| stays.then(|| MARK.into()));
+                let before = match new {
+                    Some(new) if object.get(&name) == Some(&new) => return None,
+                    Some(new) => object.insert(name.clone(), new),
+                    None => object.remove(&name),
+                };
+                Some((before?, here.pointer()))
+            }
+            // As in OPA: items are passed through by their index, and never taken out.
+            Value::Array(items) if !rest.is_empty() => {
+                let index = next.parse().ok()?;
+                self.edit(items.get_mut(index)?, &place.item(index), rest, stays)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Calls `visit` with every text and number in a value.
+fn each_text(value: &Value, visit: &mut impl FnMut(&str)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Number(number) => visit(&number.to_string()),
+        Value::Array(items) => items.iter().for_each(|item| each_text(item, visit)),
+        Value::Object(object) => object.values().for_each(|member| each_text(member, visit)),
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// Whether a part of a path names a member: as it is, percent-encoded, or in the escapes of RFC 6901.
+fn is_named(part: &str, name: &str) -> bool {
+    part == name
+        || (part.contains('~') && part.replace("~1", "/").replace("~0", "~") == name)
+        || (part.contains('%') && part.eq_ignore_ascii_case(&percent_encoded(name, b"")))
+}
+
+/// What was taken from one place is taken from all.
+fn scrub(record: &mut Record, secrets: Secrets) {
+    match secrets.scrubber(MASKED) {
+        Ok(None) => {}
+        Ok(Some(scrubber)) => {
+            let scrubber = record.taken.keep(scrubber);
+            let mut edits = Edits::resume(std::mem::take(&mut record.edits));
+            for (name, value) in &mut record.roots {
+                about_others(name, value, &Place::root(name), &mut |value, place| {
+                    scrubber.value(value, place, &mut edits);
+                });
+            }
+            record.edits = edits.into_vec();
+        }
+        Err(secrets) => withhold(record, Some(&secrets), FAILED),
+    }
+}
+
+#[cfg(test)]
+mod tests;
