@@ -14,7 +14,7 @@ import uuid
 RANDOM = random.Random(20260101)
 RECORDS = 200
 
-BRANDS = [("4", 16), ("51", 16), ("55", 16), ("2221", 16), ("34", 15), ("37", 15), ("36", 14), ("6011", 16), ("62", 19)]
+BRANDS = [("4", 16), ("4", 13), ("51", 16), ("55", 16), ("2221", 16), ("34", 15), ("37", 15), ("36", 14), ("6011", 16), ("62", 19)]
 NAMES = ["alice", "bob.smith", "carol_1", "d", "erin+billing", "frank%dept", "x-9", "O.Hara", "grace.m.h"]
 HOSTS = ["example.com", "mail.example.co.uk", "example.xn--p1ai", "sub-domain.example.org", "EXAMPLE.NET", "a.io"]
 TOOLS = ["send_mail", "create_invoice", "read_file", "run_query", "charge", "search_tickets", "post_message"]
@@ -161,7 +161,26 @@ def deep():
     return inner
 
 
+def edges():
+    """Both sides of every line of the definition."""
+    visa, short, long = "4111111111111111", "422222222222", "62" + "0" * 15
+    cards = [body + luhn(body) for body in (short[:-1], short, short + "2", long, long + "0", long + "00")]
+    cards += [body + luhn(body) for body in ("1" + "0" * 11, "1" + "0" * 12, "2" + "0" * 11, "0" * 15, "0" + "4" * 14)]
+    for mark in ["a", "Z", "_", ".", "3.", ".3", "-", " ", "é", "😀", "@", "/", "\u00a0", "\0"]:
+        cards += [mark + visa, visa + mark]
+    for gap in [" ", "-", "  ", " -", "--", ".", "_", "\t", "\n", "\u00a0", "–"]:
+        cards += [gap.join([visa[:4], visa[4:]]), gap.join([visa, "1"]), gap.join(["1", visa]), gap.join([visa, visa])]
+    cards += ["4111 1111 1111 1111 3", "4111 1111 1111 1111 4", "12 5555-5555-5555-4444", "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"]
+    domains = ["b", "b.c", "b.cc", "b.1c", "b.c1", "b.-c", "b.c-", "-.cc", ".b.cc", "b..cc", "b.cc.", "b.cc.1", "b.cc-1", "b.cc_"]
+    mails = [f"a@{domain}" for domain in [*domains, "b.cc.dd", "b.cc.d", "é.cc", "b.éé", "b.cc\u00e9", "b.cc@d.ee", "@b.cc"]]
+    mails += [f"{local}@b.cc" for local in ["", "é", ".", "_", "%", "+", "-", "a.b", "a'b", "a=b", "a/b", "a b", "zZ9", visa, "x." + visa]]
+    mails += [f"a@b.cc{visa}", f"a@b.cc-{visa}", f"a@b.cc-{visa} 1", f"a@b.cc {visa}", f"{visa}@b.cc {visa}", f"{visa}+{visa}@b.cc"]
+    return {"cards": cards, "mails": mails, "most": "a@b.cc " * 100, "more": "a@b.cc " * 101}
+
+
 def arguments(at):
+    if at == 3:
+        return edges()
     if at == 60:
         return {"body": "; ".join(f"{address()} {card()}" for _ in range(60))}
     if at % 50 == 7:

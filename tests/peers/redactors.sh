@@ -9,11 +9,11 @@ examples=$here/../../examples/redactors
 trap 'rm -rf "$work"' EXIT
 
 python3 "$examples/records.py" | cmp - "$examples/records.jsonl"
-for settings in '{}' '{"cards": "keep-last-4", "emails": "hash"}' '{"cards": "off"}'; do
+for settings in '{}' '{"cards": "keep-last-4", "emails": "hash"}' '{"cards": "off"}' '{"cards": "hash", "emails": "off"}'; do
   for language in rust c javascript python; do
-    # Bounds with room for Python; what is compared does not depend on them. Exit code 1 is a failed call.
+    # Time for Python on a busy machine; what is compared does not depend on it. Exit code 1 is a failed call.
     timeout 300 "$docket" hook check "$guests/$language.wasm" --records "$examples/records.jsonl" --settings "$settings" \
-      --deadline-ms 10000 --max-memory-bytes $((64 << 20)) --calls 200 --json >"$work/report.json"
+      --deadline-ms 10000 --calls 200 --json >"$work/report.json"
     python3 - "$language" "$settings" "$work/report.json" "$examples/records.jsonl" >"$work/$language.jsonl" <<'P'
 import json
 import sys

@@ -21,14 +21,19 @@ typedef uint8_t docket_redaction_log_level_t;
 #define DOCKET_REDACTION_LOG_LEVEL_WARN 2
 #define DOCKET_REDACTION_LOG_LEVEL_ERROR 3
 
-// Read-only facts about the record. None of them is a field, so no edit can name one.
+// What docket knows of the record. None of it is a field, so no edit can name it.
 typedef struct docket_redaction_types_context_t {
+  // The id of the call (a ULID), or empty where there is none.
   redactor_string_t   record_id;
+  // The id the caller's answer carries, or empty.
   redactor_string_t   request_id;
+  // `allow`, `deny`, `require_approval`, `partial`; empty for entries that decide nothing.
   redactor_string_t   decision;
+  // The digest of the policy manifest that decided, or empty.
   redactor_string_t   policy_sha;
+  // This hook's name in the configuration.
   redactor_string_t   hook;
-  // this hook's own settings from the configuration, as JSON text
+  // This hook's own settings from the configuration, as JSON text: `{}` if it has none.
   redactor_string_t   settings;
 } docket_redaction_types_context_t;
 
@@ -52,7 +57,7 @@ typedef struct docket_redaction_types_value_t {
 #define DOCKET_REDACTION_TYPES_VALUE_OBJECT 5
 
 typedef struct docket_redaction_types_field_t {
-  // RFC 6901 JSON Pointer
+  // RFC 6901 JSON Pointer into the record, as `/context/arguments/note`.
   redactor_string_t   pointer;
   docket_redaction_types_value_t   value;
 } docket_redaction_types_field_t;
@@ -62,7 +67,7 @@ typedef struct {
   size_t len;
 } redactor_list_string_t;
 
-// Each takes away. The mark and the hash key are the host's.
+// Each takes away. The mark that stands in its place, and the key of a hash, are the host's.
 typedef struct docket_redaction_types_action_t {
   uint8_t tag;
   union {
@@ -72,18 +77,25 @@ typedef struct docket_redaction_types_action_t {
   } val;
 } docket_redaction_types_action_t;
 
+// The value and, in an object, its name.
 #define DOCKET_REDACTION_TYPES_ACTION_REMOVE 0
+// The whole value.
 #define DOCKET_REDACTION_TYPES_ACTION_MASK 1
+// Every occurrence of these in a text. Each must be there, and not be empty.
 #define DOCKET_REDACTION_TYPES_ACTION_MASK_TEXT 2
+// The value; equal values of one ledger have equal hashes.
 #define DOCKET_REDACTION_TYPES_ACTION_HASH 3
+// All but so many characters at the beginning of a text; all of it, if it is no longer.
 #define DOCKET_REDACTION_TYPES_ACTION_KEEP_FIRST 4
+// The same at the end.
 #define DOCKET_REDACTION_TYPES_ACTION_KEEP_LAST 5
 
+// At most one for each field.
 typedef struct docket_redaction_types_edit_t {
-  // index into the list of fields
+  // Index into the list of fields.
   uint32_t   field;
   docket_redaction_types_action_t   action;
-  // 1 to 32 of a-z, 0-9, '-'
+  // What kind of thing it was: 1 to 32 of a-z, 0-9, '-'. The ledger shows it.
   redactor_string_t   category;
 } docket_redaction_types_edit_t;
 
