@@ -11,6 +11,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::EXIT_FINDINGS;
+use super::redact::PARTS;
 use crate::json::{self, Object};
 use crate::ledger::{Filter, Reader};
 use crate::redact::hooks::{
@@ -19,9 +20,6 @@ use crate::redact::hooks::{
 use crate::redact::{HashKey, Redactor, Settings};
 use crate::text::truncated;
 
-/// Names under which records are shown, and under which parts of `--records` are read.
-const ROOTS: [&str; 7] =
-    ["action", "subject", "resource", "context", "determining_policies", "diagnostics", "metadata"];
 /// The name that a hook has while it is checked.
 const CHECKED: &str = "check";
 /// Values are hashed with this key where there is no ledger, so that runs can be compared.
@@ -263,9 +261,9 @@ impl Check {
 
 /// Runs the redactor over a record.
 fn run_on(redactor: &Redactor, record: &Object) -> Checked {
-    let known = ROOTS.iter().any(|root| record.contains_key(*root));
+    let known = PARTS.iter().any(|root| record.contains_key(*root));
     let roots = if known {
-        ROOTS.iter().filter_map(|root| Some((*root, record.get(*root)?.clone()))).collect()
+        PARTS.iter().filter_map(|root| Some((*root, record.get(*root)?.clone()))).collect()
     } else {
         vec![("context", json!({"arguments": record}))]
     };
@@ -285,7 +283,7 @@ fn recorded(file: &Path, limit: u32) -> anyhow::Result<Vec<Object>> {
     for entry in entries {
         let Value::Object(mut entry) = serde_json::to_value(entry)? else { continue };
         let mut record: Object =
-            ROOTS.iter().filter_map(|root| Some(((*root).to_owned(), entry.remove(*root)?))).collect();
+            PARTS.iter().filter_map(|root| Some(((*root).to_owned(), entry.remove(*root)?))).collect();
         // An entry is shown with its context among its metadata.
         if let Some(Value::Object(metadata)) = record.get_mut("metadata")
             && let Some(context) = metadata.remove("context")

@@ -14,11 +14,11 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{Client, encode, refusal, runtime};
+use super::redactor::{cache_beside, offline};
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
 use crate::api::audit::parse_time;
 use crate::config::{Flags, Raw};
 use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
-use crate::redact::Redactor;
 
 /// Arguments of `docket ledger prune`.
 #[derive(Debug, Args)]
@@ -203,7 +203,18 @@ impl Add {
         let done = self
             .place
             .act("/v1/ledger/holds", &body, reason, async |keeper, actor| keeper.hold(scope, actor).await)?;
-        self.place.print(&done.value, || format!("held: {}", render::field(&done.value, "hold_id")))?;
+        self.place.print(&done.value, || {
+            let hold_id = render::field(&done.value, "hold_id");
+            let count = |name| done.value.pointer(name).and_then(Value::as_u64).unwrap_or(0);
+            match (count("/covers/entries"), count("/covers/calls")) {
+                (0, _) => format!(
+                    "held: {hold_id}\nnothing that is recorded matches now; what comes later and matches is kept"
+                ),
+                (entries, calls) => format!(
+                    "held: {hold_id}\nit keeps {entries} entries of {calls} calls now, and what comes later and matches"
+                ),
+            }
+        })?;
         Ok(done.code)
     }
 }
@@ -291,14 +302,15 @@ impl Place {
         let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
         let of_config = config.ledger.path == file;
         let signing = Signing {
-            key_file: self.key_file.clone().or(config.ledger.key_file.filter(|_| of_config)),
+            key_file: self.key_file.clone().or(config.ledger.key_file.clone().filter(|_| of_config)),
             origin: None,
-            checkpoint_file: config.ledger.checkpoint_file.filter(|_| of_config),
+            checkpoint_file: config.ledger.checkpoint_file.clone().filter(|_| of_config),
         };
         let clock = system_clock();
         let ledger = Ledger::open(file, Queue::default(), signing, clock)
             .context("leave out --ledger to ask a running docket instead")?;
-        let redactor = Arc::new(Redactor::new(&config.redaction, ledger.hash_key()));
+        let cache = cache_beside(file, ledger.hook_cache_key());
+        let redactor = Arc::new(offline(&config, ledger.hash_key(), Some(cache))?);
         let keeper = Keeper::new(ledger.clone(), redactor, clock, config.retention);
         Ok((ledger, keeper))
     }
@@ -350,7 +362,8 @@ fn summary(done: &Value, [did, would]: [&str; 2]) -> String {
         }
         if remains.get("log_truncated") != Some(&Value::Bool(true)) {
             lines.push(
-                "the write-ahead log could not be truncated: a reader keeps it; erase again later".into(),
+                "the write-ahead log could not be truncated: a reader keeps it; docket tries again at its next sweep or start"
+                    .into(),
             );
         } else if places.is_empty() && unused == 0 {
             lines.push("the id is nowhere in the file".into());

@@ -1,7 +1,8 @@
 //! `docket prove`: an evidence bundle, a ZIP file that proves itself to somebody who has only the ledger's public key.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -13,11 +14,15 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 use super::{EXIT_NOT_FOUND, checkpoint, system_clock};
 use crate::api::audit;
 use crate::config::{Flags, Raw};
+use crate::files::OWNER_ONLY;
 use crate::ledger::Reader;
-use crate::ledger::bundle::{self, Files, Selection};
+use crate::ledger::bundle::{self, Bundle, Files, Selection};
 
 /// Bytes of one file of a bundle that are read at most: a stranger may have made it.
 const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
+
+/// How every ZIP file begins that has something in it.
+const ZIP_MAGIC: &[u8; 4] = b"PK\x03\x04";
 
 /// Files of a bundle that are read at most.
 const MAX_FILES: usize = 10_000;
@@ -31,7 +36,7 @@ pub struct Prove {
     /// Everything from this time on: RFC 3339, a date, or how long ago (`15m`, `24h`, `7d`).
     #[arg(long, value_name = "TIME", conflicts_with = "request_id")]
     since: Option<String>,
-    /// The bundle to write.
+    /// The bundle to write, in place of an older one. It is readable to its owner only.
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
     /// Parts of entries to disclose, as `arguments,diagnostics`; all others stay commitments.
@@ -52,6 +57,7 @@ impl Prove {
     /// The ledger cannot be read, a part does not exist, or the bundle cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         bundle::parts(&self.disclose).map_err(anyhow::Error::msg)?;
+        may_write(&self.out)?;
         let (ledger, key_file) = if let Some(ledger) = self.ledger {
             (ledger, None)
         } else {
@@ -66,7 +72,8 @@ impl Prove {
             (None, None) => bail!("name a request id, or --since"),
         };
         let key = checkpoint::of_file(&ledger, key_file.as_deref())?;
-        let Some(files) = Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
+        let Some(Bundle { files, gone }) =
+            Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
         else {
             eprintln!("docket: no entry matches; `docket tail` lists the newest ones");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
@@ -77,12 +84,27 @@ impl Prove {
             "docket: wrote `{}`; check it with `docket verify --bundle` and the key {key}",
             self.out.display()
         );
+        if !gone.is_nothing() {
+            eprintln!("docket: {gone}; `removed.jsonl` in it names the entries");
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
 
+/// Refuses to write over anything but an older bundle: a ledger or its key is not what somebody means to replace.
+fn may_write(out: &Path) -> anyhow::Result<()> {
+    let mut head = [0; ZIP_MAGIC.len()];
+    match File::open(out).and_then(|mut file| file.read_exact(&mut head)) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(()) if head == *ZIP_MAGIC => Ok(()),
+        _ => bail!("`{}` exists and is no bundle; name another file", out.display()),
+    }
+}
+
+/// Parts of it are disclosed to whom it is given, not to everybody on the machine.
 fn write(out: &Path, files: &Files) -> anyhow::Result<()> {
-    let mut zip = ZipWriter::new(File::create(out)?);
+    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(OWNER_ONLY).open(out)?;
+    let mut zip = ZipWriter::new(file);
     let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
     for (name, bytes) in files {
         zip.start_file(name.as_str(), options.large_file(bytes.len() as u64 > u64::from(u32::MAX)))?;

@@ -6,25 +6,20 @@
 use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use arc_swap::ArcSwap;
 use clap::Args;
-use prometheus::IntCounter;
 use serde_json::{Value, json};
 
-use super::serve::{load_policies, origin_of};
-use super::system_clock;
-use crate::config::{Config, Flags, Raw};
+use super::redactor::offline;
+use crate::config::{Flags, Raw};
 use crate::json as reading;
-use crate::masks::InForce;
 use crate::redact::{Edit, HashKey, Redactor};
 
 /// Bytes of a document, as of a request's body.
 const MAX_DOCUMENT_BYTES: u64 = 8 * 1024 * 1024;
 /// Members of a document that is a call, or the parts of an entry: they are redacted as such.
-const PARTS: [&str; 7] =
+pub(super) const PARTS: [&str; 7] =
     ["action", "context", "determining_policies", "diagnostics", "metadata", "resource", "subject"];
 /// The part that any other document is.
 const DOCUMENT: &str = "document";
@@ -62,7 +57,7 @@ impl Redact {
         let flags = Flags { policy: self.policy.clone(), ..Flags::default() };
         let config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
         let text = self.read()?;
-        let redactor = self.redactor(&config)?;
+        let redactor = offline(&config, HashKey::new(&[0; 32]), None)?;
         let mut out = std::io::stdout().lock();
         for document in documents(&text) {
             let (after, edits) = redacted(&redactor, document.clone());
@@ -94,17 +89,6 @@ impl Redact {
             bail!("`{shown}` is larger than {MAX_DOCUMENT_BYTES} bytes");
         }
         String::from_utf8(bytes).with_context(|| format!("`{shown}` is not UTF-8"))
-    }
-
-    fn redactor(&self, config: &Config) -> anyhow::Result<Redactor> {
-        let redactor = Redactor::new(&config.redaction, HashKey::new(&[0; 32]));
-        if self.policy.is_none() && !config.policy.path.exists() {
-            return Ok(redactor);
-        }
-        let policies = load_policies(&origin_of(&config.policy))?;
-        let failures = IntCounter::new("failures", "Of no interest here.")?;
-        let policies = Arc::new(ArcSwap::from_pointee(policies));
-        Ok(redactor.with_masks(Box::new(InForce { policies, clock: system_clock(), failures })))
     }
 }
 

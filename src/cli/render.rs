@@ -163,17 +163,15 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
             .collect::<Vec<_>>()
             .join(" "),
     );
-    line(
-        "what",
-        format!(
-            "{} on {} {}",
-            field(entry, "action"),
-            field(entry, "/resource/type"),
-            field(entry, "/resource/id")
-        ),
-    );
+    let what = [field(entry, "action"), field(entry, "/resource/type"), field(entry, "/resource/id")];
+    // Of an entry whose payload is gone nobody knows what it was about.
+    if what.iter().any(|part| !part.is_empty()) {
+        let [action, kind, id] = what;
+        line("what", format!("{action} on {kind} {id}"));
+    }
     line("arguments", field(entry, "/metadata/context/arguments"));
-    line("subject", format!("{} {}", field(entry, "/subject/type"), field(entry, "/subject/id")));
+    let subject = format!("{} {}", field(entry, "/subject/type"), field(entry, "/subject/id"));
+    line("subject", subject.trim().to_owned());
     line(
         "caller",
         [field(entry, "agent"), field(entry, "user"), field(entry, "team")]

@@ -6,6 +6,7 @@
 //! are packed is not known here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -13,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{PARTS, SALT_BYTES, commitment};
+use super::gone::{self, Gone};
 use super::reader::Reader;
 use super::verify::{Findings, Report};
 use super::{LedgerError, tree as stored};
@@ -28,6 +30,15 @@ const VERSION: u32 = 1;
 /// The files of a bundle, by name.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
+/// A bundle as it was made.
+#[derive(Debug)]
+pub struct Bundle {
+    /// Its files.
+    pub files: Files,
+    /// What is no longer there to be disclosed; `removed.jsonl` says it entry by entry.
+    pub gone: Gone,
+}
+
 /// What a bundle is to prove.
 #[derive(Debug)]
 pub enum Selection {
@@ -39,6 +50,7 @@ pub enum Selection {
 
 /// `bundle.json`
 #[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Index {
     v: u32,
     /// The first leaf's index, and one more than the last one's.
@@ -48,6 +60,9 @@ struct Index {
     size: u64,
     /// The subtrees beside the range, base64, each after those below its sibling.
     hashes: Vec<String>,
+    /// The parts that were to be disclosed.
+    #[serde(default)]
+    disclose: Vec<String>,
 }
 
 /// A line of `disclosed.jsonl`.
@@ -67,9 +82,11 @@ struct Salted {
 
 /// As much of a leaf and of a manifest as a bundle is checked with.
 #[derive(Deserialize)]
-struct Leaf {
-    seq: u64,
+pub(super) struct Leaf {
+    pub seq: u64,
     v: u32,
+    pub kind: String,
+    pub occurred_at: String,
     manifest_sha: Option<String>,
     commitments: BTreeMap<String, String>,
 }
@@ -91,6 +108,7 @@ bundle.json       first and end: the range; size and hashes: what leads from it 
 checkpoint        the signed tree head (C2SP tlog-checkpoint, signed-note, Ed25519)
 key               the verifier key the ledger claims; believe the one you were given before, not this one
 disclosed.jsonl   parts of entries with their salts; base64url(SHA-256(salt || text)) is in the leaf's `commitments`
+removed.jsonl     entries whose payloads are gone, and the prune or erase entry that took them; absent where none is
 policies/HEX      manifests and policy files, by the SHA-256 of their bytes; leaves name manifests in `manifest_sha`
 proofs/N          single entries as C2SP tlog-proof
 
@@ -107,7 +125,7 @@ impl Reader {
         selection: &Selection,
         disclose: &[String],
         key: &VerifierKey,
-    ) -> Result<Option<Files>, LedgerError> {
+    ) -> Result<Option<Bundle>, LedgerError> {
         let note =
             self.checkpoint()?.ok_or_else(|| LedgerError::Unreadable("it has no checkpoint yet".into()))?;
         let head =
@@ -116,20 +134,24 @@ impl Reader {
             return Ok(None);
         };
         let end = if matches!(selection, Selection::Since(_)) { end.min(head.size) } else { end };
+        let too_new = |seq: u64| {
+            LedgerError::Unreadable(format!("entry {seq} is newer than the newest checkpoint; wait a second"))
+        };
         if end > head.size || first >= end {
-            let detail =
-                format!("entry {} is newer than the newest checkpoint; wait a second", end.max(first) - 1);
-            return Err(LedgerError::Unreadable(detail));
+            return Err(too_new(end.max(first) - 1));
         }
         if end - first > MAX_ENTRIES {
             let detail = format!("the range has {} entries, and a bundle takes {MAX_ENTRIES}", end - first);
             return Err(LedgerError::Unreadable(detail));
         }
         let mut files = Files::new();
-        self.with(|connection| {
+        let gone = self.with(|connection| {
+            // One moment for all of it: what is disclosed must not be gone a statement later.
+            let connection = &connection.unchecked_transaction()?;
             let hashes = tree::range(first, end, head.size, stored::lookup(connection))?;
             let hashes = hashes.iter().map(|hash| STANDARD.encode(hash)).collect();
-            let index = Index { v: VERSION, first, end, size: head.size, hashes };
+            let index =
+                Index { v: VERSION, first, end, size: head.size, hashes, disclose: disclose.to_vec() };
             files.insert("bundle.json".into(), json(&index));
             leaves(connection, first, end, &mut files)?;
             disclosed(connection, first, end, selection, disclose, &mut files)?;
@@ -144,12 +166,21 @@ impl Reader {
                     files.insert(format!("proofs/{index}.tlog-proof"), proof.text().into_bytes());
                 }
             }
-            Ok(())
+            gone::lines(connection, (first, end), head.size, selection, disclose)
         })?;
-        files.insert("README.txt".into(), README.into());
+        let removed = gone.map_err(|act| too_new(act.cast_unsigned()))?;
+        let gone = gone::told(&removed);
+        let mut readme = README.to_owned();
+        if !gone.is_nothing() {
+            let lines = removed.iter().flat_map(|line| [json(line), b"\n".to_vec()].concat());
+            files.insert("removed.jsonl".into(), lines.collect());
+            // Writing into memory cannot fail.
+            let _ = writeln!(readme, "\nOf the range, {gone}.");
+        }
+        files.insert("README.txt".into(), readme.into_bytes());
         files.insert("key".into(), format!("{key}\n").into_bytes());
         files.insert("checkpoint".into(), note.into_bytes());
-        Ok(Some(files))
+        Ok(Some(Bundle { files, gone }))
     }
 }
 
@@ -250,11 +281,12 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 /// Every check of a bundle, and what it says when it holds.
-pub const CHECKS: [(&str, &str); 5] = [
+pub const CHECKS: [(&str, &str); 6] = [
     ("leaves", "every leaf of the range is there, in order"),
     ("tree", "the leaves lead to the checkpoint's root"),
     ("checkpoint", "the signature is the key's"),
     ("payload", "what is disclosed is what the leaves commit to"),
+    ("removals", "what is gone is not disclosed, and the log has the entries that took it"),
     ("policies", "manifests and policy files are there and match their digests"),
 ];
 
@@ -284,6 +316,9 @@ pub fn verify(files: &Files, key: Option<&VerifierKey>) -> Report {
         findings.fail("leaves", "bundle.json", format!("it is missing, or not of version {VERSION}"));
         return Report::of(&CHECKS, findings, 0);
     };
+    if let Err(detail) = parts(&index.disclose) {
+        findings.fail("payload", "bundle.json", detail);
+    }
     let lines: Vec<&str> = text("leaves.jsonl").unwrap_or_default().lines().collect();
     let mut leaves = BTreeMap::new();
     for (seq, line) in (index.first..).zip(&lines) {
@@ -306,15 +341,60 @@ pub fn verify(files: &Files, key: Option<&VerifierKey>) -> Report {
     let proof = index.hashes.iter().map(|hash| STANDARD.decode(hash).ok()?.try_into().ok());
     let proof: Vec<Hash> = proof.collect::<Option<_>>().unwrap_or_default();
     let root = tree::root_from_range(index.first, &hashes, index.size, &proof);
-    if root.is_none() || head.is_none_or(|head| Some(head.root) != root || head.size != index.size) {
+    if root.is_none() || head.as_ref().is_none_or(|head| Some(head.root) != root || head.size != index.size) {
         findings.fail("tree", "bundle.json", "the leaves and hashes do not lead to the checkpoint's root");
     }
-    check_disclosed(text("disclosed.jsonl").unwrap_or_default(), &leaves, &mut findings);
+    check_proofs(files, (index.first, &hashes), key.or(own.as_ref()), &mut findings);
+    let disclosed = check_disclosed(text("disclosed.jsonl").unwrap_or_default(), &leaves, &mut findings);
+    gone::check(text("removed.jsonl").unwrap_or_default(), &leaves, &disclosed, head.as_ref(), &mut findings);
     check_policies(files, &leaves, &mut findings);
     Report::of(&CHECKS, findings, lines.len() as u64)
 }
 
-fn check_disclosed(lines: &str, leaves: &BTreeMap<u64, Leaf>, findings: &mut Findings) {
+/// Checks the proofs of single entries, and names what no bundle has: somebody may take it for checked.
+fn check_proofs(
+    files: &Files,
+    (first, hashes): (u64, &[Hash]),
+    key: Option<&VerifierKey>,
+    findings: &mut Findings,
+) {
+    for (name, bytes) in files {
+        let known = [
+            "README.txt",
+            "bundle.json",
+            "checkpoint",
+            "disclosed.jsonl",
+            "key",
+            "leaves.jsonl",
+            "removed.jsonl",
+        ];
+        if known.contains(&name.as_str()) || name.starts_with("policies/") {
+            continue;
+        }
+        let Some(number) = name.strip_prefix("proofs/").and_then(|name| name.strip_suffix(".tlog-proof"))
+        else {
+            findings.warn(format!("file `{name}` is no part of a bundle, and was not checked"));
+            continue;
+        };
+        let proof = std::str::from_utf8(bytes).ok().and_then(|text| Proof::parse(text).ok());
+        let holds = proof.zip(key).is_some_and(|(proof, key)| {
+            let offset = proof.index.checked_sub(first).and_then(|offset| usize::try_from(offset).ok());
+            let leaf = offset.and_then(|offset| hashes.get(offset));
+            number == proof.index.to_string() && leaf.is_some_and(|leaf| proof.verify(leaf, key).is_ok())
+        });
+        if !holds {
+            findings.fail("tree", name, "it does not prove the entry its name says");
+        }
+    }
+}
+
+/// Answers the entries of which something is disclosed, with their `metadata` where that is.
+fn check_disclosed(
+    lines: &str,
+    leaves: &BTreeMap<u64, Leaf>,
+    findings: &mut Findings,
+) -> BTreeMap<u64, Option<String>> {
+    let mut disclosed = BTreeMap::new();
     for line in lines.lines() {
         let Ok(Disclosed { seq, parts }) = serde_json::from_str(line) else {
             findings.fail("payload", "disclosed.jsonl", "a line is not what it must be");
@@ -330,8 +410,13 @@ fn check_disclosed(lines: &str, leaves: &BTreeMap<u64, Leaf>, findings: &mut Fin
                     format!("part `{name}` is not what the leaf commits to"),
                 );
             }
+            let metadata: &mut Option<String> = disclosed.entry(seq).or_default();
+            if name == "metadata" {
+                *metadata = Some(text);
+            }
         }
     }
+    disclosed
 }
 
 fn check_policies(files: &Files, leaves: &BTreeMap<u64, Leaf>, findings: &mut Findings) {

@@ -399,7 +399,9 @@ fn write_name(name: &'static str, out: &mut Vec<u8>) {
 /// A string as RFC 8785 has it. Nearly none has anything to escape, and looking for that first is cheaper than looking at each
 /// character as it is written: verifying does this twelve times for each entry.
 fn write_string(text: &str, out: &mut Vec<u8>) {
-    if text.bytes().any(|byte| byte < 0x20 || byte == b'"' || byte == b'\\') {
+    // All of it is looked at, many bytes at once: stopping at the first would mean looking at one after the other.
+    let escaped = |byte: u8| u8::from(byte < 0x20) | u8::from(byte == b'"') | u8::from(byte == b'\\');
+    if text.bytes().fold(0, |found, byte| found | escaped(byte)) != 0 {
         write_json(&text, out);
     } else {
         out.push(b'"');

@@ -5,7 +5,6 @@
 //! deleted, a stale copy may remain in the unused part of the page it came from, which no later deletion reaches: such
 //! pages are found by reading the file, and laid out anew.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
@@ -55,19 +54,19 @@ pub(super) struct Belongings {
 }
 
 impl Reader {
-    /// The entries whose subject, user or agent this is, with everything else recorded of their calls. Reads every payload:
-    /// an index would keep copies of ids where no deletion reaches them.
-    pub(super) fn belongings(&self, subject: &str) -> Result<Belongings, LedgerError> {
+    /// The entries whose subject, user or agent this is, below a number, with everything else recorded of their calls.
+    /// Reads every payload: an index would keep copies of ids where no deletion reaches them.
+    pub(super) fn belongings(&self, subject: &str, below: i64) -> Result<Belongings, LedgerError> {
         self.with(|connection| {
             let mut own = connection.prepare(
                 "SELECT p.seq, l.call_id, o.call_id IS NOT NULL FROM payloads p JOIN leaves l ON l.seq = p.seq \
-                 LEFT JOIN op_open_calls o ON o.call_id = l.call_id WHERE ?1 IN (p.subject_id, p.user, p.agent)",
+                 LEFT JOIN op_open_calls o ON o.call_id = l.call_id WHERE p.seq < ?2 AND ?1 IN (p.subject_id, p.user, p.agent)",
             )?;
             let mut joined = connection.prepare(
                 "SELECT l.seq FROM leaves l JOIN payloads p ON p.seq = l.seq WHERE l.call_id = ?1 AND l.seq <> ?2",
             )?;
             let (mut of_calls, mut named, mut in_flight) = (Vec::new(), Vec::new(), 0);
-            let mut rows = own.query([subject])?;
+            let mut rows = own.query(rusqlite::params![subject, below])?;
             while let Some(row) = rows.next()? {
                 if row.get::<_, bool>(2)? {
                     in_flight += 1;
@@ -207,20 +206,28 @@ pub(super) fn scan(path: &Path, needles: &[String]) -> Result<Found, LedgerError
     read(path, &search).map_err(|error| unreadable(error.to_string()))
 }
 
-/// The database files that were read here, by device and inode. They are never closed: POSIX takes *every* lock a process has
-/// on a file as soon as the process closes *any* descriptor of it, and SQLite's locks are among them. Without those, whoever
-/// opens the ledger next would believe to be alone with it, and remove its log.
-static KEPT_OPEN: Mutex<BTreeMap<(u64, u64), Arc<File>>> = Mutex::new(BTreeMap::new());
+/// The database files that were read here. They are never closed: POSIX takes *every* lock a process has on a file as soon as the
+/// process closes *any* descriptor of it, and SQLite's locks are among them. Without those, whoever opens the ledger next would
+/// believe to be alone with it, and remove its log.
+static KEPT_OPEN: Mutex<Vec<KeptOpen>> = Mutex::new(Vec::new());
+
+struct KeptOpen {
+    device: u64,
+    inode: u64,
+    file: Arc<File>,
+}
 
 fn keep_open(path: &Path) -> io::Result<Arc<File>> {
     let mut kept = KEPT_OPEN.lock().unwrap_or_else(PoisonError::into_inner);
     let there = std::fs::metadata(path)?;
-    if let Some(file) = kept.get(&(there.dev(), there.ino())) {
-        return Ok(file.clone());
+    let known = kept.iter().find(|kept| (kept.device, kept.inode) == (there.dev(), there.ino()));
+    if let Some(known) = known {
+        return Ok(known.file.clone());
     }
     let file = Arc::new(File::open(path)?);
-    let opened = file.metadata()?;
-    kept.insert((opened.dev(), opened.ino()), file.clone());
+    // From here on it may be a ledger's, and is kept whatever happens: also where another file has come to its place just now.
+    let opened = file.metadata().unwrap_or(there);
+    kept.push(KeptOpen { device: opened.dev(), inode: opened.ino(), file: file.clone() });
     Ok(file)
 }
 

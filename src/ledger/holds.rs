@@ -39,6 +39,25 @@ pub struct Hold {
     pub since: String,
 }
 
+/// A hold as it was placed, with what it keeps at that moment. What is recorded later and matches, it keeps as well.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Placed {
+    /// The hold.
+    #[serde(flatten)]
+    pub hold: Hold,
+    /// None, where nothing recorded so far matches.
+    pub covers: Covered,
+}
+
+/// How many payloads a hold keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Covered {
+    /// Entries, apart from those that say what became of others.
+    pub entries: u64,
+    /// Calls they are of.
+    pub calls: u64,
+}
+
 /// What an entry of kind `hold` says. The id of a held subject is not in it but in the part `subject`, where erasure finds it.
 #[derive(Deserialize)]
 struct Told {
@@ -57,25 +76,31 @@ pub(super) fn active(connection: &Connection) -> rusqlite::Result<Vec<Hold>> {
     let mut rows = select.query([])?;
     let mut holds: Vec<Hold> = Vec::new();
     while let Some(row) = rows.next()? {
-        // What cannot be read was written over, which `docket verify` names.
-        let told =
-            row.get_ref(3)?.as_bytes().ok().and_then(|bytes| serde_json::from_slice::<Told>(bytes).ok());
-        let Some(Told { hold_id, scope, reason, principal }) = told else { continue };
-        if row.get_ref(0)?.as_str().is_ok_and(|event| event == RELEASED) {
-            holds.retain(|hold| hold.hold_id != hold_id);
-            continue;
-        }
-        let text = |name: &str| scope.as_ref()?.get(name)?.as_str().map(str::to_owned);
-        let scope = text("request_id").map(Scope::RequestId).or_else(|| text("zone").map(Scope::Zone));
-        let scope = match scope {
-            Some(scope) => Some(scope),
-            None => row.get::<_, Option<String>>(2)?.map(Scope::Subject),
-        };
-        if let Some(scope) = scope {
-            holds.push(Hold { hold_id, scope, reason, principal, since: row.get(1)? });
-        }
+        let metadata = row.get_ref(3)?.as_bytes().unwrap_or_default();
+        follow(&mut holds, row.get_ref(0)?.as_str()?, row.get_ref(1)?.as_str()?, row.get(2)?, metadata);
     }
     Ok(holds)
+}
+
+/// Adds or ends a hold, as an entry of kind `hold` says.
+pub(super) fn follow(
+    holds: &mut Vec<Hold>,
+    event_type: &str,
+    occurred_at: &str,
+    subject: Option<String>,
+    metadata: &[u8],
+) {
+    // What cannot be read was written over, which `docket verify` names.
+    let Ok(Told { hold_id, scope, reason, principal }) = serde_json::from_slice(metadata) else { return };
+    if event_type == RELEASED {
+        holds.retain(|hold| hold.hold_id != hold_id);
+        return;
+    }
+    let text = |name: &str| scope.as_ref()?.get(name)?.as_str().map(str::to_owned);
+    let named = text("request_id").map(Scope::RequestId).or_else(|| text("zone").map(Scope::Zone));
+    if let Some(scope) = named.or_else(|| subject.map(Scope::Subject)) {
+        holds.push(Hold { hold_id, scope, reason, principal, since: occurred_at.to_owned() });
+    }
 }
 
 /// `event_type` of an entry that places a hold.
@@ -123,5 +148,29 @@ impl Reader {
     /// [`LedgerError`] when the file cannot be opened or read.
     pub fn holds(&self) -> Result<Vec<Hold>, LedgerError> {
         self.with(active)
+    }
+
+    /// What a scope matches now, by the rules of [`keeping`].
+    pub(super) fn covered(&self, scope: &Scope) -> Result<Covered, LedgerError> {
+        let (matches, wanted) = match scope {
+            Scope::RequestId(id) => ("l.request_id = ?1", id),
+            Scope::Zone(zone) => ("l.zone = ?1", zone),
+            Scope::Subject(id) => (
+                "(?1 IN (p.subject_id, p.user, p.agent) OR l.call_id IN (SELECT d.call_id FROM leaves d \
+                 JOIN payloads dp ON dp.seq = d.seq WHERE d.kind = 'decision' \
+                 AND ?1 IN (dp.subject_id, dp.user, dp.agent)))",
+                id,
+            ),
+        };
+        let sql = format!(
+            "SELECT count(*), count(DISTINCT l.call_id) FROM leaves l JOIN payloads p ON p.seq = l.seq \
+             WHERE l.kind NOT IN ('prune', 'erase', 'hold') AND {matches}"
+        );
+        self.with(|connection| {
+            connection.query_row(&sql, [wanted], |row| {
+                let count = |column| row.get::<_, i64>(column).map(i64::cast_unsigned);
+                Ok(Covered { entries: count(0)?, calls: count(1)? })
+            })
+        })
     }
 }

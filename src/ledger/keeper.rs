@@ -2,7 +2,7 @@
 //!
 //! It chooses entries on a reader's connection, and has the writer remove them a few at a time: between two acts appends have
 //! the writer for at least as long as the act took. What may not be touched is decided by the writer, in the act's own
-//! transaction.
+//! transaction. What erasing does besides is told in `erasing`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,23 +10,20 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
 
 use super::entry::{Entry, Kind};
 use super::erasure::{self, Remains, SETTLE_ATTEMPTS};
-use super::holds::{self, Hold, Scope};
+use super::holds::{self, Hold, Placed, Scope};
 use super::keeping::{self, Act, MAX_ACT_ENTRIES, Removed};
 use super::reader::Reader;
 use super::retention::{Cut, Plan, Retention};
 use super::writer::Job;
-use super::{Ledger, LedgerError, SALT_BYTES};
+use super::{Ledger, LedgerError};
 use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::json::Object;
 use crate::redact::Redactor;
-
-/// How often pages with stale copies are laid out anew, each time with twice the rows around them.
-const MAX_ROUNDS: u32 = 8;
 
 /// Entries that are chosen at once: with their company they are one act.
 const MAX_DUE: usize = MAX_ACT_ENTRIES / 3;
@@ -101,18 +98,21 @@ pub enum KeepingError {
 /// Prunes, erases and holds.
 #[derive(Clone)]
 pub struct Keeper {
-    ledger: Ledger,
+    pub(super) ledger: Ledger,
     reader: Reader,
     redactor: Arc<Redactor>,
-    clock: Clock,
+    pub(super) clock: Clock,
     retention: Arc<Retention>,
+    /// One erasure at a time: each reads the whole file.
+    pub(super) erasing: Arc<Mutex<()>>,
 }
 
 impl Keeper {
     /// Works on a ledger, within its retention.
     #[must_use]
     pub fn new(ledger: Ledger, redactor: Arc<Redactor>, clock: Clock, retention: Retention) -> Self {
-        Self { reader: ledger.reader(), ledger, redactor, clock, retention: Arc::new(retention) }
+        let (reader, retention) = (ledger.reader(), Arc::new(retention));
+        Self { ledger, reader, redactor, clock, retention, erasing: Arc::default() }
     }
 
     /// Removes the payloads that a cut names.
@@ -138,13 +138,16 @@ impl Keeper {
         }
     }
 
-    /// Sweeps at once and now and then, for ever; returns at once where everything is kept.
+    /// Sweeps and finishes erasures that were not, at once and now and then, for ever.
     pub async fn sweep_now_and_then(&self) {
         let (mut last_ms, mut unsettled) = (None, false);
-        while self.retention.due((self.clock.now_ms)()).is_some() {
+        loop {
             let now_ms = (self.clock.now_ms)();
             if last_ms.is_none_or(|last_ms| now_ms >= last_ms + SWEEP_EVERY_MS || now_ms < last_ms) {
                 last_ms = Some(now_ms);
+                if let Err(error) = self.finish_erasures().await {
+                    tracing::error!(error = %error, "an erasure is still not finished");
+                }
                 match self.sweep().await {
                     Ok(Summary { removed: 0, .. }) => {}
                     Ok(summary) => {
@@ -165,40 +168,11 @@ impl Keeper {
         }
     }
 
-    /// Removes the payloads of every entry of a subject, and reads the file's bytes for what is left of its id.
-    ///
-    /// # Errors
-    /// [`KeepingError::Refused`] where the reason would bring the id back; the ledger cannot be read or written.
-    pub async fn erase(&self, subject: &str, actor: &Actor, dry_run: bool) -> Result<Summary, KeepingError> {
-        if subject.trim().is_empty() {
-            return Err(KeepingError::Refused("the subject is empty; give the id that entries have".into()));
-        }
-        let names_it = |text: &String| text.to_lowercase().contains(&subject.to_lowercase());
-        if actor.reason.as_ref().is_some_and(names_it) {
-            return Err(KeepingError::Refused(
-                "the reason names the subject, and stays in the ledger; name the case instead".into(),
-            ));
-        }
-        let wanted = subject.to_owned();
-        let found = self.blocking(move |reader| reader.belongings(&wanted)).await?;
-        let mut summary = Summary { dry_run, in_flight: Some(found.in_flight), ..Summary::default() };
-        let mut metadata = metadata_of(Some(actor));
-        metadata.insert("subject_digest".into(), self.digest_of(subject).into());
-        for seqs in found.seqs.chunks(MAX_ACT_ENTRIES) {
-            self.remove(seqs, Kind::Erase, "subject.erased", &metadata, Some(actor), &mut summary).await?;
-        }
-        if !dry_run {
-            self.conclude(Kind::Erase, "subject.erased", metadata, actor, &mut summary).await?;
-            summary.remains = Some(self.scour(subject).await?);
-        }
-        Ok(summary)
-    }
-
-    /// Keeps records until the hold is released.
+    /// Keeps records until the hold is released, and says how many there are now.
     ///
     /// # Errors
     /// [`KeepingError::Refused`] where the scope cannot be recorded; the ledger cannot be written.
-    pub async fn hold(&self, scope: Scope, actor: &Actor) -> Result<Hold, KeepingError> {
+    pub async fn hold(&self, scope: Scope, actor: &Actor) -> Result<Placed, KeepingError> {
         let (Scope::RequestId(id) | Scope::Zone(id) | Scope::Subject(id)) = &scope;
         if id.trim().is_empty() {
             return Err(KeepingError::Refused("what is to be held is empty".into()));
@@ -232,7 +206,9 @@ impl Keeper {
             ..Entry::event(Kind::Hold, holds::ADDED, time_ms, content)
         };
         self.ledger.append(entry).await?;
-        self.held(&hold_id).await
+        let hold = self.held(&hold_id).await?;
+        let covers = self.blocking(move |reader| reader.covered(&scope)).await?;
+        Ok(Placed { hold, covers })
     }
 
     /// Ends a hold; answers what it was.
@@ -297,7 +273,7 @@ impl Keeper {
     }
 
     /// One act, and a rest for everybody else.
-    async fn remove(
+    pub(super) async fn remove(
         &self,
         seqs: &[i64],
         kind: Kind,
@@ -330,7 +306,7 @@ impl Keeper {
     }
 
     /// Records what was asked for where no act has done so.
-    async fn conclude(
+    pub(super) async fn conclude(
         &self,
         kind: Kind,
         event_type: &'static str,
@@ -360,7 +336,7 @@ impl Keeper {
     }
 
     /// Gives free pages back, as long as that makes the file smaller.
-    async fn give_back(&self) -> Result<(), LedgerError> {
+    pub(super) async fn give_back(&self) -> Result<(), LedgerError> {
         let mut left = i64::MAX;
         loop {
             let began = Instant::now();
@@ -373,57 +349,12 @@ impl Keeper {
         }
     }
 
-    async fn settle(&self) -> Result<bool, LedgerError> {
+    pub(super) async fn settle(&self) -> Result<bool, LedgerError> {
         let path = self.ledger.path.clone();
         self.blocking(move |_| Ok(erasure::settle(&path, SETTLE_ATTEMPTS))).await
     }
 
-    /// Truncates the log, lays out pages with stale copies anew, and says what is left.
-    async fn scour(&self, subject: &str) -> Result<Remains, LedgerError> {
-        let needles = erasure::needles(subject);
-        let mut round = 0;
-        self.give_back().await?;
-        loop {
-            let log_truncated = self.settle().await?;
-            let (path, wanted) = (self.ledger.path.clone(), needles.clone());
-            let found = self.blocking(move |_| erasure::scan(&path, &wanted)).await?;
-            if found.stale > 0 && round < MAX_ROUNDS {
-                let around = 4 << round;
-                let seqs = self.blocking(move |reader| reader.neighbours(&found.rows, around)).await?;
-                for seqs in seqs.chunks(MAX_ACT_ENTRIES) {
-                    let began = Instant::now();
-                    self.ledger.ask(|reply| Job::Rewrite(seqs.to_vec(), reply)).await?;
-                    tokio::time::sleep(began.elapsed()).await;
-                }
-                round += 1;
-                continue;
-            }
-            let path = self.ledger.path.clone();
-            return self
-                .blocking(move |reader| {
-                    let mut places = reader.places(&needles)?;
-                    // Where no row has it, whatever was found is unused.
-                    let unused = if places.is_empty() { found.all } else { found.stale };
-                    if erasure::is_in_log(&path, &needles)? {
-                        places.push(
-                            "the write-ahead log: entries that came since, or a reader keeps it".into(),
-                        );
-                    }
-                    Ok(Remains { log_truncated, unused, places })
-                })
-                .await;
-        }
-    }
-
-    /// A salted digest: whoever knows the id can check that it was this one, and nobody else learns it.
-    fn digest_of(&self, subject: &str) -> String {
-        let mut salt = [0; SALT_BYTES];
-        (self.clock.random)(&mut salt);
-        let digest = Sha256::new().chain_update(salt).chain_update(subject).finalize();
-        format!("sha256:{}:{}", hex::encode(salt), hex::encode(digest))
-    }
-
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
     ) -> Result<T, LedgerError> {
@@ -473,7 +404,7 @@ impl Reader {
     }
 }
 
-fn metadata_of(actor: Option<&Actor>) -> Object {
+pub(super) fn metadata_of(actor: Option<&Actor>) -> Object {
     let mut metadata = Object::new();
     metadata.insert("principal".into(), actor.map_or("retention", |actor| &actor.principal).into());
     for (name, value) in [
@@ -485,61 +416,4 @@ fn metadata_of(actor: Option<&Actor>) -> Object {
         }
     }
     metadata
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    use super::*;
-    use crate::ledger::verify::{self, Options};
-    use crate::ledger::{Queue, Signing};
-
-    static NEXT: AtomicU64 = AtomicU64::new(1);
-
-    /// A clock that stands still, and salts anybody could predict.
-    const CLOCK: Clock = Clock {
-        now_ms: || 1_800_000_000_000,
-        random: |buffer| {
-            let next = NEXT.fetch_add(1, Ordering::Relaxed).to_le_bytes();
-            buffer.iter_mut().zip(next.into_iter().cycle()).for_each(|(byte, next)| *byte = next);
-        },
-    };
-
-    #[tokio::test]
-    async fn copies_that_sqlite_left_behind_are_found_and_go() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("docket.db");
-        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
-        let redactor = Arc::new(Redactor::builtin());
-        let keeper = Keeper::new(ledger.clone(), redactor.clone(), CLOCK, Retention::default());
-        for number in 0..40 {
-            let id = if number % 4 == 0 { "alice@acme.example".to_owned() } else { format!("bob-{number}") };
-            let roots = vec![("subject", json!({"id": id})), ("metadata", json!({"path": "y".repeat(500)}))];
-            let content = redactor.record(roots);
-            ledger.append(Entry::event(Kind::Access, "test.read", (CLOCK.now_ms)(), content)).await.unwrap();
-        }
-        // As SQLite does now and then when it moves a row: the row is gone, and its bytes are not.
-        let shell = rusqlite::Connection::open(&path).unwrap();
-        shell
-            .execute_batch(
-                "PRAGMA foreign_keys = OFF; PRAGMA secure_delete = OFF; \
-                 INSERT INTO payloads (seq, salts, subject_id) VALUES (1000, x'', 'alice@acme.example'); \
-                 DELETE FROM payloads WHERE seq = 1000",
-            )
-            .unwrap();
-        drop(shell);
-        assert!(keeper.settle().await.unwrap());
-        let found = erasure::scan(&path, &erasure::needles("alice@acme.example")).unwrap();
-        assert_eq!(found.stale, 1, "{found:?}");
-        let actor = Actor { principal: "test".into(), ..Actor::default() };
-        let summary = keeper.erase("alice@acme.example", &actor, false).await.unwrap();
-        assert_eq!(summary.remains, Some(Remains { log_truncated: true, ..Remains::default() }));
-        let bytes = std::fs::read(&path).unwrap();
-        assert!(!bytes.windows(10).any(|window| window == b"alice@acme"));
-        ledger.close().await;
-        let options = Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None };
-        let report = verify::ledger(&path, &options, &mut |_, _| ()).unwrap();
-        assert!(report.ok, "{report:?}");
-    }
 }

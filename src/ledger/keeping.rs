@@ -2,8 +2,8 @@
 //!
 //! Crash order. The rows are deleted and the act is appended, leaf, payload and tree nodes, by the transaction that answers
 //! the caller; a crash leaves both or neither. What was deleted may still stand in the write-ahead log and, until that is
-//! copied, in pages of the file: `erasure` sees to that afterwards, and opening the ledger does so again where a
-//! crash came between. A large removal is many acts, each of its own transaction, so that appends wait for none of them
+//! copied, in pages of the file: `erasing` sees to that afterwards, and takes it up again where a crash came between. A large
+//! removal is many acts, each of its own transaction, so that appends wait for none of them
 //! longer than one takes.
 
 use std::collections::BTreeSet;

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
+use super::schema::file_identity;
 use crate::clock::Clock;
 use crate::files;
 use crate::redact::HashKey;
 use crate::tlog::note::pem;
-use crate::tlog::{NoteError, SigningKey, VerifierKey};
+use crate::tlog::{Checkpoint, NoteError, SigningKey, VerifierKey};
 
 /// What the key of redaction's hashes is derived for; another text would give another key.
 const HASH_PURPOSE: &str = "docket redaction hash v1";
@@ -81,6 +82,25 @@ pub(super) fn hook_cache_key(key: &SigningKey) -> [u8; 32] {
     key.derive(HOOK_CACHE_PURPOSE)
 }
 
+/// Whether checkpoints may be written to a file: to none that is the ledger's own, and over nothing but an older checkpoint.
+/// A slip in the configuration would cost the key otherwise, or the ledger. The ledger is open.
+pub(super) fn may_publish(ledger: &Path, file: &Path) -> Result<(), String> {
+    let shown = file.display();
+    let refused = |why: &str| Err(format!("`ledger.checkpoint_file` is `{shown}`, {why}; name another file"));
+    let there = file_identity(file);
+    // Looked at by their identity only: a process that opens and closes one of these loses its locks on it.
+    let own =
+        ["", "-wal", "-shm", "-journal", ".lock"].map(|suffix| file_identity(&files::beside(ledger, suffix)));
+    if there.is_some() && own.contains(&there) {
+        return refused("which is the ledger's own");
+    }
+    match std::fs::read_to_string(file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Ok(text) if text.is_empty() || Checkpoint::unverified(&text).is_ok() => Ok(()),
+        _ => refused("which exists and is no checkpoint"),
+    }
+}
+
 /// The public half of the key in a file.
 ///
 /// # Errors
@@ -99,4 +119,36 @@ fn make(file: &Path, clock: &Clock) -> std::io::Result<String> {
     // again. Nobody else makes one meanwhile: docket has the ledger's lock.
     files::replace(file, text.as_bytes(), files::OWNER_ONLY)?;
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Clock;
+    use crate::ledger::{Ledger, Queue};
+
+    const CLOCK: Clock = Clock { now_ms: || 1_800_000_000_000, random: |buffer| buffer.fill(7) };
+
+    #[tokio::test]
+    async fn checkpoints_are_written_over_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let open = |name: &str| {
+            let signing = Signing { checkpoint_file: Some(folder.path().join(name)), ..Signing::default() };
+            Ledger::open(&path, Queue::default(), signing, CLOCK)
+        };
+        for name in ["docket.db", "docket.db-wal", "docket.db-shm", "docket.db.lock", "docket.db.key"] {
+            let error = open(name).err().unwrap().to_string();
+            assert!(error.contains("`ledger.checkpoint_file`") && error.contains(name), "{error}");
+        }
+        std::fs::write(folder.path().join("empty"), "").unwrap();
+        for name in ["checkpoint", "checkpoint", "empty"] {
+            let ledger = open(name).unwrap();
+            ledger.checkpoint().await.unwrap();
+            ledger.close().await;
+        }
+        assert!(
+            std::fs::read_to_string(folder.path().join("checkpoint")).unwrap().starts_with("docket.local/")
+        );
+    }
 }

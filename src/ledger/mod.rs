@@ -9,7 +9,9 @@
 pub mod backup;
 pub mod bundle;
 mod entry;
+mod erasing;
 mod erasure;
+mod gone;
 mod holds;
 mod keeper;
 mod keeping;
@@ -40,7 +42,8 @@ use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use erasure::Remains;
-pub use holds::{Hold, Scope};
+pub use gone::Gone;
+pub use holds::{Covered, Hold, Placed, Scope};
 pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
 pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
@@ -172,6 +175,9 @@ impl Ledger {
         let key_file = signing.key_file.unwrap_or_else(|| key::default_file(path));
         let may_make = newest.is_none().then_some(&clock);
         let key = key::load(&key_file, origin.as_deref(), may_make).map_err(fail)?;
+        if let Some(file) = &signing.checkpoint_file {
+            key::may_publish(path, file).map_err(fail)?;
+        }
         let size = tree::agrees(&connection, &edge, key.verifier()).map_err(fail)?;
         let (signed, signatures) = watch::channel(size);
         let (verifier, hash_key) = (Arc::new(key.verifier().clone()), key::hash_key(&key));

@@ -32,6 +32,18 @@ impl Runs {
         self.0.iter().any(|(first, last)| (*first..=*last).contains(&seq))
     }
 
+    /// The runs that hold a number at all, as leaf indexes: somebody else may have written them.
+    pub fn indexes(&self) -> impl Iterator<Item = std::ops::RangeInclusive<u64>> {
+        let index = |seq: i64| u64::try_from(seq).ok();
+        let runs = self.0.iter().filter(|(first, last)| first <= last);
+        runs.filter_map(move |(first, last)| Some(index(*first)?..=index(*last)?))
+    }
+
+    /// How many numbers there are, where no run overlaps another.
+    pub fn count(&self) -> u64 {
+        self.indexes().fold(0, |count, run| count.saturating_add(run.end() - run.start()).saturating_add(1))
+    }
+
     /// The lowest and the highest number.
     pub fn bounds(&self) -> Option<(i64, i64)> {
         let first = self.0.iter().map(|(first, _)| *first).min()?;

@@ -14,6 +14,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::harness::{POLICY, Process, check, evaluation, folder_with};
+use crate::keeping::occurrences;
 
 /// The preloaded library, compiled once; `None` without a C compiler.
 fn library() -> Option<&'static Path> {
@@ -169,4 +170,84 @@ async fn any_call_may_fail_once() {
 #[tokio::test]
 async fn the_disk_may_be_full_for_a_while() {
     sweep(Fault { kind: "enospc", times: 6, ..KILL }, 5, folder).await;
+}
+
+/// An erasure that is killed is finished by the next docket, without anybody asking again: payloads, the log, and the copy that SQLite
+/// left in a page.
+#[tokio::test]
+async fn an_erasure_that_was_killed_is_finished_at_the_next_start() {
+    const ID: &str = "alice@acme.example";
+    let Some(library) = library() else { return };
+    let template = folder_with("", POLICY);
+    let process = Process::start(template.path());
+    let client = reqwest::Client::new();
+    for number in 0..40 {
+        let mut body = evaluation("delete_file", &json!({"path": "y".repeat(500)}));
+        let id = if number % 4 == 0 { ID.to_owned() } else { format!("bob-{number}") };
+        body["subject"]["id"] = id.into();
+        let request = client.post(format!("{}/access/v1/evaluation", process.data)).json(&body);
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    assert_eq!(process.terminate(), Some(0));
+    let shell = Connection::open(template.path().join("docket.db")).unwrap();
+    shell
+        .execute_batch(&format!(
+            "PRAGMA foreign_keys = OFF; PRAGMA secure_delete = OFF; \
+             INSERT INTO payloads (seq, salts, subject_id) VALUES (1000, x'', '{ID}'); \
+             DELETE FROM payloads WHERE seq = 1000; PRAGMA wal_checkpoint(TRUNCATE)"
+        ))
+        .unwrap();
+    drop(shell);
+    let (mut at, mut calls, mut taken_up) = (usize::MAX >> 1, 0, 0);
+    loop {
+        let folder = folder_with("", POLICY);
+        let path = folder.path();
+        for file in ["docket.db", "docket.db.key", "admin.token"] {
+            std::fs::copy(template.path().join(file), path.join(file)).unwrap();
+        }
+        let tally = || std::fs::read_to_string(path.join("count")).unwrap_or_default().parse().unwrap_or(0);
+        let fault = Fault { at, ..KILL };
+        let mut process = fault.start(library, path).unwrap();
+        let before: usize = tally();
+        let token = std::fs::read_to_string(path.join("admin.token")).unwrap();
+        let erase = client.post(format!("{}/v1/ledger/erase", process.admin)).bearer_auth(token.trim());
+        let answered = erase.json(&json!({"subject": ID, "reason": "case 17"})).send().await.is_ok();
+        if at == usize::MAX >> 1 {
+            assert!(answered);
+            (at, calls) = (before, tally());
+            assert_eq!(process.terminate(), Some(0));
+        } else {
+            assert!(!answered, "{fault:?}");
+            process.child.wait().unwrap();
+        }
+        let notes = || {
+            let files = std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name());
+            files.filter(|name| name.to_string_lossy().contains(".erasing-")).count()
+        };
+        let ledger = path.join("docket.db");
+        let acts = || -> i64 {
+            let connection = Connection::open(&ledger).unwrap();
+            let sql = "SELECT count(*) FROM leaves WHERE kind = 'erase'";
+            connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        };
+        let (noted, began) = (notes(), acts() > 0);
+        assert!(noted > 0 || !began || occurrences(&ledger, ID) == 0, "{fault:?}: it cannot be finished");
+        let again = Process::start(path);
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while notes() > 0 {
+            assert!(Instant::now() < deadline, "{fault:?}: it is not finished");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        assert_eq!(again.terminate(), Some(0), "{fault:?}");
+        let left = occurrences(&ledger, ID);
+        // Killed before it was noted, nothing has happened.
+        assert!(left == 0 || acts() == 0, "{fault:?}: {left} times, {noted} notes");
+        taken_up += usize::from(noted > 0 && left == 0);
+        check(&ledger);
+        at += 1;
+        if at > calls {
+            break;
+        }
+    }
+    assert!(taken_up > 10, "only {taken_up} of {calls}");
 }

@@ -108,11 +108,16 @@ fn assert_named(report: &Report, check: &str, what: &str) {
     assert!(!report.ok, "{what}");
 }
 
+/// Bytes that are no UTF-8.
+const NO_TEXT: &[u8] = b"\xff";
+
 /// A value that is one byte, or one, away; several where the place in the value may matter.
 fn altered(value: Sql) -> Vec<Sql> {
     let places = |length: usize| if length == 0 { vec![] } else { vec![0, length / 2, length - 1] };
     match value {
-        Sql::Null => vec![Sql::Text("x".into()), Sql::Integer(7), Sql::Blob(vec![1])],
+        Sql::Null => {
+            vec![Sql::Text("x".into()), Sql::Integer(7), Sql::Blob(vec![1]), Sql::Blob(NO_TEXT.into())]
+        }
         Sql::Integer(number) => vec![Sql::Integer(number + 1), Sql::Integer(number - 1_000_000)],
         Sql::Real(_) => unreachable!("docket stores no floating-point numbers"),
         Sql::Text(text) => places(text.len())
@@ -176,7 +181,9 @@ async fn no_byte_of_any_column_can_change() {
                     let what = format!("{table}.{column} {value:?} -> {other:?} in row {:?}", row[at]);
                     let mut changed = 0;
                     let report = fixture.after(None, |connection| {
-                        let sql = format!("UPDATE {table} SET {column} = ? WHERE {key} = ?");
+                        // A text of bytes that are none is written as SQLite's shell would: no text of Rust's has them.
+                        let place = if other == Sql::Blob(NO_TEXT.into()) { "CAST(? AS TEXT)" } else { "?" };
+                        let sql = format!("UPDATE {table} SET {column} = {place} WHERE {key} = ?");
                         // A type or a constraint may refuse the new value; then there was no attack.
                         changed = connection.execute(&sql, params![other, row[at]]).unwrap_or(0);
                     });

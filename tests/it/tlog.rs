@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use docket::ledger::bundle::{self, Selection};
 use docket::tlog::{Checkpoint, Hash, Proof, VerifierKey, leaf_hash, tree};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -304,6 +305,16 @@ async fn a_bundle_proves_itself_to_docket_and_to_a_script() {
     let (code, _, error) = run(&["prove", "--since", "1h", "--ledger", "docket.db", "--out", "all.zip"]);
     assert_eq!(code, 0, "{error}");
     assert_eq!(run(&["verify", "--bundle", "all.zip", "--key", key.trim()]).0, 0);
+    // An older bundle is replaced; what is none stays.
+    assert_eq!(run(&["prove", "--since", "1h", "--ledger", "docket.db", "--out", "all.zip"]).0, 0);
+    for out in ["docket.db", "docket.db.key", "docket.db.lock"] {
+        let before = std::fs::read(folder.path().join(out)).unwrap();
+        let (code, _, error) = run(&["prove", "b-1", "--ledger", "docket.db", "--out", out]);
+        assert!(code == 2 && error.contains("is no bundle; name another file"), "{error}");
+        assert_eq!(std::fs::read(folder.path().join(out)).unwrap(), before, "{out}");
+    }
+    let mode = std::fs::metadata(folder.path().join("b.zip")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "parts are disclosed in it");
 }
 
 #[tokio::test]
@@ -314,24 +325,77 @@ async fn nothing_in_a_bundle_can_change() {
     }
     let key = key_of(&docket).await;
     let folder = docket.stop().await;
+    let run = |arguments: &[&str]| {
+        let (code, out, error) = crate::harness::docket(arguments, folder.path());
+        assert_eq!(code, 0, "{out}{error}");
+    };
+    // One call is pruned by an entry behind the next range, and everything else of `bot` by one within it.
     let reader = docket::ledger::Reader::new(folder.path().join("docket.db").as_path().into());
-    let selection = docket::ledger::bundle::Selection::Since(0);
-    let files = reader.bundle(&selection, &["arguments".into(), "subject".into()], &key).unwrap().unwrap();
-    assert!(docket::ledger::bundle::verify(&files, Some(&key)).ok);
-    for (name, bytes) in &files {
-        if name == "README.txt" || name == "key" {
-            continue;
+    let disclose: Vec<String> = ["arguments", "subject", "metadata"].map(String::from).into();
+    let make = |selection| reader.bundle(&selection, &disclose, &key).unwrap().unwrap().files;
+    let whole = make(Selection::Since(0));
+    assert!(!whole.contains_key("removed.jsonl"));
+    run(&["ledger", "hold", "add", "--request-id", "n-2", "--reason", "r", "--ledger", "docket.db"]);
+    run(&["ledger", "prune", "--before", "0s", "--kind", "decision", "--ledger", "docket.db"]);
+    let (pruned, held) = (make(Selection::Request("n-1".into())), make(Selection::Request("n-2".into())));
+    assert!(!held.contains_key("removed.jsonl"));
+    let all = make(Selection::Since(0));
+    for files in [whole, pruned.clone(), all.clone()] {
+        let report = bundle::verify(&files, Some(&key));
+        assert!(report.ok, "{report:?}");
+        for (name, bytes) in &files {
+            if name == "README.txt" || name == "key" {
+                continue;
+            }
+            for at in (0..bytes.len()).step_by(1 + bytes.len() / 40) {
+                let mut changed = files.clone();
+                let byte = &mut changed.get_mut(name).unwrap()[at];
+                *byte = if *byte == b'A' { b'B' } else { b'A' };
+                let report = bundle::verify(&changed, Some(&key));
+                assert!(!report.ok, "byte {at} of {name}: {:?}", &bytes[at..]);
+            }
+            let mut less = files.clone();
+            less.remove(name);
+            let report = bundle::verify(&less, Some(&key));
+            // What its maker does not tell, a bundle cannot show.
+            let told =
+                ["disclosed.jsonl", "removed.jsonl"].contains(&name.as_str()) || name.starts_with("proofs/");
+            assert!(!report.ok || told, "{name} removed");
         }
-        for at in (0..bytes.len()).step_by(1 + bytes.len() / 40) {
-            let mut changed = files.clone();
-            let byte = &mut changed.get_mut(name).unwrap()[at];
-            *byte = if *byte == b'A' { b'B' } else { b'A' };
-            let report = docket::ledger::bundle::verify(&changed, Some(&key));
-            assert!(!report.ok, "byte {at} of {name}: {:?}", &bytes[at..]);
-        }
-        let mut less = files.clone();
-        less.remove(name);
-        let report = docket::ledger::bundle::verify(&less, Some(&key));
-        assert!(!report.ok || name == "disclosed.jsonl", "{name} removed");
+    }
+    let mut more = pruned.clone();
+    more.insert("verdict.txt".into(), b"all is well".into());
+    let report = bundle::verify(&more, Some(&key));
+    assert!(report.warnings.iter().any(|warning| warning.contains("`verdict.txt` is no part")), "{report:?}");
+    let refused = |files: &bundle::Files, line: &Value, expected: &str| {
+        let mut changed = files.clone();
+        changed.insert("removed.jsonl".into(), format!("{line}\n").into_bytes());
+        let report = bundle::verify(&changed, Some(&key));
+        let failed = report.verdicts.iter().find(|verdict| !verdict.ok).unwrap();
+        assert!(failed.check == "removals" && failed.detail.contains(expected), "{report:?}");
+    };
+    let line = |files: &bundle::Files| serde_json::from_slice::<Value>(&files["removed.jsonl"]).unwrap();
+    // In the second range the act itself is disclosed, so that what it names counts.
+    let (told, mut other) = (line(&pruned), line(&all));
+    assert!(told["act"]["proof"].is_object() && other["act"]["proof"].is_null(), "{told} {other}");
+    let held = held["bundle.json"].as_slice();
+    let held = serde_json::from_slice::<Value>(held).unwrap()["first"].clone();
+    other["seqs"] = json!([[held, held]]);
+    refused(&all, &other, "parts of it are disclosed");
+    let mut without = all.clone();
+    let disclosed = String::from_utf8(without["disclosed.jsonl"].clone()).unwrap();
+    let kept = disclosed.lines().filter(|line| !line.starts_with(&format!("{{\"seq\":{held},")));
+    without.insert("disclosed.jsonl".into(), kept.map(|line| format!("{line}\n")).collect::<String>().into());
+    refused(&without, &other, "does not name all of these");
+    for (place, value, expected) in [
+        ("/act/seq", json!(0), "do not lead to the checkpoint's root"),
+        ("/act/kind", json!("erase"), "says otherwise"),
+        ("/act/proof", Value::Null, "has no proof"),
+        ("/seqs", json!([[0, 0]]), "is not of the range"),
+        ("/seqs", json!([]), "names no entry"),
+    ] {
+        let mut changed = told.clone();
+        *changed.pointer_mut(place).unwrap() = value;
+        refused(&pruned, &changed, expected);
     }
 }

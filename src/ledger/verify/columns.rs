@@ -86,7 +86,7 @@ fn place(bytes: &[u8]) -> usize {
 #[derive(Debug, Default)]
 struct Said {
     part: Vec<u8>,
-    members: Vec<Option<String>>,
+    members: Vec<Option<Vec<u8>>>,
 }
 
 /// Whether each column says what its part says.
@@ -105,13 +105,13 @@ pub fn check(
         let mut forgotten = Said::default();
         let said = remembered.get_mut(place(bytes.unwrap_or_default())).unwrap_or(&mut forgotten);
         let same_members = said.members.len() == columns.len()
-            && offsets.clone().zip(&said.members).all(|(at, member)| fields.text(at) == member.as_deref());
+            && offsets.clone().zip(&said.members).all(|(at, member)| fields.bytes(at) == member.as_deref());
         if same_members && bytes.is_some_and(|bytes| bytes == said.part) {
             continue;
         }
         let repeated = Repeated::of(bytes).map_err(|error| format!("part `{part}` is not JSON: {error}"))?;
         for (at, (column, member)) in offsets.clone().zip(columns) {
-            if fields.text(at) != repeated.member(member) {
+            if fields.bytes(at) != repeated.member(member).map(str::as_bytes) {
                 return Err(format!("column `{column}` is not what part `{part}` says"));
             }
         }
@@ -119,9 +119,9 @@ pub fn check(
         said.part.extend_from_slice(bytes.unwrap_or_default());
         said.members.resize(columns.len(), None);
         for (at, member) in offsets.zip(&mut said.members) {
-            match (fields.text(at), member) {
+            match (fields.bytes(at), member) {
                 (Some(text), Some(member)) => text.clone_into(member),
-                (text, member) => *member = text.map(str::to_owned),
+                (text, member) => *member = text.map(<[u8]>::to_vec),
             }
         }
     }

@@ -195,12 +195,12 @@ struct Pass<'a> {
     edge: Edge,
     old: Option<Checkpoint>,
     /// Forwarded calls whose outcome has not come yet, and where they were decided: as many as were under way at once.
-    open: HashMap<String, i64>,
-    newest_time: String,
+    open: HashMap<Vec<u8>, i64>,
+    newest_time: Vec<u8>,
     clock_steps: u64,
     manifests: HashSet<String>,
     removals: Removals,
-    newest_manifest: String,
+    newest_manifest: Vec<u8>,
 }
 
 impl<'a> Pass<'a> {
@@ -212,11 +212,11 @@ impl<'a> Pass<'a> {
             edge: Edge::default(),
             old: None,
             open: HashMap::new(),
-            newest_time: String::new(),
+            newest_time: Vec::new(),
             clock_steps: 0,
             manifests: HashSet::new(),
             removals: Removals::default(),
-            newest_manifest: String::new(),
+            newest_manifest: Vec::new(),
         }
     }
 
@@ -237,7 +237,7 @@ impl<'a> Pass<'a> {
             self.connection.prepare("SELECT size, note FROM checkpoints WHERE size >= ? ORDER BY size")?;
         let mut checkpoints = Heads::new(&mut heads, start)?;
         let mut next = start;
-        let mut last_kind = String::new();
+        let mut last_kind = Vec::new();
         let mut scratch = row::Scratch::default();
         let mut hashes = Vec::with_capacity(64 * 32);
         self.meet_checkpoints(&mut checkpoints)?;
@@ -255,7 +255,7 @@ impl<'a> Pass<'a> {
             if let Err(detail) = row::check(&fields, &mut scratch) {
                 self.findings.fail("entries", format!("entry {seq}"), detail);
             }
-            self.removals.meet(seq, &fields, &self.edge, start, self.findings);
+            self.removals.meet(self.connection, &fields, &self.edge, start, self.findings)?;
             hashes.clear();
             self.edge.push(leaf_hash(fields.leaf()), &mut hashes);
             if fields.hashes() != Some(hashes.as_slice()) {
@@ -267,7 +267,7 @@ impl<'a> Pass<'a> {
             }
             self.follow(seq, &fields);
             last_kind.clear();
-            last_kind.push_str(fields.text(row::KIND).unwrap_or_default());
+            last_kind.extend_from_slice(fields.bytes(row::KIND).unwrap_or_default());
             next += 1;
             self.meet_checkpoints(&mut checkpoints)?;
             if next.is_multiple_of(PROGRESS_EVERY) {
@@ -379,12 +379,12 @@ impl<'a> Pass<'a> {
 
     /// Looks at what an entry means for those around it.
     fn follow(&mut self, seq: i64, fields: &Fields<'_>) {
-        let (kind, call_id) = (fields.text(row::KIND).unwrap_or_default(), fields.text(row::CALL_ID));
+        let (kind, call_id) = (fields.bytes(row::KIND).unwrap_or_default(), fields.bytes(row::CALL_ID));
         match (kind, call_id) {
-            ("decision", Some(call_id)) if fields.forwarded() => {
-                self.open.insert(call_id.to_owned(), seq);
+            (b"decision", Some(call_id)) if fields.forwarded() => {
+                self.open.insert(call_id.to_vec(), seq);
             }
-            ("outcome", Some(call_id)) => {
+            (b"outcome", Some(call_id)) => {
                 // An outcome may belong to a decision from before the time that was asked for.
                 let is_known = self.open.remove(call_id).is_some();
                 if !is_known && self.options.since_ms.is_none() {
@@ -398,18 +398,20 @@ impl<'a> Pass<'a> {
             _ => {}
         }
         // Nearly every entry was decided under the same policies as the one before it.
-        if let Some(sha) = fields.text(row::MANIFEST_SHA)
+        if let Some(sha) = fields.bytes(row::MANIFEST_SHA)
             && self.newest_manifest != sha
         {
-            self.manifests.insert(sha.to_owned());
+            self.manifests.insert(String::from_utf8_lossy(sha).into_owned());
             sha.clone_into(&mut self.newest_manifest);
         }
-        let time = fields.text(row::OCCURRED_AT).unwrap_or_default();
-        if time >= self.newest_time.as_str() {
-            self.newest_time.clear();
-            self.newest_time.push_str(time);
+        let time = fields.bytes(row::OCCURRED_AT).unwrap_or_default();
+        if time >= self.newest_time.as_slice() {
+            time.clone_into(&mut self.newest_time);
         } else if time.get(..16) != self.newest_time.get(..16) {
-            let ms = |text: &str| text.parse::<Timestamp>().map_or(0, Timestamp::as_millisecond);
+            let ms = |time: &[u8]| {
+                let time = std::str::from_utf8(time).ok().and_then(|time| time.parse::<Timestamp>().ok());
+                time.map_or(0, Timestamp::as_millisecond)
+            };
             let back_ms = ms(&self.newest_time) - ms(time);
             if back_ms > CLOCK_TOLERANCE_MS {
                 if self.clock_steps == 0 {
@@ -424,7 +426,7 @@ impl<'a> Pass<'a> {
     }
 
     /// What must be true of the end: nothing lies beyond the last entry, and the newest checkpoint reaches it.
-    fn check_end(&mut self, end: u64, signed: Option<u64>, last_kind: &str) -> rusqlite::Result<()> {
+    fn check_end(&mut self, end: u64, signed: Option<u64>, last_kind: &[u8]) -> rusqlite::Result<()> {
         for (table, check) in [("payloads", "entries"), ("nodes", "tree")] {
             let beyond = self.highest(table)?.filter(|newest| *newest >= end.cast_signed());
             let below =
@@ -461,7 +463,7 @@ impl<'a> Pass<'a> {
             }
             None => self.findings.fail("checkpoints", "the file", "there is no checkpoint"),
             // Stopping in good order signs the last entry.
-            Some(size) if size < end && last_kind == "stop" => {
+            Some(size) if size < end && last_kind == b"stop" => {
                 let detail = format!(
                     "docket stopped in good order, and the newest checkpoint covers {size} of {end} entries"
                 );
@@ -478,7 +480,8 @@ impl<'a> Pass<'a> {
     /// Calls without an outcome: those docket knows to be under way, and those it does not.
     fn check_open_calls(&mut self) -> rusqlite::Result<()> {
         let mut statement = self.connection.prepare("SELECT 1 FROM op_open_calls WHERE call_id = ?")?;
-        let mut open: Vec<(i64, &String)> = self.open.iter().map(|(call_id, seq)| (*seq, call_id)).collect();
+        let mut open: Vec<(i64, _)> =
+            self.open.iter().map(|(call_id, seq)| (*seq, String::from_utf8_lossy(call_id))).collect();
         open.sort_unstable();
         let mut in_flight = 0;
         for (seq, call_id) in open {

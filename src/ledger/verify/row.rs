@@ -21,7 +21,7 @@ pub const SELECT: &str = "SELECT l.seq, l.leaf, l.id, l.kind, l.event_type, l.oc
 
 const ID: usize = 2;
 pub const KIND: usize = 3;
-const EVENT_TYPE: usize = 4;
+pub const EVENT_TYPE: usize = 4;
 pub const OCCURRED_AT: usize = 5;
 pub const CALL_ID: usize = 6;
 const REQUEST_ID: usize = 7;
@@ -40,6 +40,10 @@ const SALTS: usize = 19;
 const FIRST_PART: usize = 20;
 const METADATA: usize = 25;
 pub const FIRST_COLUMN: usize = FIRST_PART + PARTS.len();
+pub const SUBJECT_ID: usize = FIRST_COLUMN + 4;
+
+/// Stands for bytes that are not UTF-8. Ids, times and words have no control characters.
+const NO_TEXT: &str = "\0";
 
 /// Columns of [`SELECT`].
 const WIDTH: usize = FIRST_COLUMN + 8;
@@ -73,8 +77,10 @@ impl<'r> Fields<'r> {
         }
     }
 
+    /// A column that a leaf repeats. Bytes that are no text count as one no leaf has, not as absent: an absent member would
+    /// agree with a leaf that has none.
     pub fn text(&self, column: usize) -> Option<&'r str> {
-        self.bytes(column).and_then(|bytes| std::str::from_utf8(bytes).ok())
+        self.bytes(column).map(|bytes| std::str::from_utf8(bytes).unwrap_or(NO_TEXT))
     }
 
     fn number(&self, column: usize) -> Option<u64> {

@@ -4,6 +4,7 @@
 //! environment, and no memory of earlier calls. Whatever it does ends as edits or as a [`Failure`]. What the fields are,
 //! and what becomes of the edits, is not known here.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use wasmtime::component::{Component, HasSelf, Linker};
@@ -72,13 +73,15 @@ pub(super) struct Line {
 /// The engine that all hooks share, with the ticker their deadlines are counted by.
 pub struct Host {
     engine: Engine,
+    /// Started with the first component: without one there is nothing to cut off.
+    ticker: OnceLock<Result<(), String>>,
 }
 
 impl Host {
-    /// Starts the engine.
+    /// An engine without components.
     ///
     /// # Errors
-    /// The machine is none that the compiler knows, or there is no thread for the ticker.
+    /// The machine is none that the compiler knows.
     pub fn new() -> Result<Self, String> {
         let mut config = Config::new();
         config
@@ -88,19 +91,24 @@ impl Host {
             .wasm_backtrace_max_frames(None)
             .max_wasm_stack(MAX_STACK_BYTES);
         let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
-        let weak = engine.weak();
-        let tick = move || {
-            while let Some(engine) = weak.upgrade() {
-                engine.increment_epoch();
-                drop(engine);
-                std::thread::sleep(Duration::from_millis(TICK_MS));
-            }
+        Ok(Self { engine, ticker: OnceLock::new() })
+    }
+
+    /// Starts the ticker, unless it runs already.
+    pub(super) fn tick(&self) -> Result<(), String> {
+        let start = || {
+            let weak = self.engine.weak();
+            let tick = move || {
+                while let Some(engine) = weak.upgrade() {
+                    engine.increment_epoch();
+                    drop(engine);
+                    std::thread::sleep(Duration::from_millis(TICK_MS));
+                }
+            };
+            let thread = std::thread::Builder::new().name("hook-ticker".into()).spawn(tick);
+            thread.map(drop).map_err(|error| format!("there is no thread for its deadline: {error}"))
         };
-        std::thread::Builder::new()
-            .name("hook-ticker".into())
-            .spawn(tick)
-            .map_err(|error| error.to_string())?;
-        Ok(Self { engine })
+        self.ticker.get_or_init(start).clone()
     }
 
     /// The engine, for compiling.

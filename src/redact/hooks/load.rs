@@ -79,7 +79,7 @@ impl Host {
             None => Component::from_binary(self.engine(), &binary)
                 .map_err(|error| failed(format!("it cannot be compiled: {error:#}")))?,
         };
-        let guest = self.link(&component, spec.wasi).map_err(failed)?;
+        let guest = self.tick().and_then(|()| self.link(&component, spec.wasi)).map_err(failed)?;
         if let Some(cache) = cache.filter(|_| !was_cached) {
             cache.store(self.engine(), &sha256, &component);
         }

@@ -1,12 +1,20 @@
-//! Redaction hooks at start: each component is loaded before any call is taken, since none may pass it by.
+//! The redactor as configured: built-in rules, the masks of the policy set, and the hooks, each of which is loaded before anything
+//! is recorded, since nothing may pass it by.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use prometheus::IntCounter;
 
+use super::serve::{load_policies, origin_of};
+use super::system_clock;
+use crate::config::Config;
+use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::redact::hooks::{Cache, HookSpec, Hooks, Host, Loaded, Observer, Run, default_folder, try_out};
+use crate::redact::{HashKey, Redactor};
 
 /// A component that takes longer to load than this is worth a line, in milliseconds.
 const SLOW_MS: u128 = 500;
@@ -20,10 +28,10 @@ pub(super) struct Loader {
 }
 
 impl Loader {
-    /// A loader that keeps compiled components beside the ledger. `key` is the ledger's own.
-    pub(super) fn new(ledger: &Path, key: &[u8; 32]) -> anyhow::Result<Self> {
+    /// A loader that keeps compiled components in a cache, if there is one.
+    pub(super) fn new(cache: Option<Cache>) -> anyhow::Result<Self> {
         let host = Host::new().map_err(anyhow::Error::msg).context("cannot start the WebAssembly engine")?;
-        Ok(Self { host: Arc::new(host), cache: Some(Cache::new(default_folder(ledger), key)) })
+        Ok(Self { host: Arc::new(host), cache })
     }
 
     /// Loads all hooks, in order. Compiling some languages takes seconds the first time.
@@ -52,6 +60,26 @@ impl Loader {
         }
         Ok(Hooks::new(hooks, observer))
     }
+}
+
+/// The cache beside a ledger, whose own key that is.
+pub(super) fn cache_beside(ledger: &Path, key: &[u8; 32]) -> Cache {
+    Cache::new(default_folder(ledger), key)
+}
+
+/// The redactor for commands that run without a docket. Nobody counts what it does.
+pub(super) fn offline(config: &Config, hash_key: HashKey, cache: Option<Cache>) -> anyhow::Result<Redactor> {
+    let mut redactor = Redactor::new(&config.redaction, hash_key);
+    if !config.hooks.is_empty() {
+        let hooks = Loader::new(cache)?.load(config.hooks.clone(), Box::new(|_| {}))?;
+        redactor = redactor.with_hooks(hooks);
+    }
+    if !config.policy.path.exists() {
+        return Ok(redactor);
+    }
+    let policies = Arc::new(ArcSwap::from_pointee(load_policies(&origin_of(&config.policy))?));
+    let failures = IntCounter::new("failures", "Of no interest here.")?;
+    Ok(redactor.with_masks(Box::new(InForce { policies, clock: system_clock(), failures })))
 }
 
 /// Counts what hooks do.
