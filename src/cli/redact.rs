@@ -45,8 +45,8 @@ pub struct Redact {
     policy: Option<PathBuf>,
 }
 
-const AFTER: &str = "An object with the members of a call (subject, action, resource, context) is redacted as that call; a mask finds \
-    it below `/input`. Any other document is below `/result/document`.";
+const AFTER: &str = "An object with the members of a call (subject, action, resource, context) is redacted as that call; \
+    a mask finds it below `/input`. Any other document is below `/result/document`.";
 
 impl Redact {
     /// Runs the command: 0, whatever was found.

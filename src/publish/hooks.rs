@@ -65,7 +65,11 @@ impl HookPublisher {
                     // What was written meanwhile has another stamp, and is seen the next time.
                     Ok(()) => *seen = now,
                     Err(error) => {
-                        tracing::error!(hook = spec.name, error = %error, "a changed hook cannot be put in force; it is tried again");
+                        tracing::error!(
+                            hook = spec.name,
+                            error = %error,
+                            "a changed hook cannot be put in force; it is tried again"
+                        );
                     }
                 }
             }

@@ -222,8 +222,9 @@ impl Redactor {
     ///
     /// Each root has a name, which begins the pointers of its edits: `("context", …)` gives `/context/…`. Every root is
     /// read with every rule, and what is found in any of them is scrubbed from all, so that a deny message in
-    /// `diagnostics` cannot give back what `context` lost. A text that is longer than is configured keeps its beginning; roots named as the parts of an entry that are then still longer
-    /// than [`MAX_PART_BYTES`] are replaced by their length and digest.
+    /// `diagnostics` cannot give back what `context` lost. A text that is longer than is configured keeps its beginning;
+    /// roots named as the parts of an entry that are then still longer than [`MAX_PART_BYTES`] are replaced by their length
+    /// and digest.
     #[must_use]
     pub fn record(&self, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
         self.record_about(&About::default(), roots)

@@ -16,7 +16,7 @@ pub(super) fn cards(text: &str, found: &mut Vec<Found>) {
     let mut from = 0;
     while let Some(first) = groups.get(from) {
         match card_from(text, groups.get(from..).unwrap_or_default()) {
-            Some((count, digits)) if first.starts => {
+            Some((count, digits)) if first.starts && !is_in_iban(text, first.start) => {
                 let end = groups.get(from + count - 1).map_or(first.end, |last| last.end);
                 found.push(Found { range: first.start..end, spelling: digits });
                 from += count;
@@ -119,8 +119,9 @@ const IBAN_LENGTHS: &str = "AD24AE23AL28AT20AZ28BA20BE16BG22BH22BI27BR29BY28CH21
     MD24ME22MK19MN20MR27MT31MU30NI28NL18NO15OM23PK24PL28PS29PT25QA29RO24RS22RU33SA24SC31SD18SE24SI19SK24SM27SO23ST25SV28\
     TL23TN24TR26UA29VA22VG24XK20YE30";
 
-/// The shortest of them.
+/// The shortest of them, and the longest with a space behind every fourth character.
 const MIN_IBAN: usize = 15;
+const MAX_IBAN_TEXT: usize = 42;
 
 /// Finds bank account numbers by country, length and checksum, in one run or in groups with one space between them.
 pub(super) fn ibans(text: &str, found: &mut Vec<Found>) {
@@ -128,7 +129,7 @@ pub(super) fn ibans(text: &str, found: &mut Vec<Found>) {
     while from + MIN_IBAN <= text.len() {
         let digits = byte(text, from + 2).is_ascii_digit() && byte(text, from + 3).is_ascii_digit();
         let may_begin = digits && !joined_before(text, from);
-        match may_begin.then(|| iban_at(text, from)).flatten() {
+        match may_begin.then(|| iban_at(text, from)).flatten().filter(|(_, iban)| has_good_checksum(iban)) {
             Some((end, spelling)) => {
                 found.push(Found { range: from..end, spelling });
                 from = end;
@@ -138,6 +139,17 @@ pub(super) fn ibans(text: &str, found: &mut Vec<Found>) {
     }
 }
 
+/// Whether a place is within what is written as a bank account number, right or wrong: groups of its digits may have the
+/// check digit of a card by chance.
+fn is_in_iban(text: &str, at: usize) -> bool {
+    let mut starts = at.saturating_sub(MAX_IBAN_TEXT)..at;
+    starts.any(|start| {
+        let digits = byte(text, start + 2).is_ascii_digit() && byte(text, start + 3).is_ascii_digit();
+        digits && !joined_before(text, start) && iban_at(text, start).is_some_and(|(end, _)| end > at)
+    })
+}
+
+/// Where what begins here as a bank account number does ends, and its one spelling; its checksum may be wrong.
 fn iban_at(text: &str, start: usize) -> Option<(usize, String)> {
     let (first, second) = (byte(text, start), byte(text, start + 1));
     if !first.is_ascii_alphabetic() || !second.is_ascii_alphabetic() {
@@ -158,7 +170,7 @@ fn iban_at(text: &str, start: usize) -> Option<(usize, String)> {
         spelling.push(char::from(c.to_ascii_uppercase()));
         at += 1;
     }
-    (!byte(text, at).is_ascii_alphanumeric() && has_good_checksum(&spelling)).then_some((at, spelling))
+    (!byte(text, at).is_ascii_alphanumeric()).then_some((at, spelling))
 }
 
 /// ISO 7064 MOD 97-10: with the first four at the end, and letters as 10 to 35, the remainder is 1.

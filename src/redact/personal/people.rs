@@ -99,7 +99,7 @@ fn international(text: &str, start: usize) -> Option<(usize, String)> {
     (PHONE_DIGITS.contains(&(spelling.len() - 1)) && !joined).then_some((end, spelling))
 }
 
-/// `NXX-NXX-XXXX` with dashes, dots or spaces, perhaps with `1-` before it or parentheses around the area code.
+/// A number of the North American plan, as `555-234-5678`, perhaps with `1-` before it or parentheses around the area code.
 fn north_american(text: &str, start: usize) -> Option<(usize, String)> {
     const PATTERNS: [&str; 6] = [
         "NDD-NDD-DDDD",

@@ -70,6 +70,7 @@ fn what_only_looks_alike_is_left_alone() {
         "3fa85f64-5717-4562-b3fc-2c963f66afa6",
         "550e8400-e29b-4444-4111-111111111111",
         "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08",
+        "DE89 3704 0044 0532 0130 01",
         "git@github.com:acme/tools.git",
         "https://user@host.example/x",
         "logo@2x.png",
