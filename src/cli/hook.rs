@@ -358,9 +358,9 @@ fn counted(causes: &[&'static str]) -> String {
 /// The interface, which every template brings.
 const WIT: (&str, &str) = ("wit/redactor.wit", include_str!("../../wit/redactor.wit"));
 
-macro_rules! files {
-    ($folder:literal: $($path:literal),+) => {
-        &[$(($path, include_str!(concat!("../../examples/redactors/", $folder, "/", $path)))),+]
+macro_rules! file {
+    ($path:literal, $example:literal) => {
+        ($path, include_str!(concat!("../../examples/redactors/", $example)))
     };
 }
 
@@ -368,10 +368,26 @@ impl Language {
     /// The files of the template: those of the example in that language.
     fn files(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Rust => files!("rust": "Cargo.toml", "Cargo.lock", ".cargo/config.toml", "src/lib.rs"),
-            Self::C => files!("c": "hook.c", "redactor.c", "redactor.h"),
-            Self::Js => files!("javascript": "hook.js", "package.json", "package-lock.json"),
-            Self::Python => files!("python": "app.py", "requirements.txt"),
+            // By links, since a published crate holds no other package.
+            Self::Rust => &[
+                file!("Cargo.toml", "template/rust-manifest.toml"),
+                file!("Cargo.lock", "template/rust-lock.toml"),
+                file!(".cargo/config.toml", "template/rust-config.toml"),
+                file!("src/lib.rs", "template/rust-lib.rs"),
+            ],
+            Self::C => &[
+                file!("hook.c", "c/hook.c"),
+                file!("redactor.c", "c/redactor.c"),
+                file!("redactor.h", "c/redactor.h"),
+            ],
+            Self::Js => &[
+                file!("hook.js", "javascript/hook.js"),
+                file!("package.json", "javascript/package.json"),
+                file!("package-lock.json", "javascript/package-lock.json"),
+            ],
+            Self::Python => {
+                &[file!("app.py", "python/app.py"), file!("requirements.txt", "python/requirements.txt")]
+            }
         }
     }
 

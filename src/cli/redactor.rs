@@ -1,5 +1,5 @@
-//! The redactor as configured: built-in rules, the masks of the policy set, and the hooks, each of which is loaded before anything
-//! is recorded, since nothing may pass it by.
+//! The redactor as configured: built-in rules, the masks of the policy set, and the hooks, each of which is loaded before
+//! anything is recorded, since nothing may pass it by.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -216,8 +216,11 @@ async fn an_erasure_that_was_killed_is_finished_at_the_next_start() {
             assert!(answered);
             (at, calls) = (before, tally());
             assert_eq!(process.terminate(), Some(0));
+        } else if answered {
+            // How many calls there are depends on when checkpoints fall due: this one was not reached.
+            assert!(at + 8 > calls, "{fault:?} of {calls}");
+            assert_eq!(process.terminate(), Some(0), "{fault:?}");
         } else {
-            assert!(!answered, "{fault:?}");
             process.child.wait().unwrap();
         }
         let notes = || {
