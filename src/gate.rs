@@ -23,7 +23,6 @@ use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken};
-use crate::text::truncated;
 use crate::trace::{Tracer, Untold};
 
 /// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
@@ -192,7 +191,7 @@ impl Gate {
             let mut metadata = refusal.facts;
             metadata.insert("peer".into(), refusal.peer.to_string().into());
             metadata.insert("reason".into(), refusal.reason.into());
-            metadata.insert("error".into(), truncated(&refusal.error, MAX_ERROR_BYTES).into());
+            metadata.insert("error".into(), self.redactor.cut(&refusal.error, MAX_ERROR_BYTES).into());
             let content = self.redactor.record(vec![("metadata", Value::Object(metadata))]);
             self.note(refusal.kind, refusal.event_type, Some(refusal.request_id), content);
         }

@@ -33,7 +33,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::text::truncated;
 pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
+
 pub use edit::{Edit, MARK, Op};
 pub use hash::HashKey;
 pub use hooks::{About, Hooks, Refusing};
@@ -52,6 +54,9 @@ use withhold::{FAILED, about_others, foreign, withhold};
 
 /// Bytes that one text may have in what is recorded after a call.
 pub const MAX_LATER_BYTES: usize = 1024;
+
+/// Bytes that are read of a text of which only the beginning is recorded.
+const MAX_CUT_BYTES: usize = 16 << 10;
 
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
@@ -299,6 +304,17 @@ impl Redactor {
                 None => withhold(record, None, FAILED),
             }
         }
+    }
+
+    /// At most so many bytes of a text, for what is recorded only in short. Cut after the built-in rules have read it: half a
+    /// credential has no shape by which it would be known.
+    #[must_use]
+    pub fn cut(&self, text: &str, max_bytes: usize) -> String {
+        if text.len() <= max_bytes {
+            return text.to_owned();
+        }
+        let text = self.plain(truncated(text, MAX_CUT_BYTES).to_owned());
+        truncated(&text, max_bytes).to_owned()
     }
 
     /// A text without what the built-in rules find.

@@ -453,3 +453,13 @@ fn a_megabyte_is_read_in_reasonable_time() {
         assert!(!result.to_string().contains(secret));
     }
 }
+
+#[test]
+fn what_is_cut_is_read_before() {
+    let token = format!("ghp_{}", "a1B2c3D4".repeat(5));
+    let text = format!("{}{token} and more", "x ".repeat(120));
+    assert!(text.get(..256).unwrap().contains("ghp_a1B2"), "the cut goes through it");
+    let cut = redactor().cut(&text, 256);
+    assert!(!cut.contains("ghp_") && cut.len() <= 256, "{cut}");
+    assert_eq!(redactor().cut("short", 256), "short");
+}

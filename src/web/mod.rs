@@ -26,7 +26,6 @@ use crate::config::{Limits, Plane};
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
-use crate::text::truncated;
 
 pub use problem::Problem;
 pub use server::{Face, serve};
@@ -138,7 +137,7 @@ impl Visit {
             user_agent: headers
                 .get(USER_AGENT)
                 .and_then(|agent| agent.to_str().ok())
-                .map(|agent| truncated(agent, MAX_USER_AGENT_BYTES).to_owned()),
+                .map(|agent| gate.redactor.cut(agent, MAX_USER_AGENT_BYTES)),
         }
     }
 
