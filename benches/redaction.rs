@@ -83,6 +83,7 @@ fn hooked() -> Result<Redactor, String> {
         settings: "{}".into(),
         on_failure: OnFailure::Withhold,
         bounds: Bounds { deadline: Duration::from_millis(200), max_memory_bytes: 16 << 20 },
+        log: true,
         wasi: Wasi::Deny,
         unhealthy_after: 3,
     };

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::EXIT_FINDINGS;
 use super::redact::PARTS;
+use crate::config::{DEADLINE_MS, MEMORY_BYTES};
 use crate::json::{self, Object};
 use crate::ledger::{Filter, Reader};
 use crate::redact::hooks::{
@@ -60,11 +61,11 @@ pub struct Check {
     #[arg(long, value_name = "N", default_value_t = 100)]
     calls: usize,
     /// As `redaction.hooks.deadline_ms`.
-    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS", default_value_t = 20, value_parser = clap::value_parser!(u64).range(DEADLINE_MS))]
     deadline_ms: u64,
     /// As `redaction.hooks.max_memory_bytes`.
-    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20)]
-    max_memory_bytes: usize,
+    #[arg(long, value_name = "BYTES", default_value_t = 16 << 20, value_parser = clap::value_parser!(u64).range(MEMORY_BYTES))]
+    max_memory_bytes: u64,
     /// As `redaction.hooks.wasi`.
     #[arg(long, value_enum, default_value_t = WasiFlag::Deny)]
     wasi: WasiFlag,
@@ -140,8 +141,9 @@ impl Check {
             on_failure: OnFailure::Withhold,
             bounds: Bounds {
                 deadline: Duration::from_millis(self.deadline_ms),
-                max_memory_bytes: self.max_memory_bytes,
+                max_memory_bytes: usize::try_from(self.max_memory_bytes).unwrap_or(usize::MAX),
             },
+            log: true,
             wasi: if self.wasi == WasiFlag::Trap { Wasi::Trap } else { Wasi::Deny },
             unhealthy_after: u32::MAX,
         };
@@ -427,7 +429,8 @@ impl New {
             let path = self.folder.join(path);
             let write = || {
                 path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-                std::fs::write(&path, text)
+                // Not through a link that leads elsewhere.
+                std::fs::File::create_new(&path)?.write_all(text.as_bytes())
             };
             write().with_context(|| format!("cannot write `{}`", path.display()))?;
         }

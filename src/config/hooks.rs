@@ -1,6 +1,7 @@
 //! `[[redaction.hooks]]`: the components that look at each record before it is written.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,6 +10,11 @@ use serde_json::Value;
 
 use crate::json::Object;
 use crate::redact::hooks::{Bounds, HookSpec, OnFailure, Wasi};
+
+/// A deadline that is longer than a caller waits protects nobody.
+pub const DEADLINE_MS: RangeInclusive<u64> = 1..=60_000;
+/// From one page of memory to all that WebAssembly can address.
+pub const MEMORY_BYTES: RangeInclusive<u64> = 65_536..=4_294_967_296;
 
 /// `[[redaction.hooks]]`
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -30,6 +36,9 @@ pub struct RawHook {
     /// Largest memory for one record.
     #[serde(default = "default_max_memory_bytes")]
     pub max_memory_bytes: usize,
+    /// Whether its log lines are shown in docket's log; not for a hook that is not trusted with that.
+    #[serde(default = "default_log")]
+    pub log: bool,
     /// What to do with a component that imports WASI, which no hook gets.
     #[serde(default)]
     pub wasi: RawWasi,
@@ -70,6 +79,10 @@ fn default_max_memory_bytes() -> usize {
     16 << 20
 }
 
+fn default_log() -> bool {
+    true
+}
+
 fn default_unhealthy_after() -> u32 {
     3
 }
@@ -92,13 +105,18 @@ pub(super) fn validate(hooks: Vec<RawHook>, problems: &mut Vec<String>) -> Vec<H
         if hook.component.as_os_str().is_empty() {
             problems.push(format!("`{}` is empty; it names a `.wasm` file", key("component")));
         }
-        for (name, value) in [
-            ("deadline_ms", hook.deadline_ms),
-            ("max_memory_bytes", hook.max_memory_bytes as u64),
-            ("unhealthy_after", u64::from(hook.unhealthy_after)),
+        for (name, value, range) in [
+            ("deadline_ms", hook.deadline_ms, DEADLINE_MS),
+            ("max_memory_bytes", hook.max_memory_bytes as u64, MEMORY_BYTES),
+            ("unhealthy_after", u64::from(hook.unhealthy_after), 1..=u64::from(u32::MAX)),
         ] {
-            if value == 0 {
-                problems.push(format!("`{}` must be greater than 0", key(name)));
+            if !range.contains(&value) {
+                problems.push(format!(
+                    "`{}` is {value}; it must be {} to {}",
+                    key(name),
+                    range.start(),
+                    range.end()
+                ));
             }
         }
     }
@@ -119,6 +137,7 @@ fn spec(hook: RawHook) -> HookSpec {
             deadline: Duration::from_millis(hook.deadline_ms),
             max_memory_bytes: hook.max_memory_bytes,
         },
+        log: hook.log,
         wasi: match hook.wasi {
             RawWasi::Deny => Wasi::Deny,
             RawWasi::Trap => Wasi::Trap,

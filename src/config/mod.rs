@@ -22,7 +22,7 @@ use crate::redact::Settings;
 use crate::redact::hooks::HookSpec;
 use crate::upstream;
 
-pub use hooks::{RawHook, RawOnFailure, RawWasi};
+pub use hooks::{DEADLINE_MS, MEMORY_BYTES, RawHook, RawOnFailure, RawWasi};
 pub use raw::{
     ConfigError, DEFAULT_FILE, Flags, LogFormat, Raw, RawAdmin, RawAgent, RawData, RawLedger, RawLog,
     RawMode, RawPersonalData, RawPolicy, RawRedaction, RawRetention, RawRule, RawServer, RawTool,

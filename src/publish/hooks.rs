@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -28,7 +29,7 @@ pub struct HookPublisher {
 }
 
 /// What tells one file at a path from another without reading it.
-type Stamp = Option<(SystemTime, u64)>;
+type Stamp = Option<[i64; 6]>;
 
 impl HookPublisher {
     /// Publishes for a gate, whose hooks were loaded by that host.
@@ -132,6 +133,9 @@ impl HookPublisher {
 }
 
 fn stamp(spec: &HookSpec) -> Stamp {
-    let told = |metadata: Metadata| metadata.modified().ok().map(|modified| (modified, metadata.len()));
-    std::fs::metadata(&spec.component).ok().and_then(told)
+    let told = |file: Metadata| {
+        let (size, inode) = (file.size().cast_signed(), file.ino().cast_signed());
+        [size, inode, file.mtime(), file.mtime_nsec(), file.ctime(), file.ctime_nsec()]
+    };
+    std::fs::metadata(&spec.component).ok().map(told)
 }

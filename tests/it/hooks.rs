@@ -525,3 +525,45 @@ fn a_hook_to_start_from_is_written_whole_and_overwrites_nothing() {
         assert_eq!(std::fs::read_to_string(path).unwrap(), "mine");
     }
 }
+
+#[tokio::test]
+async fn a_hook_that_fails_on_every_call_is_unhealthy_however_well_it_does_with_the_rest() {
+    let body = "(if (local.get $decision_len) (then unreachable)) (call $none)";
+    let docket = docket(&component(body), "").await;
+    for call in 0..4 {
+        docket.evaluate(&format!("call-{call}"), "echo", json!({"word": SECRET})).await;
+        // Reading is recorded too, and the hook has nothing against that.
+        assert_eq!(docket.entries(&format!("call-{call}")).await.len(), 1);
+    }
+    let state = ready(&docket).await;
+    assert_eq!(state["hooks"][0]["status"], "unhealthy", "{state:#}");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_caller_of_the_decision_api_asserts_is_shown_to_hooks() {
+    let docket = docket(&component(MASK_ALL), "").await;
+    let mut body = harness::evaluation("echo", &json!({}));
+    body["subject"]["properties"] = json!({"user": SECRET, "roles": [SECRET], "claims": {"mail": SECRET}});
+    let request =
+        docket.client.post(format!("{}/access/v1/evaluation", docket.data)).header("x-request-id", "r");
+    assert_eq!(request.json(&body).send().await.unwrap().status(), 200);
+    let entry = docket.entries("r").await.remove(0);
+    assert!(!entry.to_string().contains(SECRET), "{entry:#}");
+    assert_eq!((&entry["subject"]["id"], &entry["agent"]), (&json!("bot"), &json!("anonymous")));
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn a_pipe_in_the_place_of_a_component_keeps_nobody_waiting() {
+    let docket = docket(&component(MASK_ALL), "").await;
+    let path = docket.folder.path().join("hook.wasm");
+    std::fs::remove_file(&path).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    let rejected = docket.wait_for(|entry| entry["event_type"] == "hook.rejected").await;
+    assert_eq!(rejected["metadata"]["reason"], "it is no file");
+    let (code, _, error) = harness::docket(&["hook", "check", "hook.wasm"], docket.folder.path());
+    assert_eq!(code, 2);
+    assert!(error.contains("it is no file"), "{error}");
+    docket.stop().await;
+}

@@ -33,6 +33,9 @@ impl Cache {
     /// The compiled form of the component with that digest, if this docket made it with this engine.
     pub(super) fn load(&self, engine: &Engine, sha256: &str) -> Option<Component> {
         let path = self.path(engine, sha256);
+        if !self.is_folder() || !std::fs::symlink_metadata(&path).ok()?.is_file() {
+            return None;
+        }
         let file = std::fs::read(&path).ok()?;
         let genuine = file.split_at_checked(MAC_BYTES).and_then(|(tag, code)| {
             hmac::verify(&self.key, &signed(engine, sha256, code), tag).is_ok().then_some(code)
@@ -53,6 +56,9 @@ impl Cache {
     pub(super) fn store(&self, engine: &Engine, sha256: &str, component: &Component) {
         let keep = || -> std::io::Result<()> {
             self.make_folder()?;
+            if !self.is_folder() {
+                return Err(std::io::Error::other("it is no folder of its own, but a link"));
+            }
             let code = component.serialize().map_err(std::io::Error::other)?;
             let mut file = hmac::sign(&self.key, &signed(engine, sha256, &code)).as_ref().to_vec();
             file.extend(code);
@@ -65,6 +71,9 @@ impl Cache {
 
     /// Removes what none of these components, by digest, is loaded from.
     pub fn retain(&self, host: &super::Host, digests: &[String]) {
+        if !self.is_folder() {
+            return;
+        }
         let wanted: Vec<PathBuf> = digests.iter().map(|sha256| self.path(host.engine(), sha256)).collect();
         for file in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = file.path();
@@ -78,6 +87,11 @@ impl Cache {
     fn path(&self, engine: &Engine, sha256: &str) -> PathBuf {
         let sha256 = sha256.trim_start_matches("sha256:");
         self.folder.join(format!("{sha256}-{:016x}.{EXTENSION}", compatibility(engine)))
+    }
+
+    /// Whether the folder is there, and is one: what a link leads to is not docket's.
+    fn is_folder(&self) -> bool {
+        std::fs::symlink_metadata(&self.folder).is_ok_and(|folder| folder.is_dir())
     }
 
     #[cfg(unix)]

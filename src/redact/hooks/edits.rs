@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::failure::{Cause, Failure};
 use super::fields::Field;
 use super::host::{self, Action};
+use crate::redact::Record;
 use crate::redact::edit::{Edit, MARK, Op};
 use crate::redact::scrub::Secrets;
-use crate::redact::{Record, is_within};
 
 const MAX_CATEGORY_BYTES: usize = 32;
 /// Bytes of text compared with substrings, over all edits of one call.
@@ -80,40 +80,54 @@ pub(super) fn apply(
 ) -> Secrets {
     let mut secrets = Secrets::default();
     let mut noted = Vec::with_capacity(edits.len());
+    let mut gone = BTreeSet::new();
     for Checked { root, pointer, action, category } in edits {
         let Some((name, value)) = record.roots.get_mut(root) else { continue };
         let within = pointer.get(name.len() + 1..).unwrap_or_default();
+        let held_more = value.pointer(within).is_some_and(|value| value.is_array() || value.is_object());
         let op = match &action {
             Action::Remove => remove(value, within, &mut secrets),
             action => value.pointer_mut(within).map(|value| take(value, action, hash, &mut secrets)),
         };
         let Some(op) = op else { continue };
-        // What was noted below leads nowhere now, and might tell the name of what went.
-        let is_inside = |edit: &Edit| edit.path != pointer && is_within(&edit.path, &pointer);
-        record.edits.retain(|edit| !is_inside(edit));
-        noted.retain(|edit| !is_inside(edit));
+        if held_more {
+            gone.insert(pointer.clone());
+        }
         noted.push(Edit { path: pointer, op, by: by.to_owned(), category });
     }
     record.edits.extend(noted.into_iter().rev());
+    if !gone.is_empty() {
+        // What was noted below leads nowhere now, and might tell the name of what went.
+        record.edits.retain(|edit| !is_below_any(&edit.path, &gone));
+    }
     secrets
 }
 
-/// Takes a value out of what holds it; a root stays, masked.
+/// Whether a path leads below one of these pointers.
+fn is_below_any(path: &str, pointers: &BTreeSet<String>) -> bool {
+    path.match_indices('/').any(|(at, _)| path.get(..at).is_some_and(|above| pointers.contains(above)))
+}
+
+/// Takes a member out of its object. A root stays, masked, and so does an item of an array: the others keep their places, and
+/// what was noted of them its path.
 fn remove(root: &mut Value, pointer: &str, secrets: &mut Secrets) -> Option<Op> {
     let Some((parent, last)) = pointer.rsplit_once('/') else {
         remember(root, secrets);
         *root = MARK.into();
         return Some(Op::Mask);
     };
-    let removed = match root.pointer_mut(parent)? {
-        Value::Object(object) => object.remove(&last.replace("~1", "/").replace("~0", "~")),
+    match root.pointer_mut(parent)? {
+        Value::Object(object) => {
+            remember(&object.remove(&last.replace("~1", "/").replace("~0", "~"))?, secrets);
+            Some(Op::Remove)
+        }
         Value::Array(items) => {
-            last.parse().ok().filter(|index| *index < items.len()).map(|index: usize| items.remove(index))
+            let item = last.parse::<usize>().ok().and_then(|index| items.get_mut(index))?;
+            remember(&std::mem::replace(item, MARK.into()), secrets);
+            Some(Op::Mask)
         }
         _ => None,
-    }?;
-    remember(&removed, secrets);
-    Some(Op::Remove)
+    }
 }
 
 fn take(
@@ -219,5 +233,41 @@ mod tests {
         assert_eq!(kept("äöü", 1, true), "ä[redacted]");
         assert_eq!(kept("äöü", 3, false), "[redacted]");
         assert_eq!(kept("äöü", 0, false), "[redacted]");
+    }
+
+    #[test]
+    fn what_lies_below_something_that_goes_is_not_listed() {
+        let arguments = serde_json::json!({"list": ["a", {"password": "p"}, "c"], "map": {"secret name": 1}, "other": "o"});
+        let note = |path: &str| Edit {
+            path: path.into(),
+            op: Op::Mask,
+            by: "builtin:key-name".into(),
+            category: "credential".into(),
+        };
+        let noted = ["/context/list/1/password", "/context/map/secret name", "/context/other"];
+        let mut record = Record {
+            roots: vec![("context", arguments)],
+            edits: noted.map(note).into(),
+            ..Record::default()
+        };
+        let edit = |pointer: &str, action| Checked {
+            root: 0,
+            pointer: pointer.to_owned(),
+            action,
+            category: "c".into(),
+        };
+        let edits = vec![
+            edit("/context/map/secret name", Action::Mask),
+            edit("/context/map", Action::Remove),
+            edit("/context/list/1", Action::Remove),
+            edit("/context/list/0", Action::Remove),
+        ];
+        apply(&mut record, edits, "hook:h", &|_| (String::new(), Op::Hash));
+        assert_eq!(
+            record.roots,
+            [("context", serde_json::json!({"list": ["[redacted]", "[redacted]", "c"], "other": "o"}))]
+        );
+        let paths: Vec<&str> = record.edits.iter().map(|edit| edit.path.as_str()).collect();
+        assert_eq!(paths, ["/context/other", "/context/list/0", "/context/list/1", "/context/map"]);
     }
 }

@@ -15,8 +15,8 @@ use crate::redact::withhold::{FACTS, NAMES, PROPERTIES, SAID};
 use crate::redact::{DETERMINING, DIAGNOSTICS, METADATA, Record};
 
 /// Members of `context` that docket sets, whatever a caller says.
-const OWN_CONTEXT: [&str; 9] =
-    ["agent", "approval", "caller", "client", "listing", "peer", "protocol", "request_id", "time"];
+const OWN_CONTEXT: [&str; 8] =
+    ["agent", "approval", "caller", "listing", "peer", "protocol", "request_id", "time"];
 /// More properties that no hook is asked about: digests and configuration.
 const OWN_PROPERTIES: [&str; 2] = ["classification", "definition_sha256"];
 /// A rule of this form is a name that a policy's author gave, and no message.
@@ -130,6 +130,7 @@ impl<'r> List<'r> {
 }
 
 fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r Value)) {
+    let is_asserted = is_asserted(record);
     for (root, (name, value)) in record.roots.iter().enumerate() {
         let pointer = format!("/{name}");
         let mut visit = |pointer, value| visit(root, pointer, value);
@@ -158,14 +159,22 @@ fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r V
                 };
                 members(object, &pointer, &own, &mut visit);
                 if let Some(Value::Object(properties)) = object.get("properties") {
-                    let own =
-                        |name: &str, _: &Value| PROPERTIES.contains(&name) || OWN_PROPERTIES.contains(&name);
+                    let own = |name: &str, _: &Value| {
+                        !is_asserted && (PROPERTIES.contains(&name) || OWN_PROPERTIES.contains(&name))
+                    };
                     members(properties, &format!("{pointer}/properties"), &own, &mut visit);
                 }
             }
             (_, value) => visit(pointer, value),
         }
     }
+}
+
+/// Whether subject, action and resource are what a caller of the decision API says they are.
+fn is_asserted(record: &Record) -> bool {
+    let context = record.roots.iter().find(|(name, _)| *name == "context").map(|(_, context)| context);
+    let protocol = context.and_then(|context| context.get("protocol")?.as_str());
+    protocol.is_some_and(|protocol| protocol.starts_with("authzen/"))
 }
 
 fn members<'r>(
@@ -186,4 +195,51 @@ fn is_name(value: &Value) -> bool {
         text.len() <= MAX_RULE_BYTES
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pointers(protocol: &str) -> Vec<String> {
+        let properties = json!({"user": "ada", "claims": {"mail": "m"}, "server": "files"});
+        let thing = json!({"type": "t", "id": "i", "properties": properties});
+        let context = json!({
+            "arguments": {"a~b/c": [1]}, "client": {"name": "c"}, "protocol": protocol, "request_id": "r", "time": "t",
+        });
+        let said = |rule: &str| json!({"policy_id": "p", "effect": "deny", "rule": rule, "message": "m"});
+        let diagnostics = json!([said("no_delete"), said("a whole sentence")]);
+        let record = Record {
+            roots: vec![
+                ("action", json!({"name": "tools/call"})),
+                ("subject", thing),
+                ("context", context),
+                ("determining_policies", json!([{"policy_id": "p"}])),
+                ("diagnostics", diagnostics),
+                ("metadata", json!({"agent": "a", "peer": "p", "user_agent": "u"})),
+            ],
+            ..Record::default()
+        };
+        parts(&record).into_iter().map(|part| part.pointer).collect()
+    }
+
+    #[test]
+    fn hooks_are_asked_about_what_others_say_and_not_about_what_docket_knows() {
+        let said = [
+            "/context/arguments",
+            "/context/client",
+            "/diagnostics/0/message",
+            "/diagnostics/1/message",
+            "/diagnostics/1/rule",
+            "/metadata/user_agent",
+        ];
+        let of = |properties: &[&str]| -> Vec<String> {
+            let properties = properties.iter().map(|name| format!("/subject/properties/{name}"));
+            properties.chain(said.map(str::to_owned)).collect()
+        };
+        assert_eq!(pointers("mcp/2025-11-25"), of(&["claims"]));
+        assert_eq!(pointers("authzen/1.0"), of(&["claims", "server", "user"]));
+    }
 }

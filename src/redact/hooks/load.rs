@@ -1,8 +1,8 @@
 //! Loading: a component file becomes a guest that is ready to be called, or an error that says what to mend. Compiling takes
 //! milliseconds to seconds, so this is done at start, and off the way of calls after that.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use wasmtime::component::Component;
@@ -28,6 +28,8 @@ pub struct HookSpec {
     pub on_failure: OnFailure,
     /// What one call may take.
     pub bounds: Bounds,
+    /// Whether its log lines are shown.
+    pub log: bool,
     /// Whether it may import WASI, which is not there.
     pub wasi: Wasi,
     /// After so many failures in a row it is called unhealthy.
@@ -94,15 +96,20 @@ pub fn digest_at(component: &Path) -> Option<String> {
     read(component).ok().map(|binary| digest::sha256(&binary))
 }
 
-fn read(path: &Path) -> Result<Arc<[u8]>, String> {
+fn read(path: &Path) -> Result<Vec<u8>, String> {
     let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
-    let length = std::fs::metadata(path).map_err(unreadable)?.len();
-    if length > MAX_COMPONENT_BYTES {
-        return Err(format!("it has {length} bytes, and docket loads no more than {MAX_COMPONENT_BYTES}"));
+    // Opening a pipe would wait for somebody to write to it.
+    if !std::fs::metadata(path).map_err(unreadable)?.is_file() {
+        return Err("it is no file".to_owned());
     }
-    let binary = std::fs::read(path).map_err(unreadable)?;
+    let mut binary = Vec::new();
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    file.take(MAX_COMPONENT_BYTES + 1).read_to_end(&mut binary).map_err(unreadable)?;
+    if binary.len() as u64 > MAX_COMPONENT_BYTES {
+        return Err(format!("it has more than {MAX_COMPONENT_BYTES} bytes, which is the most docket loads"));
+    }
     match binary.get(..8) {
-        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(binary.into()),
+        Some([0, b'a', b's', b'm', _, _, 1, 0]) => Ok(binary),
         Some([0, b'a', b's', b'm', 1, 0, 0, 0]) => {
             Err("it is a core module and no component; make one of it with `wasm-tools component new`"
                 .to_owned())

@@ -90,7 +90,7 @@ pub struct HookHealth {
     pub hook: String,
     /// Digest of the component in use.
     pub sha256: String,
-    /// Failures since it last succeeded.
+    /// Failures since it last succeeded, with records that decide something or with others, whichever are more.
     pub failures_in_a_row: u32,
     /// The cause of the last failure, while there are any in a row.
     pub last_cause: Option<Cause>,
@@ -108,7 +108,8 @@ pub struct Hooks {
 struct Hook {
     spec: HookSpec,
     loaded: ArcSwap<Loaded>,
-    failures: AtomicU32,
+    /// In a row: of records that decide something, and of others. A hook that fails on every call may do well with the rest.
+    failures: [AtomicU32; 2],
     last_cause: Mutex<Option<Cause>>,
     lines: LineRate,
 }
@@ -120,7 +121,7 @@ impl Hooks {
         let hook = |(spec, loaded)| Hook {
             spec,
             loaded: ArcSwap::from_pointee(loaded),
-            failures: AtomicU32::default(),
+            failures: <[AtomicU32; 2]>::default(),
             last_cause: Mutex::default(),
             lines: LineRate::default(),
         };
@@ -142,7 +143,8 @@ impl Hooks {
     #[must_use]
     pub fn health(&self) -> Vec<HookHealth> {
         let health = |hook: &Hook| {
-            let failures_in_a_row = hook.failures.load(Ordering::Relaxed);
+            let failures = hook.failures.iter().map(|failures| failures.load(Ordering::Relaxed));
+            let failures_in_a_row = failures.max().unwrap_or_default();
             let last_cause = *hook.last_cause.lock().unwrap_or_else(PoisonError::into_inner);
             HookHealth {
                 hook: hook.spec.name.clone(),
@@ -161,7 +163,7 @@ impl Hooks {
     pub fn replace(&self, name: &str, loaded: Loaded) -> Option<String> {
         let hook = self.hooks.iter().find(|hook| hook.spec.name == name)?;
         let old = hook.loaded.swap(Arc::new(loaded));
-        hook.failures.store(0, Ordering::Relaxed);
+        hook.failures.iter().for_each(|failures| failures.store(0, Ordering::Relaxed));
         Some(old.sha256.clone())
     }
 
@@ -184,13 +186,15 @@ impl Hooks {
                 seconds: started.elapsed().as_secs_f64(),
             });
             let (name, sha256) = (&hook.spec.name, &loaded.sha256);
+            let [deciding, others] = &hook.failures;
+            let failures = if about.decision.is_some() { deciding } else { others };
             ran.push(match result {
                 Ok(()) => {
-                    hook.failures.store(0, Ordering::Relaxed);
+                    failures.store(0, Ordering::Relaxed);
                     json!({"name": name, "sha256": sha256})
                 }
                 Err(cause) => {
-                    hook.failures.fetch_add(1, Ordering::Relaxed);
+                    failures.fetch_add(1, Ordering::Relaxed);
                     *hook.last_cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
                     fail(record, &hook.spec, cause);
                     json!({"name": name, "sha256": sha256, "failed": cause.as_str()})
@@ -306,6 +310,7 @@ impl Hook {
             Err(_) => MARK.to_owned(),
         };
         let hook = self.spec.name.as_str();
+        let lines = if self.spec.log { lines } else { &[] };
         if let Some(failure) = failure
             && self.lines.admits()
         {
