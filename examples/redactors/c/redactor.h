@@ -77,7 +77,8 @@ typedef struct docket_redaction_types_action_t {
   } val;
 } docket_redaction_types_action_t;
 
-// The value and, in an object, its name.
+// The value and, in an object, its name; an item of an array is masked, so that the others keep their places. The list of
+// redactions still names what went: to hide a name, remove what holds it.
 #define DOCKET_REDACTION_TYPES_ACTION_REMOVE 0
 // The whole value.
 #define DOCKET_REDACTION_TYPES_ACTION_MASK 1
