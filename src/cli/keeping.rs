@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::client::{Client, encode, refusal, runtime};
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
-use crate::api::audit::parse_time;
 use crate::config::{Flags, Raw};
+use crate::ledger::filter::parse_time;
 use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
 use crate::redact::Redactor;
 

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::starter;
+use crate::api::export::Exports;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
@@ -139,6 +140,7 @@ pub struct Running {
 ///
 /// # Errors
 /// The policies, the ledger, the admin token or an address cannot be used.
+#[expect(clippy::too_many_lines, reason = "every part is made once, in the order in which the next needs it")]
 pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let origin = origin_of(&config.policy);
     let limits = origin.limits;
@@ -207,6 +209,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: gate.ledger.reader(),
+        queries: gate.ledger.reader().within(config.query_timeout_ms),
+        exports: Exports::default(),
         keeper,
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
