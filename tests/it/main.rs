@@ -20,6 +20,7 @@ mod harness;
 mod keeping;
 mod mcp;
 mod migrate;
+mod oracle;
 mod output;
 mod publish;
 mod replay;
