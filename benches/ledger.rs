@@ -324,7 +324,7 @@ async fn large(total: u64) {
         reader.consistency(somewhere(number).max(1), count).unwrap();
     });
     each("the newest 20 decisions", 500, |_| {
-        let filter = Filter { kind: Some("decision".into()), limit: Some(20), ..Filter::default() };
+        let filter = Filter { limit: Some(20), ..Filter::default().decisions() };
         assert_eq!(reader.entries(&filter).unwrap().len(), 20);
     });
     each("lookup by request id", 2_000, |number| {

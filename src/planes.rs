@@ -13,9 +13,11 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::api::export::{self, Exports};
 use crate::api::replay::Question;
 use crate::api::{
-    audit, authzen, explain, keeping, policies, proof, recorded_tests, replay, simulate, stats,
+    audit, authzen, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate, stats,
+    stream, summary,
 };
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
@@ -53,6 +55,10 @@ pub struct AdminPlane {
     pub gate: Arc<Gate>,
     /// Reads the ledger.
     pub reader: Reader,
+    /// Likewise, for questions that may take only so long.
+    pub queries: Reader,
+    /// Exports under way.
+    pub exports: Exports,
     /// Prunes, erases and holds.
     pub keeper: Keeper,
     /// Evaluates recorded and imagined calls.
@@ -212,12 +218,31 @@ impl AdminPlane {
                 response.headers_mut().insert(http::header::CONTENT_TYPE, format);
                 response
             }
-            "/v1/audit" => audit::list(&self.gate, &self.reader, query, visit).await,
+            "/v1/audit" => audit::list(&self.gate, &self.queries, query, visit).await,
+            "/v1/audit/export" => {
+                export::answer(&self.exports, &self.gate, &self.queries, query, self.stopping.clone(), visit)
+                    .await
+            }
+            "/v1/audit/stats" => summary::answer(&self.gate, &self.queries, query, visit).await,
             "/v1/audit/stream" => {
                 let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
-                audit::stream(&self.gate, &self.reader, query, last, self.stopping.clone(), visit).await
+                stream::stream(&self.gate, &self.queries, query, last, self.stopping.clone(), visit).await
             }
-            _ => Problem::not_found(
+            _ => self.audited(path, query, visit).await,
+        }
+    }
+
+    /// Answers what has a name in its path below `/v1/audit`, or is nowhere.
+    async fn audited(&self, path: &str, query: &str, visit: &Visit) -> Response<Body> {
+        if let Some(kind) = path.strip_prefix(cerbos::PATH) {
+            return cerbos::answer(&self.gate, &self.queries, kind, query, visit).await;
+        }
+        match path.strip_prefix("/v1/audit/").filter(|rest| !rest.is_empty() && !rest.contains('/')) {
+            Some(name) => match audit::picker(name) {
+                Some(columns) => audit::values(&self.gate, &self.queries, (path, columns), query, visit).await,
+                None => audit::one(&self.gate, &self.queries, name, visit).await,
+            },
+            None => Problem::not_found(
                 format!(
                     "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
                 ),

@@ -1,4 +1,5 @@
-//! Strangers' text: cut to a length that may be recorded or shown, and in the forms in which others write it.
+//! Strangers' text: cut to a length that may be recorded or shown, in the forms in which others write it, and what was probably
+//! meant by it.
 
 use std::fmt::Write as _;
 
@@ -34,6 +35,20 @@ pub fn percent_encoded(text: &str, kept: &[u8]) -> String {
         }
     }
     encoded
+}
+
+/// From here on two names are near: measured on what people mistype, not on what they mean.
+const NEAR: f64 = 0.84;
+
+/// The candidate whose spelling is nearest, if one is near at all.
+pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = candidates.into_iter().map(|known| (closeness(name, known), known));
+    let best = scored.filter(|(score, _)| *score >= NEAR);
+    best.max_by(|(a, x), (b, y)| a.total_cmp(b).then_with(|| y.cmp(x))).map(|(_, known)| known)
+}
+
+fn closeness(name: &str, known: &str) -> f64 {
+    if plain(name) == plain(known) { 1.0 } else { strsim::jaro_winkler(name, known) }
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ fn nothing_is_left_lying_about() {
 #[test]
 fn schema_steps_that_landed_are_never_edited() {
     // SHA-256 of each step as it landed. The next change is the next file.
-    let landed = [("1.sql", SCHEMA_1), ("2.sql", SCHEMA_2), ("3.sql", SCHEMA_3)];
+    let landed = [("1.sql", SCHEMA_1), ("2.sql", SCHEMA_2), ("3.sql", SCHEMA_3), ("4.sql", SCHEMA_4)];
     for (name, digest) in landed {
         let bytes = fs::read(root().join("src/ledger/schema").join(name)).unwrap();
         assert_eq!(docket::digest::sha256(&bytes), digest, "{name} has landed; write the next step instead");
@@ -176,6 +176,7 @@ fn schema_steps_that_landed_are_never_edited() {
 const SCHEMA_1: &str = "sha256:46d2d03296b645c85fe3313ea0fa7e0245a8d657db7d9f54e95b7aee41c58fee";
 const SCHEMA_2: &str = "sha256:f15b25387bd12e2de81aae2739093395c24d04696406f53f6268ba4999c5d937";
 
+const SCHEMA_4: &str = "sha256:7755882a0892ef65ba6a762d248b02c079ac14faf4ed20db2794cca9d69c10c1";
 const SCHEMA_3: &str = "sha256:9cf1194a057f32073363b1dfafeb9e1e8e30ef9e907d25b70d8d7a562253a3b3";
 
 #[test]
@@ -196,4 +197,118 @@ fn the_readme_names_only_commands_that_exist() {
         named += 1;
     }
     assert!(named > 3);
+}
+
+/// The cells of a Markdown table's rows that begin with this column's code.
+fn table_rows<'a>(page: &'a str, heading: &str) -> Vec<Vec<&'a str>> {
+    let (_, section) = page.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.trim_matches('|').split(" | ").map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_documented_filters_are_those_there_are() {
+    let page = fs::read_to_string(root().join("docs/audit.md")).unwrap();
+    let documented: Vec<Vec<String>> = table_rows(&page, "Filters")
+        .into_iter()
+        .map(|cells| cells.into_iter().map(str::to_owned).collect())
+        .collect();
+    let coded: Vec<Vec<String>> = docket::ledger::filter::parameters::PARAMETERS
+        .iter()
+        .map(|known| {
+            let others: Vec<String> = known.synonyms.iter().map(|name| format!("`{name}`")).collect();
+            let others = if others.is_empty() { "—".to_owned() } else { others.join(", ") };
+            vec![format!("`{}`", known.name), known.about.to_owned(), others]
+        })
+        .collect();
+    assert_eq!(documented, coded);
+    let columns: Vec<String> = table_rows(&page, "Exports")
+        .iter()
+        .map(|cells| cells.first().unwrap().trim_matches('`').to_owned())
+        .collect();
+    let coded: Vec<&str> = docket::api::export::COLUMNS.iter().map(|(name, _)| *name).collect();
+    assert_eq!(columns, coded);
+}
+
+/// Every event name that production code writes down, by the shapes in which it does.
+fn emitted() -> std::collections::BTreeSet<String> {
+    let before = [
+        "record_access(gate, ",
+        "record_access(&self.gate, ",
+        "refused(Kind::Decision, ",
+        "refused(Kind::Auth, ",
+        "life_entry(&self.gate, Kind::Stop, ",
+        "life_entry(gate, Kind::Start, ",
+        "life_entry(&gate, Kind::Start, ",
+        "self.entry(",
+        "entry_of(gate, ",
+        "let event = if done.is_ok() { ",
+        "} else { ",
+        "event_type: ",
+        "remove_due(plan, ",
+        "Kind::Erase, ",
+        "const ADDED: &str = ",
+        "const RELEASED: &str = ",
+        "UnknownMethod(_)) => ",
+        "self.note(Kind::Decision, ",
+    ];
+    let mut found = std::collections::BTreeSet::new();
+    for path in files(&root().join("src"), ".rs") {
+        let text = fs::read_to_string(&path).unwrap();
+        let joined = production(&text).split_whitespace().collect::<Vec<_>>().join(" ").replace("( ", "(");
+        for shape in before {
+            for after in joined.split(shape).skip(1) {
+                let Some(name) = after.strip_prefix('"').and_then(|rest| rest.split('"').next()) else {
+                    continue;
+                };
+                let dotted = name.contains('.')
+                    && !name.split('.').any(str::is_empty)
+                    && name.chars().all(|c| c.is_ascii_lowercase() || c == '.' || c == '_');
+                if dotted && !name.ends_with(".rs") && name != "docket.db" {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    // Decided calls are named by their methods.
+    let methods = fs::read_to_string(root().join("src/proxy/mcp.rs")).unwrap();
+    let (_, methods) = methods.split_once("const NAMING").unwrap();
+    let (methods, _) = methods.split_once("const NOTIFICATIONS").unwrap();
+    let is_method = |text: &&str| text.contains('/') && !text.contains(' ');
+    found.extend(methods.split('"').filter(is_method).map(|method| method.replace('/', ".")));
+    found
+}
+
+#[test]
+fn the_catalogue_of_events_is_what_docket_records() {
+    let emitted = emitted();
+    assert!(emitted.len() > 20, "the scan finds too little: {emitted:?}");
+    let known: std::collections::BTreeSet<&str> =
+        docket::api::events::EVENTS.iter().map(|event| event.event_type).collect();
+    assert_eq!(known.len(), docket::api::events::EVENTS.len(), "an event is listed twice");
+    let missing: Vec<_> = emitted.iter().filter(|name| !known.contains(name.as_str())).collect();
+    assert!(missing.is_empty(), "not in the catalogue: {missing:?}");
+    // What is made from a method, or from what was wrong with a request, is written down nowhere.
+    let made = |event: &docket::api::events::Event| event.kind == "decision";
+    let dead: Vec<_> = docket::api::events::EVENTS
+        .iter()
+        .filter(|event| !made(event) && !emitted.contains(event.event_type))
+        .map(|event| event.event_type)
+        .collect();
+    assert!(dead.is_empty(), "in the catalogue, and recorded nowhere: {dead:?}");
+    let page = fs::read_to_string(root().join("docs/audit.md")).unwrap();
+    let documented: Vec<Vec<String>> = table_rows(&page, "Events")
+        .into_iter()
+        .map(|cells| cells.into_iter().map(str::to_owned).collect())
+        .collect();
+    let coded: Vec<Vec<String>> = docket::api::events::EVENTS
+        .iter()
+        .map(|event| {
+            let fields: Vec<String> = event.fields.iter().map(|field| format!("`{field}`")).collect();
+            let fields = if fields.is_empty() { "—".to_owned() } else { fields.join(", ") };
+            vec![format!("`{}`", event.event_type), event.kind.to_owned(), event.about.to_owned(), fields]
+        })
+        .collect();
+    assert_eq!(documented, coded);
 }

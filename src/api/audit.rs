@@ -1,288 +1,136 @@
-//! The audit API: `GET /v1/audit` and `/v1/audit/stream` on the admin plane.
+//! The audit API: `GET /v1/audit`, one entry of it, and the values its filters take.
 //!
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
 //! ledger cannot append: an incident is no time to lock its investigators out.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
-use jiff::{Span, Timestamp};
-use serde_json::json;
-use tokio::sync::{mpsc, watch};
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
 
-use crate::decision::Effect;
+use super::query::{Query, cursor_at, filters, number};
 use crate::gate::Gate;
-use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Order, Reader};
+use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
+use crate::text::truncated;
 use crate::web::{self, Body, Problem, Visit};
 
-/// Entries a page has unless it says otherwise.
-pub const DEFAULT_LIMIT: u32 = 100;
+/// Values a picker offers unless it is asked for another number, of each column.
+const DEFAULT_VALUES: usize = 100;
 
-/// Entries read at once for a stream.
-const STREAM_BATCH: u32 = 200;
+/// Values it offers at most.
+const MAX_VALUES: usize = 1_000;
 
-/// Events waiting for a slow reader; a reader slower than that is waited for, and the ledger with it is not.
-const MAX_STREAM_EVENTS: usize = 256;
+/// What pickers are asked by, besides filters.
+const PICKING: [&str; 2] = ["q", "limit"];
 
-/// A comment is sent after this long without an event, in milliseconds, so that idle streams stay open.
-const HEARTBEAT_MS: u64 = 15_000;
-
-/// A stream that could not read the ledger tries again after this long, in milliseconds.
-const RETRY_MS: u64 = 1_000;
-
-/// Parameters `/v1/audit` takes, for its error messages.
-const PARAMETERS: &str = "`request_id`, `kind`, `decision`, `server`, `tool`, `agent`, `since`, `until`, `limit`, \
-     `pageSize`, `page`, `cursor`, `order`, `after`";
+/// The pickers: path, and the columns whose values it offers.
+const PICKERS: [(&str, &[Column]); 4] = [
+    ("members", &[Column::User, Column::Agent, Column::Subject, Column::Team]),
+    ("services", &[Column::Server]),
+    ("tools", &[Column::Tool]),
+    ("policies", &[Column::Policy]),
+];
 
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
-    let parsed = match Parameters::parse(query, (gate.clock.now_ms)()) {
+    let parsed = match Query::parse(query, (gate.clock.now_ms)()) {
         Ok(parsed) => parsed,
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
-    let (filter, page) = (parsed.filter, parsed.page);
-    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).max(1);
-    let result = blocking(reader, move |reader| {
-        let total = reader.count(&filter)?;
-        let page_filter = Filter { skip: (page - 1).saturating_mul(limit), ..filter };
-        Ok((reader.entries(&page_filter)?, total))
-    })
-    .await;
-    match result {
-        Ok((entries, total)) => {
-            let limit = i64::from(limit);
-            let next =
-                entries.last().filter(|_| i64::from(page) * limit < total).map(|entry| entry.seq.to_string());
+    let (asked, start) = (parsed.filter.clone(), parsed.start);
+    match blocking(reader, move |reader| reader.page(&asked, start)).await {
+        Ok(page) => {
+            let size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
+            let last = page.entries.last().filter(|_| page.has_more);
             let pagination = json!({
-                "page": page, "pageSize": limit, "totalEntries": total,
-                "totalPages": (total + limit - 1) / limit, "nextCursor": next,
+                "page": parsed.page, "pageSize": size, "totalEntries": page.total,
+                "totalPages": page.total.div_ceil(size),
+                "nextCursor": last.map(|entry| cursor_at(parsed.filter.order, entry.seq)),
             });
-            web::json_response(StatusCode::OK, &json!({"entries": entries, "pagination": pagination}))
+            match &parsed.fields {
+                None => {
+                    let listed = Listed { entries: &page.entries, pagination };
+                    web::json_response(StatusCode::OK, &listed)
+                }
+                Some(fields) => {
+                    let slim: Vec<Value> = page.entries.iter().map(|entry| slim(entry, fields)).collect();
+                    web::json_response(StatusCode::OK, &json!({"entries": slim, "pagination": pagination}))
+                }
+            }
         }
-        Err(error) => unreadable(&error, visit),
+        Err(error) => failed(&error, &parsed.filter, visit),
     }
 }
 
-/// Answers `GET /v1/audit/stream`: server-sent events, one per entry, `id:` its leaf index.
-pub async fn stream(
+/// A page as it is answered.
+#[derive(serde::Serialize)]
+struct Listed<'a> {
+    entries: &'a [Stored],
+    pagination: Value,
+}
+
+/// Answers `GET /v1/audit/{id}`: one entry, bare.
+pub async fn one(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
+    let mut filter = Filter { limit: Some(1), ..Filter::default() };
+    let shown = truncated(id, 64);
+    if filter.set("id", id, 0).is_err() {
+        let detail = format!("`{shown}` is not the id of an entry, which is a ULID of 26 characters");
+        return Problem::not_found(detail, visit).response();
+    }
+    record_access(gate, "ledger.read", "/v1/audit/ID", shown, visit).await;
+    let asked = filter.clone();
+    match blocking(reader, move |reader| reader.entries(&asked)).await {
+        Ok(entries) => match entries.first() {
+            Some(entry) => web::json_response(StatusCode::OK, entry),
+            None => Problem::not_found(format!("no entry has the id `{shown}`"), visit).response(),
+        },
+        Err(error) => failed(&error, &filter, visit),
+    }
+}
+
+/// The columns that `GET /v1/audit/{name}` offers the values of, if it is a picker's name.
+#[must_use]
+pub fn picker(name: &str) -> Option<&'static [Column]> {
+    PICKERS.into_iter().find(|(picker, _)| *picker == name).map(|(_, columns)| columns)
+}
+
+/// Answers a picker: the values of these columns among the decisions of a filter, the most frequent first.
+pub async fn values(
     gate: &Arc<Gate>,
     reader: &Reader,
+    (path, columns): (&str, &'static [Column]),
     query: &str,
-    last_event_id: Option<&str>,
-    stopping: watch::Receiver<bool>,
     visit: &Visit,
 ) -> Response<Body> {
-    let parsed = match Parameters::parse(query, (gate.clock.now_ms)()) {
-        Ok(parsed) => parsed,
+    let (mut part, mut limit) = (None, DEFAULT_VALUES);
+    let parsed = filters(query, (gate.clock.now_ms)(), &PICKING, |name, value, _| {
+        match name {
+            "q" => part = Some(value.to_owned()),
+            "limit" => limit = number(name, value, 1, MAX_VALUES)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    });
+    let filter = match parsed {
+        Ok(filter) => filter,
         Err(detail) => return bad_parameter(detail, visit),
     };
-    let head = gate.ledger.head();
-    let after = match last_event_id.map(str::parse::<i64>) {
-        Some(Ok(seq)) => seq,
-        Some(Err(_)) => {
-            return bad_parameter("`Last-Event-ID` must be the leaf index of an entry".into(), visit);
-        }
-        None => parsed.filter.after_seq.unwrap_or(*head.borrow()),
-    };
-    record_access(gate, "stream.opened", "/v1/audit/stream", query, visit).await;
-    let (events, receiver) = mpsc::channel(MAX_STREAM_EVENTS);
-    let following = follow(reader.clone(), parsed.filter, after, head, events);
-    tokio::spawn(web::until_stopped(stopping, following));
-    let mut response = Response::new(Body::channel(receiver));
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Sends what matches as it becomes durable, until the reader goes away or docket stops. What cannot be read is an event
-/// `error`, and is tried again: a stream that ended without a word would look like a ledger in which nothing happens.
-async fn follow(
-    reader: Reader,
-    filter: Filter,
-    mut after: i64,
-    mut head: watch::Receiver<i64>,
-    events: mpsc::Sender<Bytes>,
-) {
-    loop {
-        let newest = *head.borrow_and_update();
-        while after < newest {
-            let filter = Filter {
-                after_seq: Some(after),
-                before_seq: Some(newest + 1),
-                limit: Some(STREAM_BATCH),
-                order: Order::Oldest,
-                ..filter.clone()
-            };
-            let entries = match blocking(&reader, move |reader| reader.entries(&filter)).await {
-                Ok(entries) => entries,
-                Err(error) => {
-                    tracing::error!(error = %error, "a stream cannot read the ledger");
-                    if events.send(error_event(&error.to_string())).await.is_err() {
-                        return;
-                    }
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(RETRY_MS)) => continue,
-                        () = events.closed() => return,
-                    }
-                }
-            };
-            after = if entries.len() < STREAM_BATCH as usize {
-                newest
-            } else {
-                entries.last().map_or(newest, |e| e.seq)
-            };
-            for entry in entries {
-                let event = match serde_json::to_string(&entry) {
-                    Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
-                    Err(error) => error_event(&error.to_string()),
-                };
-                if events.send(event).await.is_err() {
-                    return;
-                }
-            }
-        }
-        tokio::select! {
-            changed = head.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {
-                if events.send(Bytes::from_static(b": still here\n\n")).await.is_err() { return }
-            }
-            () = events.closed() => return,
-        }
+    record_access(gate, "ledger.read", path, query, visit).await;
+    let asked = filter.clone();
+    match blocking(reader, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
+        Ok(values) => web::json_response(StatusCode::OK, &json!({ "values": values })),
+        Err(error) => failed(&error, &filter, visit),
     }
 }
 
-/// Says what is wrong, as JSON, so that no line break in it can end the event.
-fn error_event(message: &str) -> Bytes {
-    Bytes::from(format!("event: error\ndata: {}\n\n", json!({ "error": message })))
-}
-
-/// The parameters of a query, checked.
-#[derive(Debug)]
-struct Parameters {
-    filter: Filter,
-    page: u32,
-}
-
-impl Parameters {
-    fn parse(query: &str, now_ms: i64) -> Result<Self, String> {
-        let mut parsed = Self { filter: Filter::default(), page: 1 };
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let value =
-                decode(value).ok_or_else(|| format!("`{name}` is not valid percent-encoded UTF-8"))?;
-            parsed.set(name, value, now_ms)?;
-        }
-        if parsed.filter.order == Order::Oldest {
-            // A cursor goes on where the page before ended, whichever way the list runs.
-            parsed.filter.after_seq = parsed.filter.after_seq.max(parsed.filter.before_seq.take());
-        }
-        Ok(parsed)
+/// Only these members of an entry.
+pub(super) fn slim(entry: &Stored, fields: &[String]) -> Value {
+    let mut value = json!(entry);
+    if let Some(members) = value.as_object_mut() {
+        members.retain(|name, _| fields.contains(name));
     }
-
-    fn set(&mut self, name: &str, value: String, now_ms: i64) -> Result<(), String> {
-        let number = |range: std::ops::RangeInclusive<u32>| {
-            let parsed = value.parse().ok().filter(|number| range.contains(number));
-            parsed.ok_or_else(|| {
-                format!(
-                    "`{name}` must be a number from {} to {}, and `{value}` is not",
-                    range.start(),
-                    range.end()
-                )
-            })
-        };
-        let one_of = |accepted: &[&str]| {
-            let listed = accepted.join("`, `");
-            if accepted.contains(&value.as_str()) {
-                Ok(())
-            } else {
-                Err(format!("`{name}` must be one of `{listed}`, not `{value}`"))
-            }
-        };
-        match name {
-            "request_id" => self.filter.request_id = Some(value),
-            "kind" => {
-                one_of(&Kind::ALL.map(Kind::as_str))?;
-                self.filter.kind = Some(value);
-            }
-            "decision" => {
-                one_of(&Effect::ALL.map(Effect::as_str))?;
-                self.filter.decision = Some(value);
-            }
-            "server" => self.filter.server = Some(value),
-            "tool" => self.filter.tool = Some(value),
-            "agent" => self.filter.agent = Some(value),
-            "since" | "until" => {
-                let time = parse_time(&value.replace(' ', "+"), now_ms)
-                    .map_err(|error| format!("`{name}`: {error}"))?;
-                *(if name == "since" { &mut self.filter.since_ms } else { &mut self.filter.until_ms }) =
-                    Some(time);
-            }
-            "limit" | "pageSize" => self.filter.limit = Some(number(1..=MAX_LIMIT)?),
-            "page" => self.page = number(1..=u32::MAX)?,
-            "after" | "cursor" => {
-                let seq = value
-                    .parse::<i64>()
-                    .map_err(|_| format!("`{name}` must be the leaf index of an entry"))?;
-                if name == "after" {
-                    self.filter.after_seq = Some(seq);
-                } else {
-                    self.filter.before_seq = Some(seq);
-                }
-            }
-            "order" => {
-                one_of(&["asc", "desc"])?;
-                self.filter.order = if value == "asc" { Order::Oldest } else { Order::Newest };
-            }
-            _ => return Err(format!("parameter `{name}` is not known; accepted are {PARAMETERS}")),
-        }
-        Ok(())
-    }
-}
-
-/// A point in time: RFC 3339, a date (UTC), or how long ago (`90s`, `15m`, `24h`, `7d`).
-///
-/// # Errors
-/// Says what is accepted.
-pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time.as_millisecond());
-    }
-    if let Ok(date) = text.parse::<jiff::civil::Date>()
-        && let Ok(zoned) = date.to_zoned(jiff::tz::TimeZone::UTC)
-    {
-        return Ok(zoned.timestamp().as_millisecond());
-    }
-    let ago = |seconds: i64| now_ms.saturating_sub(seconds.saturating_mul(1_000));
-    let relative = text.parse::<Span>().ok().and_then(|span| {
-        let days = i64::from(span.get_weeks()) * 7 + i64::from(span.get_days());
-        let calendar = span.get_years() != 0 || span.get_months() != 0;
-        (!calendar).then(|| {
-            days * 86_400 + i64::from(span.get_hours()) * 3_600 + span.get_minutes() * 60 + span.get_seconds()
-        })
-    });
-    relative.filter(|seconds| *seconds >= 0).map(ago).ok_or_else(|| {
-        format!("`{text}` is not a time; write RFC 3339 (`2026-11-20T07:00:00Z`), a date, or how long ago (`15m`, `24h`, `7d`)")
-    })
-}
-
-pub(super) fn decode(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
-    while let Some(byte) = rest.next() {
-        bytes.push(match byte {
-            b'+' => b' ',
-            b'%' => {
-                let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
-                u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?
-            }
-            byte => byte,
-        });
-    }
-    String::from_utf8(bytes).ok()
+    value
 }
 
 /// Writes down who looked at what, before the first byte of the answer.
@@ -321,6 +169,16 @@ pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
     Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail, visit).response()
 }
 
+/// A question that could not be answered. Where it took too long, says what would narrow it.
+pub(super) fn failed(error: &LedgerError, filter: &Filter, visit: &Visit) -> Response<Body> {
+    if !matches!(error, LedgerError::TooSlow(_)) {
+        return unreadable(error, visit);
+    }
+    let detail = format!("{error}; {} (`admin.query_timeout_ms` is the limit)", filter.advice());
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "query-timeout", "Query took too long", detail, visit)
+        .response()
+}
+
 pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
     Problem::new(
@@ -331,65 +189,4 @@ pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
         visit,
     )
     .response()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn times_are_absolute_or_relative() {
-        let now = 1_795_158_000_000; // 2026-11-20T07:00:00Z
-        for (text, expected) in [
-            ("2026-11-20T07:00:00Z", now),
-            ("2026-11-20T08:00:00+01:00", now),
-            ("2026-11-20", now - 7 * 3_600_000),
-            ("90s", now - 90_000),
-            ("15m", now - 900_000),
-            ("24h", now - 86_400_000),
-            ("7d", now - 7 * 86_400_000),
-            ("1h30m", now - 5_400_000),
-        ] {
-            assert_eq!(parse_time(text, now), Ok(expected), "{text}");
-        }
-        for text in ["", "yesterday", "-5m", "1mo", "12"] {
-            assert!(parse_time(text, now).is_err(), "{text}");
-        }
-    }
-
-    #[tokio::test]
-    async fn a_stream_that_cannot_read_says_so_and_tries_again() {
-        let directory = tempfile::tempdir().unwrap();
-        let reader = Reader::new(directory.path().join("nothing.db").into());
-        let (_head, newest) = watch::channel(5);
-        let (sender, mut events) = mpsc::channel(1);
-        let following = tokio::spawn(follow(reader, Filter::default(), 0, newest, sender));
-        for _ in 0..2 {
-            let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap();
-            let event = std::str::from_utf8(&event).unwrap();
-            let data = event.strip_prefix("event: error\ndata: ").unwrap().trim_end();
-            let data: serde_json::Value = serde_json::from_str(data).unwrap();
-            assert!(data["error"].as_str().unwrap().contains("ledger"), "{data}");
-        }
-        drop(events);
-        tokio::time::timeout(Duration::from_secs(20), following).await.unwrap().unwrap();
-    }
-
-    #[test]
-    fn parameters_are_checked() {
-        let parsed = Parameters::parse("request_id=a%20b&decision=deny&limit=5&page=2&order=asc", 0).unwrap();
-        assert_eq!(parsed.filter.request_id.as_deref(), Some("a b"));
-        assert_eq!((parsed.filter.limit, parsed.page, parsed.filter.order), (Some(5), 2, Order::Oldest));
-        for (query, expected) in [
-            ("limit=0", "from 1 to 1000"),
-            ("limit=1001", "from 1 to 1000"),
-            ("decision=denied", "one of `allow`, `deny`"),
-            ("foo=1", "parameter `foo` is not known"),
-            ("since=never", "is not a time"),
-            ("request_id=%zz", "percent-encoded"),
-        ] {
-            let error = Parameters::parse(query, 0).unwrap_err();
-            assert!(error.contains(expected), "{query}: {error}");
-        }
-    }
 }

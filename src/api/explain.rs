@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::audit::{blocking, record_access, unreadable};
 use crate::gate::Gate;
-use crate::ledger::{Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
+use crate::ledger::{Column, Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
 use crate::text::truncated;
@@ -200,14 +200,12 @@ pub fn explanation(
 fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), LedgerError> {
     let all = Filter { request_id: Some(request_id.to_owned()), limit: Some(MAX_LIMIT), ..Filter::default() };
     let mut entries = reader.entries(&all)?;
-    let total = reader.count(&all)?;
+    let total = i64::try_from(reader.count(&all)?).unwrap_or(i64::MAX);
     if i64::try_from(entries.len()).is_ok_and(|shown| shown < total) {
         for refused in ["deny", "require_approval"] {
-            let filter = Filter { decision: Some(refused.into()), ..all.clone() };
-            entries.extend(reader.entries(&filter)?);
+            entries.extend(reader.entries(&all.clone().with(Column::Decision, refused))?);
         }
-        let traces = Filter { kind: Some(Kind::Trace.as_str().into()), ..all.clone() };
-        entries.extend(reader.entries(&traces)?);
+        entries.extend(reader.entries(&all.with(Column::Kind, Kind::Trace.as_str()))?);
     }
     entries.sort_by_key(|entry| entry.seq);
     entries.dedup_by_key(|entry| entry.seq);

@@ -12,9 +12,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::audit::{bad_parameter, parse_time, record_access, unreadable};
+use super::audit::{bad_parameter, record_access, unreadable};
 use crate::gate::Gate;
 use crate::json;
+use crate::ledger::filter::parse_time;
 use crate::ledger::{Actor, Cut, Keeper, KeepingError, LedgerError, Scope, prunable};
 use crate::web::{self, Body, Problem, Visit};
 

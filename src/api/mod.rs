@@ -2,12 +2,18 @@
 
 pub mod audit;
 pub mod authzen;
+pub mod cerbos;
+pub mod events;
 pub mod explain;
+pub mod export;
 pub mod keeping;
 pub mod policies;
 pub mod proof;
+pub mod query;
 pub mod recorded_tests;
 pub mod replay;
 mod selection;
 pub mod simulate;
 pub mod stats;
+pub mod stream;
+pub mod summary;

@@ -12,7 +12,8 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-use super::audit::{bad_parameter, blocking, decode, record_access, unreadable};
+use super::audit::{bad_parameter, blocking, record_access, unreadable};
+use super::query::decode;
 use crate::gate::Gate;
 use crate::ledger::{LedgerError, Reader};
 use crate::text::truncated;

@@ -23,7 +23,7 @@ use crate::web::{self, Body, Visit};
 
 /// The body.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Asked {
     request_ids: Vec<String>,
     #[serde(flatten)]

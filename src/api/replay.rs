@@ -34,7 +34,7 @@ const MAX_LINES: usize = 64;
 
 /// The body.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 struct Wanted {
     #[serde(skip_serializing)]
     policies: Option<BTreeMap<String, String>>,

@@ -1,47 +1,40 @@
 //! Which decisions a body is about: the filters that `/v1/audit` takes as parameters, as members of an object.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::audit::parse_time;
-use crate::decision::Effect;
+use crate::json::Object;
 use crate::ledger::Filter;
+use crate::ledger::filter::parameters::unknown;
 
-/// Filters; everything given must hold.
+/// Filters; everything given must hold. A list is met by any of its values.
 #[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
 pub(super) struct Selection {
-    request_id: Option<String>,
-    decision: Option<String>,
-    server: Option<String>,
-    tool: Option<String>,
-    agent: Option<String>,
-    since: Option<String>,
-    until: Option<String>,
+    #[serde(flatten)]
+    given: Object,
 }
 
 impl Selection {
     /// As a filter of the ledger's reader. The error says what is malformed.
     pub fn filter(self, now_ms: i64) -> Result<Filter, String> {
-        let time = |name: &str, text: Option<String>| {
-            let parsed = text.map(|text| parse_time(&text, now_ms)).transpose();
-            parsed.map_err(|error| format!("`{name}`: {error}"))
-        };
-        if let Some(decision) = &self.decision
-            && Effect::parse(decision).is_none()
-        {
-            return Err(format!(
-                "`decision` must be `allow`, `deny` or `require_approval`, not `{decision}`"
-            ));
+        let mut filter = Filter::default();
+        for (name, value) in &self.given {
+            let values = match value {
+                Value::Null => &[],
+                Value::Array(values) => values.as_slice(),
+                one => std::slice::from_ref(one),
+            };
+            for value in values {
+                let text = match value {
+                    Value::String(text) => text.clone(),
+                    Value::Number(number) => number.to_string(),
+                    _ => return Err(format!("`{name}` must be a text, and `{value}` is not")),
+                };
+                if !filter.set(name, &text, now_ms)? {
+                    return Err(unknown(name, &[]));
+                }
+            }
         }
-        Ok(Filter {
-            request_id: self.request_id,
-            decision: self.decision,
-            server: self.server,
-            tool: self.tool,
-            agent: self.agent,
-            since_ms: time("since", self.since)?,
-            until_ms: time("until", self.until)?,
-            ..Filter::default()
-        })
+        Ok(filter)
     }
 }

@@ -279,7 +279,7 @@ fn recorded(file: &Path, limit: u32) -> anyhow::Result<Vec<Object>> {
     if !file.exists() {
         bail!("ledger `{}` does not exist", file.display());
     }
-    let filter = Filter { kind: Some("decision".into()), limit: Some(limit), ..Filter::default() };
+    let filter = Filter { limit: Some(limit), ..Filter::default().decisions() };
     let entries = Reader::new(file.into()).entries(&filter)?;
     let mut records = Vec::with_capacity(entries.len());
     for entry in entries {

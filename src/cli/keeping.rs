@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::client::{Client, encode, refusal, runtime};
 use super::redactor::{cache_beside, offline};
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
-use crate::api::audit::parse_time;
 use crate::config::{Flags, Raw};
+use crate::ledger::filter::parse_time;
 use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
 
 /// Arguments of `docket ledger prune`.

@@ -7,10 +7,14 @@ mod candidate;
 mod check;
 mod checkpoint;
 mod client;
+mod completions;
 mod config;
 mod cover;
 mod eval;
+mod events;
 mod explain;
+mod export;
+mod get;
 mod hook;
 mod keeping;
 mod ledger_backup;
@@ -27,6 +31,7 @@ mod selection;
 mod serve;
 mod simulate;
 mod starter;
+mod stats;
 mod tail;
 mod test;
 mod test_from;
@@ -80,6 +85,14 @@ enum Command {
     Replay(replay::Replay),
     /// List the newest decisions, and follow new ones.
     Tail(tail::Tail),
+    /// Print one entry.
+    Get(get::Get),
+    /// Traffic in numbers: allowed and denied over time, per server, by tool, policy and caller.
+    Stats(stats::Stats),
+    /// Write entries to a file: JSON, JSON Lines, CSV, or OPA's decision log.
+    Export(export::Export),
+    /// List the event types entries may have, and what each one says.
+    Events(events::Events),
     /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
     Verify(verify::Verify),
     /// Write an evidence bundle: entries, policies and proofs for somebody who has only the ledger's public key.
@@ -97,6 +110,8 @@ enum Command {
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::Config),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
     /// Work with agents' tokens.
     #[command(subcommand)]
     Token(token::Token),
@@ -147,6 +162,11 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Simulate(simulate) => simulate.run(),
         Command::Replay(replay) => replay.run(),
         Command::Tail(tail) => tail.run(),
+        Command::Get(get) => get.run(),
+        Command::Stats(stats) => stats.run(),
+        Command::Export(export) => export.run(),
+        Command::Events(events) => events.run(),
+        Command::Completions(completions) => completions.run(),
         Command::Verify(verify) => verify.run(),
         Command::Prove(prove) => prove.run(),
         Command::Checkpoint(print) => print.run(),

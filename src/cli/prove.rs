@@ -12,11 +12,11 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use super::{EXIT_NOT_FOUND, checkpoint, system_clock};
-use crate::api::audit;
 use crate::config::{Flags, Raw};
 use crate::files::OWNER_ONLY;
 use crate::ledger::Reader;
 use crate::ledger::bundle::{self, Bundle, Files, Selection};
+use crate::ledger::filter::parse_time;
 
 /// Bytes of one file of a bundle that are read at most: a stranger may have made it.
 const MAX_FILE_BYTES: u64 = 512 * 1024 * 1024;
@@ -66,9 +66,9 @@ impl Prove {
         };
         let selection = match (self.request_id, self.since) {
             (Some(id), _) => Selection::Request(id),
-            (None, Some(since)) => Selection::Since(
-                audit::parse_time(&since, (system_clock().now_ms)()).map_err(anyhow::Error::msg)?,
-            ),
+            (None, Some(since)) => {
+                Selection::Since(parse_time(&since, (system_clock().now_ms)()).map_err(anyhow::Error::msg)?)
+            }
             (None, None) => bail!("name a request id, or --since"),
         };
         let key = checkpoint::of_file(&ledger, key_file.as_deref())?;

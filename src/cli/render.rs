@@ -60,16 +60,17 @@ fn printable(text: &str) -> String {
     text.replace('\t', "    ").chars().map(shown).collect()
 }
 
-/// Widths of the table's columns; the last one takes what is left.
-const COLUMNS: [(&str, usize); 8] = [
-    ("TIME", 24),
+/// The table's columns and their widths; the last one takes what is left.
+const COLUMNS: [(&str, usize); 9] = [
+    ("OCCURRED AT", 24),
+    ("EVENT TYPE", 17),
     ("DECISION", 16),
     ("STATUS", 8),
-    ("SERVER", 14),
-    ("WHAT", 30),
+    ("SERVER", 12),
+    ("TOOL", 22),
     ("SUBJECT", 16),
-    ("OUTCOME", 12),
-    ("REQUEST", 26),
+    ("RULE", 18),
+    ("DURATION", 9),
 ];
 
 /// The table's first line.
@@ -78,24 +79,21 @@ pub fn table_head() -> String {
     for (name, width) in COLUMNS {
         let _ = write!(line, "{name:width$} ");
     }
-    line + "RULE"
+    line + "REQUEST ID"
 }
 
 /// One entry as one line.
 pub fn table_row(entry: &Value, paint: &Paint) -> String {
-    let what = match field(entry, "/resource/id") {
-        id if id.is_empty() => field(entry, "event_type"),
-        id => format!("{} {id}", field(entry, "event_type")),
-    };
     let cells = [
         field(entry, "occurred_at"),
+        field(entry, "event_type"),
         field(entry, "decision"),
         field(entry, "evaluation_status"),
         field(entry, "server"),
-        what,
+        field(entry, "/resource/id"),
         field(entry, "/subject/id"),
-        field(entry, "outcome"),
-        field(entry, "request_id"),
+        field(entry, "/diagnostics/0/rule"),
+        entry.get("duration_us").and_then(Value::as_u64).map(duration).unwrap_or_default(),
     ];
     let mut line = String::new();
     for (cell, (name, width)) in cells.iter().zip(COLUMNS) {
@@ -104,11 +102,23 @@ pub fn table_row(entry: &Value, paint: &Paint) -> String {
         line.push_str(&if name == "DECISION" { paint.decision(&padded) } else { padded });
         line.push(' ');
     }
-    let rule = field(entry, "/diagnostics/0/rule");
-    line + if rule.is_empty() { "-" } else { &rule }
+    let request = field(entry, "request_id");
+    line + if request.is_empty() { "-" } else { &request }
 }
 
-fn shortened(text: &str, width: usize) -> String {
+/// A length of time for eyes: `870 µs`, `12.3 ms`, `4.56 s`.
+pub fn duration(us: u64) -> String {
+    #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
+    let value = us as f64;
+    match us {
+        0..1_000 => format!("{us} µs"),
+        1_000..1_000_000 => format!("{:.1} ms", value / 1e3),
+        _ => format!("{:.2} s", value / 1e6),
+    }
+}
+
+/// At most so many characters.
+pub fn shortened(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }

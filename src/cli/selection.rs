@@ -1,33 +1,64 @@
-//! Which decisions a command is about: the filters that several commands have in common.
+//! Which decisions a command is about: the filters that several commands have in common, by the names of the HTTP API.
 
 use clap::Args;
-use clap::builder::PossibleValuesParser;
 use serde_json::{Map, Value};
 
 use super::client::encode;
 use super::system_clock;
-use crate::api::audit;
-use crate::decision::Effect;
 use crate::ledger::Filter;
 
-/// Filters; everything given must hold.
+/// Filters; everything given must hold. One that is given again is met by either value.
 #[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Filters")]
 pub struct Selection {
-    /// Only decisions with this effect.
-    #[arg(long, value_name = "EFFECT", value_parser = PossibleValuesParser::new(Effect::ALL.map(Effect::as_str)))]
-    decision: Option<String>,
+    /// Only decisions with this effect: allow, deny, `require_approval` or partial.
+    #[arg(long, value_name = "EFFECT")]
+    decision: Vec<String>,
     /// Only this request.
     #[arg(long, value_name = "ID")]
     request_id: Option<String>,
     /// Only calls for this configured server.
     #[arg(long, value_name = "NAME")]
-    server: Option<String>,
-    /// Only calls of this tool, resource or prompt.
+    server: Vec<String>,
+    /// Only calls of a tool, resource or prompt with this in its name.
+    #[arg(long, value_name = "PART")]
+    tool: Vec<String>,
+    /// Only calls of an agent with this in its name.
+    #[arg(long, value_name = "PART")]
+    agent: Vec<String>,
+    /// Only what this subject did, as policies saw it.
+    #[arg(long, value_name = "ID")]
+    subject: Vec<String>,
+    /// Only what was done for this person.
+    #[arg(long, value_name = "ID")]
+    user: Vec<String>,
+    /// Only what was done for this team.
     #[arg(long, value_name = "NAME")]
-    tool: Option<String>,
-    /// Only calls of this agent.
+    team: Vec<String>,
+    /// Only entries of this tenant.
     #[arg(long, value_name = "NAME")]
-    agent: Option<String>,
+    zone: Vec<String>,
+    /// Only this MCP or HTTP method, as `tools/call`.
+    #[arg(long, value_name = "METHOD")]
+    action: Vec<String>,
+    /// Only this event, as `tools.call`; `docket events` lists them.
+    #[arg(long, value_name = "NAME")]
+    event_type: Vec<String>,
+    /// How the evaluation went: complete, error or timeout.
+    #[arg(long, value_name = "STATUS")]
+    status: Vec<String>,
+    /// What became of the call: success, denied, error, `pending_approval`, disconnected or unknown.
+    #[arg(long, value_name = "OUTCOME")]
+    outcome: Vec<String>,
+    /// Only decisions in which this rule spoke.
+    #[arg(long, value_name = "NAME")]
+    rule: Vec<String>,
+    /// Only tools of this configured classification.
+    #[arg(long, value_name = "NAME")]
+    classification: Vec<String>,
+    /// Only calls that took at least so many milliseconds.
+    #[arg(long, value_name = "MS")]
+    min_duration_ms: Option<String>,
     /// Not before this time: RFC 3339, a date, or how long ago (`15m`, `24h`, `7d`).
     #[arg(long, value_name = "TIME")]
     since: Option<String>,
@@ -39,16 +70,105 @@ pub struct Selection {
 impl Selection {
     /// What was given, by the names of the HTTP API.
     fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
-        let given = [
-            ("decision", self.decision.as_deref()),
-            ("request_id", self.request_id.as_deref()),
-            ("server", self.server.as_deref()),
-            ("tool", self.tool.as_deref()),
-            ("agent", self.agent.as_deref()),
-            ("since", self.since.as_deref()),
-            ("until", self.until.as_deref()),
+        let many = [
+            ("decision", &self.decision),
+            ("server", &self.server),
+            ("tool", &self.tool),
+            ("agent", &self.agent),
+            ("subject", &self.subject),
+            ("user", &self.user),
+            ("team", &self.team),
+            ("zone", &self.zone),
+            ("action", &self.action),
+            ("event_type", &self.event_type),
+            ("status", &self.status),
+            ("outcome", &self.outcome),
+            ("rule", &self.rule),
+            ("classification", &self.classification),
         ];
-        given.into_iter().filter_map(|(name, value)| Some((name, value?)))
+        let single = [
+            ("request_id", &self.request_id),
+            ("min_duration_ms", &self.min_duration_ms),
+            ("since", &self.since),
+            ("until", &self.until),
+        ];
+        let many = many
+            .into_iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name, value.as_str())));
+        many.chain(single.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?))))
+    }
+
+    /// As members of a JSON body.
+    pub fn members(&self) -> Map<String, Value> {
+        let mut members: Map<String, Value> = Map::new();
+        for (name, value) in self.given() {
+            match members.get_mut(name) {
+                Some(Value::Array(values)) => values.push(value.into()),
+                Some(first) => *first = Value::Array(vec![first.take(), value.into()]),
+                None => drop(members.insert(name.to_owned(), value.into())),
+            }
+        }
+        members
+    }
+
+    /// As a filter of the ledger's reader.
+    ///
+    /// # Errors
+    /// A value is malformed.
+    pub fn filter(&self) -> anyhow::Result<Filter> {
+        filter_of(self.given())
+    }
+}
+
+/// Filters that look at any entry, not at decisions only.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Filters")]
+pub struct Everything {
+    #[command(flatten)]
+    common: Selection,
+    /// Only entries of this kind, as decision, outcome or access.
+    #[arg(long, value_name = "KIND")]
+    kind: Vec<String>,
+    /// Only the entry with this id.
+    #[arg(long, value_name = "ULID")]
+    id: Option<String>,
+    /// Only the entries of this call.
+    #[arg(long, value_name = "ULID")]
+    call_id: Option<String>,
+    /// Only decisions determined by this policy.
+    #[arg(long, value_name = "ID")]
+    policy: Vec<String>,
+    /// Only decisions determined by a policy of this version.
+    #[arg(long, value_name = "SHA256")]
+    policy_version: Vec<String>,
+    /// Only what was decided under this policy set.
+    #[arg(long, value_name = "SHA256")]
+    manifest_sha: Vec<String>,
+    /// Whether decisions bound: enforce or monitor.
+    #[arg(long, value_name = "MODE")]
+    mode: Vec<String>,
+}
+
+impl Everything {
+    /// Whether entries of a certain kind, or a certain entry, were asked for.
+    pub fn names_kind(&self) -> bool {
+        !self.kind.is_empty() || self.id.is_some()
+    }
+
+    fn given(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let many = [
+            ("kind", &self.kind),
+            ("policy", &self.policy),
+            ("policy_version", &self.policy_version),
+            ("manifest_sha", &self.manifest_sha),
+            ("mode", &self.mode),
+        ];
+        let single = [("id", &self.id), ("call_id", &self.call_id)];
+        let many = many
+            .into_iter()
+            .flat_map(|(name, values)| values.iter().map(move |value| (name, value.as_str())));
+        let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
+        self.common.given().chain(many).chain(single)
     }
 
     /// As parameters of a query.
@@ -56,30 +176,23 @@ impl Selection {
         self.given().map(|(name, value)| format!("{name}={}", encode(value))).collect()
     }
 
-    /// As members of a JSON body.
-    pub fn members(&self) -> Map<String, Value> {
-        self.given().map(|(name, value)| (name.to_owned(), value.into())).collect()
-    }
-
     /// As a filter of the ledger's reader.
     ///
     /// # Errors
-    /// A time is malformed.
+    /// A value is malformed.
     pub fn filter(&self) -> anyhow::Result<Filter> {
-        let now_ms = (system_clock().now_ms)();
-        let time = |flag: &str, text: &Option<String>| {
-            let parsed = text.as_deref().map(|text| audit::parse_time(text, now_ms)).transpose();
-            parsed.map_err(|error| anyhow::anyhow!("`--{flag}`: {error}"))
-        };
-        Ok(Filter {
-            decision: self.decision.clone(),
-            request_id: self.request_id.clone(),
-            server: self.server.clone(),
-            tool: self.tool.clone(),
-            agent: self.agent.clone(),
-            since_ms: time("since", &self.since)?,
-            until_ms: time("until", &self.until)?,
-            ..Filter::default()
-        })
+        filter_of(self.given())
     }
+}
+
+fn filter_of<'a>(given: impl Iterator<Item = (&'static str, &'a str)>) -> anyhow::Result<Filter> {
+    let (mut filter, now_ms) = (Filter::default(), (system_clock().now_ms)());
+    for (name, value) in given {
+        // Whoever wrote a flag knows it by that name.
+        let as_flag = |wrong: String| {
+            wrong.replacen(&format!("`{name}`"), &format!("`--{}`", name.replace('_', "-")), 1)
+        };
+        filter.set(name, value, now_ms).map_err(as_flag).map_err(anyhow::Error::msg)?;
+    }
+    Ok(filter)
 }

@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
 use super::starter;
+use crate::api::export::Exports;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
@@ -143,6 +144,7 @@ pub struct Running {
 ///
 /// # Errors
 /// The policies, the ledger, the admin token or an address cannot be used.
+#[expect(clippy::too_many_lines, reason = "every part is made once, in the order in which the next needs it")]
 pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let origin = origin_of(&config.policy);
     let limits = origin.limits;
@@ -206,6 +208,8 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: gate.ledger.reader(),
+        queries: gate.ledger.reader().within(config.query_timeout_ms),
+        exports: Exports::default(),
         keeper,
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -9,10 +10,16 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::client::{Client, runtime};
-use super::selection::Selection;
+use super::client::{Client, refusal, runtime};
+use super::selection::Everything;
 use super::{Remote, render};
-use crate::ledger::{Filter, Reader};
+use crate::ledger::Filter;
+
+/// A stream that broke off is opened again after this long, in milliseconds.
+const AGAIN_MS: u64 = 1_000;
+
+/// How often it is tried again without an entry in between.
+const MAX_TRIES: u32 = 30;
 
 /// Arguments of `docket tail`.
 #[derive(Debug, Args)]
@@ -22,7 +29,7 @@ pub struct Tail {
     #[arg(short, long, conflicts_with = "json")]
     follow: bool,
     #[command(flatten)]
-    selection: Selection,
+    selection: Everything,
     /// At most this many, newest first to be chosen.
     #[arg(short = 'n', long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     limit: u32,
@@ -45,9 +52,13 @@ impl Tail {
     /// # Errors
     /// docket cannot be reached, the ledger cannot be read, or a filter is malformed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        let filter = self.filter()?;
         let entries = match &self.remote.ledger {
             Some(_) if self.follow => bail!("--follow needs a running docket; leave out --ledger"),
-            Some(file) => self.read_file(file)?,
+            Some(_) => {
+                let entries = self.remote.reader()?.entries(&filter)?;
+                entries.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>()?
+            }
             None => runtime()?.block_on(self.read_remote())?,
         };
         self.print(&entries)?;
@@ -58,9 +69,19 @@ impl Tail {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// Decisions, unless something else was asked for.
+    fn only_decisions(&self) -> bool {
+        !self.all && !self.selection.names_kind()
+    }
+
+    fn filter(&self) -> anyhow::Result<Filter> {
+        let filter = Filter { limit: Some(self.limit), ..self.selection.filter()? };
+        Ok(if self.only_decisions() { filter.decisions() } else { filter })
+    }
+
     fn query(&self) -> String {
         let mut pairs = self.selection.query();
-        if !self.all {
+        if self.only_decisions() {
             pairs.push("kind=decision".to_owned());
         }
         pairs.join("&")
@@ -71,13 +92,6 @@ impl Tail {
         let answer =
             Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
         Ok(answer.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
-    }
-
-    fn read_file(&self, file: &std::path::Path) -> anyhow::Result<Vec<Value>> {
-        let kind = (!self.all).then(|| "decision".into());
-        let filter = Filter { kind, limit: Some(self.limit), ..self.selection.filter()? };
-        let entries = Reader::new(file.into()).entries(&filter)?;
-        entries.iter().map(|entry| serde_json::to_value(entry).map_err(Into::into)).collect()
     }
 
     fn print(&self, entries: &[Value]) -> anyhow::Result<()> {
@@ -106,37 +120,59 @@ impl Tail {
         Ok(())
     }
 
-    /// Prints events until docket or the reader of the output goes away.
+    /// Prints events until docket or the reader of the output goes away. A stream that breaks off is taken up where it was.
     async fn follow(&self, newest: Option<i64>) -> anyhow::Result<()> {
-        let last = newest.unwrap_or(-1).to_string();
+        let client = Client::new(&self.remote)?;
         let path = format!("/v1/audit/stream?{}", self.query());
-        let response = Client::new(&self.remote)?.open(&path, &[("last-event-id", &last)]).await?;
-        if response.status() != StatusCode::OK {
-            bail!("docket refused to stream: HTTP {}", response.status());
+        let (mut last, mut tries) = (newest.unwrap_or(-1), 0);
+        loop {
+            let before = last;
+            match client.open(&path, &[("last-event-id", &last.to_string())]).await {
+                Ok(response) if response.status() != StatusCode::OK => {
+                    let body = response.into_body().collect().await?.to_bytes();
+                    bail!("{}", refusal(&serde_json::from_slice(&body).unwrap_or_default()));
+                }
+                Ok(response) => self.print_events(response.into_body(), &mut last).await?,
+                Err(error) if tries >= MAX_TRIES => return Err(error),
+                Err(_) => {}
+            }
+            tries = if last > before { 0 } else { tries + 1 };
+            if tries >= MAX_TRIES {
+                bail!("the stream ended: docket has stopped");
+            }
+            tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
         }
-        let mut body = response.into_body();
+    }
+
+    async fn print_events(&self, mut body: hyper::body::Incoming, last: &mut i64) -> anyhow::Result<()> {
         let mut buffer = Vec::new();
-        let mut wrong = false;
+        let mut event = Vec::new();
         while let Some(frame) = body.frame().await {
-            let Ok(data) = frame.context("the stream broke off")?.into_data() else { continue };
+            // What broke off is taken up again.
+            let Ok(frame) = frame else { return Ok(()) };
+            let Ok(data) = frame.into_data() else { continue };
             buffer.extend_from_slice(&data);
             while let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = buffer.drain(..=end).collect();
-                if let Some(data) = line.strip_prefix(b"data: ") {
+                if let Some(id) = line.strip_prefix(b"id: ") {
+                    *last = String::from_utf8_lossy(id).trim().parse().unwrap_or(*last);
+                } else if let Some(name) = line.strip_prefix(b"event: ") {
+                    event = name.to_vec();
+                } else if let Some(data) = line.strip_prefix(b"data: ") {
                     let data = serde_json::from_slice(data)?;
-                    if wrong {
+                    if event.is_empty() {
+                        self.print_one(&mut std::io::stdout().lock(), &data)?;
+                    } else {
                         eprintln!(
                             "docket cannot go on with the stream yet: {}",
                             render::field(&data, "error")
                         );
-                    } else {
-                        self.print_one(&mut std::io::stdout().lock(), &data)?;
                     }
+                } else if line == b"\n" {
+                    event.clear();
                 }
-                // An event's name comes before its data, and holds until the empty line.
-                wrong = line == b"event: error\n" || (wrong && line != b"\n");
             }
         }
-        bail!("the stream ended: docket has stopped");
+        Ok(())
     }
 }

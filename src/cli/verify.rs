@@ -9,9 +9,9 @@ use clap::Args;
 
 use super::progress::Progress;
 use super::{EXIT_FINDINGS, checkpoint, prove, system_clock};
-use crate::api::audit;
 use crate::config::{Flags, Raw};
 use crate::ledger::bundle;
+use crate::ledger::filter::parse_time;
 use crate::ledger::verify::{self, Report};
 use crate::tlog::VerifierKey;
 
@@ -68,7 +68,7 @@ impl Verify {
             Some(key) => read_key(key)?,
             None => checkpoint::of_file(&ledger, key_file.as_deref())?,
         };
-        let since_ms = self.since.as_deref().map(|since| audit::parse_time(since, (system_clock().now_ms)()));
+        let since_ms = self.since.as_deref().map(|since| parse_time(since, (system_clock().now_ms)()));
         let options = verify::Options {
             key,
             old_checkpoint: self.checkpoint.as_deref().map(read).transpose()?,

@@ -51,6 +51,7 @@ impl Raw {
             ("data.max_connections", self.data.max_connections as u64),
             ("data.header_timeout_ms", self.data.header_timeout_ms),
             ("data.body_timeout_ms", self.data.body_timeout_ms),
+            ("admin.query_timeout_ms", self.admin.query_timeout_ms),
             ("ledger.max_queue_entries", self.ledger.max_queue_entries as u64),
             ("policy.timeout_ms", self.policy.timeout_ms),
         ] {
@@ -112,6 +113,7 @@ impl Raw {
                 shutdown_timeout_ms: self.data.shutdown_timeout_ms,
             },
             token_file,
+            query_timeout_ms: self.admin.query_timeout_ms,
             ledger: self.ledger,
             retention,
             hooks,
@@ -135,6 +137,8 @@ pub struct Config {
     pub limits: Limits,
     /// The first admin's token.
     pub token_file: PathBuf,
+    /// A question to the ledger is given up after this long.
+    pub query_timeout_ms: u64,
     /// As written.
     pub ledger: RawLedger,
     /// How long payloads are kept.

@@ -76,6 +76,8 @@ pub struct RawAdmin {
     /// The first admin's token; by default `admin.token` beside the ledger. Made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// A question to the ledger is given up after this long.
+    pub query_timeout_ms: u64,
 }
 
 /// `[ledger]`
@@ -319,6 +321,7 @@ impl Default for RawAdmin {
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
             token_file: None,
+            query_timeout_ms: 10_000,
         }
     }
 }

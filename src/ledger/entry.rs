@@ -62,6 +62,8 @@ pub enum Kind {
     Erase,
     /// Payloads are to be kept whatever their age, or need not be any more.
     Hold,
+    /// Entries were taken out of the ledger in bulk.
+    Export,
     /// docket started.
     Start,
     /// docket stopped in good order.
@@ -70,7 +72,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Decision,
         Self::Outcome,
         Self::Trace,
@@ -80,6 +82,7 @@ impl Kind {
         Self::Prune,
         Self::Erase,
         Self::Hold,
+        Self::Export,
         Self::Start,
         Self::Stop,
     ];
@@ -109,6 +112,7 @@ impl Kind {
             Self::Prune => "prune",
             Self::Erase => "erase",
             Self::Hold => "hold",
+            Self::Export => "export",
             Self::Start => "start",
             Self::Stop => "stop",
         }

@@ -91,6 +91,7 @@ pub(super) fn carry_out(
             removed.count += 1;
         }
     }
+    super::rollup::forget(connection, gone.iter())?;
     match &act.even_if_empty {
         Some(kept) => {
             removed.skipped += kept.skipped;

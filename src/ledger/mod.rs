@@ -11,6 +11,7 @@ pub mod bundle;
 mod entry;
 mod erasing;
 mod erasure;
+pub mod filter;
 mod gone;
 mod holds;
 mod keeper;
@@ -19,6 +20,7 @@ pub mod key;
 mod reader;
 mod removals;
 mod retention;
+pub mod rollup;
 mod schema;
 pub mod stats;
 mod traffic;
@@ -38,15 +40,17 @@ use crate::clock::Clock;
 use crate::decision::Effect;
 use crate::redact::HashKey;
 use crate::tlog::{Checkpoint, VerifierKey};
+use rollup::Roller;
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
 pub use erasure::Remains;
+pub use filter::{Column, Filter, Order};
 pub use gone::Gone;
 pub use holds::{Covered, Hold, Placed, Scope};
 pub use keeper::{Actor, Keeper, KeepingError, Summary};
 pub use key::Signing;
-pub use reader::{Filter, MAX_LIMIT, Order, Reader, Stored, StoredPolicySet};
+pub use reader::{DEFAULT_LIMIT, FIELDS, MAX_LIMIT, MORE_FIELDS, Page, Reader, Stored, StoredPolicySet};
 pub use removals::Removal;
 pub use retention::{Cut, Plan, Retention, Rule, prunable};
 pub use traffic::{Extent, Recorded};
@@ -72,6 +76,9 @@ pub enum LedgerError {
     /// docket is stopping.
     #[error("the ledger is closed")]
     Closed,
+    /// A query took longer than it may, in milliseconds, and was given up.
+    #[error("the query took longer than {0} ms and was given up")]
+    TooSlow(u64),
     /// The file could not be read, or holds something docket never writes.
     #[error("the ledger cannot be read: {0}")]
     Unreadable(String),
@@ -138,6 +145,7 @@ pub struct Ledger {
     hash_key: HashKey,
     hook_cache_key: Arc<[u8; 32]>,
     path: Arc<Path>,
+    roller: Roller,
 }
 
 impl Ledger {
@@ -210,8 +218,9 @@ impl Ledger {
             .name("ledger".into())
             .spawn(move || writer.run(receiver))
             .map_err(|error| LedgerError::open(path, format!("its writer thread cannot start: {error}")))?;
+        let roller = Roller::start(path, jobs.downgrade(), followers.clone(), calls_in_flight.clone())
+            .map_err(|error| LedgerError::open(path, format!("its rollup thread cannot start: {error}")))?;
         let (head, path) = (followers, path.into());
-        let signed = signatures;
         Ok(Self {
             jobs,
             queue,
@@ -219,11 +228,12 @@ impl Ledger {
             calls_in_flight,
             head,
             health,
-            signed,
+            signed: signatures,
             verifier,
             hash_key,
             hook_cache_key,
             path,
+            roller,
         })
     }
 
@@ -308,6 +318,9 @@ impl Ledger {
 
     /// Commits and signs what is queued, and ends the writer.
     pub async fn close(&self) {
+        let roller = self.roller.clone();
+        // It ends after the block it is at. An error means that the runtime is going down, and takes it along.
+        let _ = tokio::task::spawn_blocking(move || roller.stop()).await;
         let (reply, answer) = oneshot::channel();
         if self.jobs.send(Job::Stop(reply)).await.is_ok() {
             // An error means that the writer has ended already.

@@ -5,70 +5,83 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, OptionalExtension, Row, ToSql, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
-use ulid::Ulid;
 
+use super::filter::{Column, Filter};
 use super::removals::{self, Removal, Runs};
+use super::rollup::{self, Named, Summary, SummaryWanted};
 use super::{LedgerError, schema};
 use crate::json::Object;
 
 /// Idle connections kept for the next query.
 const MAX_IDLE_CONNECTIONS: usize = 4;
 
+/// Steps of SQLite's machine between two looks at the time.
+const LOOK_STEPS: i32 = 10_000;
+
 /// Entries one query answers at most.
 pub const MAX_LIMIT: u32 = 1_000;
+
+/// Entries a query answers unless it says otherwise.
+pub const DEFAULT_LIMIT: u32 = 100;
 
 /// Reads one ledger file. Cloning shares the idle connections.
 #[derive(Clone)]
 pub struct Reader {
     pub(super) path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
+    timeout_ms: Option<u64>,
 }
 
-/// Which way a list runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Order {
-    /// Newest first.
-    #[default]
-    Newest,
-    /// Oldest first.
-    Oldest,
+/// Some of the entries that match.
+pub struct Page {
+    /// In order.
+    pub entries: Vec<Stored>,
+    /// Whether there are more after the last.
+    pub has_more: bool,
+    /// How many match in all.
+    pub total: u64,
 }
 
-/// Which entries to list. Everything set must hold.
-#[derive(Clone, Debug, Default)]
-pub struct Filter {
-    /// The caller's request id.
-    pub request_id: Option<String>,
-    /// `decision`, `outcome`, …
-    pub kind: Option<String>,
-    /// `allow`, `deny` or `require_approval`.
-    pub decision: Option<String>,
-    /// The configured server the call was for.
-    pub server: Option<String>,
-    /// The name of the tool, or of whatever else the call was about.
-    pub tool: Option<String>,
-    /// The authenticated agent.
-    pub agent: Option<String>,
-    /// Not before this time, in milliseconds since the Unix epoch.
-    pub since_ms: Option<i64>,
-    /// Before this time, in milliseconds since the Unix epoch.
-    pub until_ms: Option<i64>,
-    /// Only sequence numbers above this.
-    pub after_seq: Option<i64>,
-    /// Only sequence numbers below this.
-    pub before_seq: Option<i64>,
-    /// Leave out this many of the first.
-    pub skip: u32,
-    /// At most this many.
-    pub limit: Option<u32>,
-    /// Which way.
-    pub order: Order,
-}
+/// The members of an entry as it is shown, in order.
+pub const FIELDS: [&str; 28] = [
+    "id",
+    "seq",
+    "call_id",
+    "kind",
+    "event_type",
+    "occurred_at",
+    "request_id",
+    "mode",
+    "zone",
+    "subject",
+    "agent",
+    "user",
+    "team",
+    "peer",
+    "user_agent",
+    "server",
+    "action",
+    "resource",
+    "classification",
+    "decision",
+    "evaluation_status",
+    "outcome",
+    "duration_us",
+    "evaluation_us",
+    "policy_set",
+    "determining_policies",
+    "diagnostics",
+    "metadata",
+];
+
+/// Members that are there besides [`FIELDS`], some only where there is something to say.
+pub const MORE_FIELDS: [&str; 3] = ["redactions", "damaged", "removed"];
 
 /// One entry as it is shown. A decision has its outcome and duration joined in. Members whose payload was erased are
 /// `null`.
@@ -169,7 +182,13 @@ impl Reader {
     /// Reads the ledger at `path`; connections are opened when first needed.
     #[must_use]
     pub fn new(path: Arc<Path>) -> Self {
-        Self { path, idle: Arc::default() }
+        Self { path, idle: Arc::default(), timeout_ms: None }
+    }
+
+    /// The same reader, whose queries are interrupted after so many milliseconds.
+    #[must_use]
+    pub fn within(&self, timeout_ms: u64) -> Self {
+        Self { timeout_ms: Some(timeout_ms), ..self.clone() }
     }
 
     /// The entries that match, at most [`MAX_LIMIT`].
@@ -177,30 +196,71 @@ impl Reader {
     /// # Errors
     /// [`LedgerError`] when the file cannot be opened or read.
     pub fn entries(&self, filter: &Filter) -> Result<Vec<Stored>, LedgerError> {
-        let (clauses, values) = filter.clauses();
-        let direction = if filter.order == Order::Oldest { "ASC" } else { "DESC" };
-        let limit = filter.limit.unwrap_or(100).min(MAX_LIMIT);
-        let sql =
-            format!("{SELECT}{clauses} ORDER BY l.seq {direction} LIMIT {limit} OFFSET {}", filter.skip);
         self.with(|connection| {
-            let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_and_then(params_from_iter(values.iter()), Stored::from_row)?;
-            let mut entries = rows.collect::<Result<Vec<_>, _>>()?;
-            name_removals(connection, &mut entries)?;
-            Ok(entries)
+            // One moment for finding and reading.
+            let snapshot = connection.unchecked_transaction()?;
+            entries(&snapshot, filter, MAX_LIMIT)
         })
     }
 
-    /// How many entries match, whatever the limit.
+    /// How many entries match, whatever limit and skip say.
     ///
     /// # Errors
     /// As [`Reader::entries`].
-    pub fn count(&self, filter: &Filter) -> Result<i64, LedgerError> {
-        let (clauses, values) = filter.clauses();
-        let payloads = if filter.reads_payloads() { " JOIN payloads p ON p.seq = l.seq" } else { "" };
-        let sql = format!("SELECT count(*) FROM leaves l{payloads}{clauses}");
+    pub fn count(&self, filter: &Filter) -> Result<u64, LedgerError> {
+        self.with(|connection| rollup::count(&*connection.unchecked_transaction()?, filter))
+    }
+
+    /// One page: the entries that match, whether there are more after them, and how many match where it does not matter where
+    /// the page begins: `start` is what a cursor says, in the order of the list.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn page(&self, filter: &Filter, start: Option<i64>) -> Result<Page, LedgerError> {
         self.with(|connection| {
-            connection.prepare_cached(&sql)?.query_row(params_from_iter(values.iter()), |row| row.get(0))
+            let snapshot = connection.unchecked_transaction()?;
+            let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+            let one_more = Filter { limit: Some(limit + 1), ..filter.clone().from(start) };
+            let mut entries = entries(&snapshot, &one_more, MAX_LIMIT + 1)?;
+            let has_more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+            entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            Ok(Page { entries, has_more, total: rollup::count(&snapshot, filter)? })
+        })
+    }
+
+    /// Traffic in numbers.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn summary(&self, wanted: &SummaryWanted) -> Result<Summary, LedgerError> {
+        self.with(|connection| rollup::summary(&*connection.unchecked_transaction()?, wanted))
+    }
+
+    /// The values of some columns among the decisions of a filter, each with how many have it, the most frequent first; only
+    /// those that contain `part`, where that is given. `limit` of each column at most.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn named(
+        &self,
+        filter: &Filter,
+        columns: &[Column],
+        part: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<Named>, LedgerError> {
+        self.with(|connection| {
+            rollup::named(&*connection.unchecked_transaction()?, filter, columns, part, limit)
+        })
+    }
+
+    /// The number of the newest entry; -1 where there is none.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn newest_seq(&self) -> Result<i64, LedgerError> {
+        self.with(|connection| {
+            let newest = connection.query_row("SELECT max(seq) FROM leaves", [], |row| row.get(0));
+            newest.map(|newest: Option<i64>| newest.unwrap_or(-1))
         })
     }
 
@@ -232,17 +292,41 @@ impl Reader {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, LedgerError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let connection = match idle {
+        let mut connection = match idle {
             Some(connection) => connection,
             None => schema::open_reader(&self.path)?,
         };
-        let answer = query(&connection).map_err(|error| LedgerError::Unreadable(schema::explain(&error)))?;
+        let fail = |error: rusqlite::Error| match (error.sqlite_error_code(), self.timeout_ms) {
+            (Some(ErrorCode::OperationInterrupted), Some(timeout_ms)) => LedgerError::TooSlow(timeout_ms),
+            _ => LedgerError::Unreadable(schema::explain(&error)),
+        };
+        if let Some(timeout_ms) = self.timeout_ms {
+            let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+            connection.progress_handler(LOOK_STEPS, Some(move || Instant::now() > deadline)).map_err(fail)?;
+        }
+        let answer = query(&connection).map_err(fail)?;
+        if self.timeout_ms.is_some() {
+            connection.progress_handler(LOOK_STEPS, None::<fn() -> bool>).map_err(fail)?;
+        }
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE_CONNECTIONS {
             idle.push(connection);
         }
         Ok(answer)
     }
+}
+
+/// The entries that match, within a snapshot.
+pub(super) fn entries(connection: &Connection, filter: &Filter, most: u32) -> rusqlite::Result<Vec<Stored>> {
+    let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).min(most);
+    let seqs = rollup::matching(connection, filter, usize::try_from(limit).unwrap_or(usize::MAX))?;
+    let mut select = connection.prepare_cached(&format!("{SELECT} WHERE l.seq = ?"))?;
+    let mut entries = Vec::with_capacity(seqs.len());
+    for seq in seqs {
+        entries.push(select.query_row([seq], Stored::from_row)?);
+    }
+    name_removals(connection, &mut entries)?;
+    Ok(entries)
 }
 
 /// Says of entries without a payload which act removed it.
@@ -257,43 +341,6 @@ fn name_removals(connection: &Connection, entries: &mut [Stored]) -> rusqlite::R
         }
     }
     Ok(())
-}
-
-impl Filter {
-    /// Whether the conditions speak of what payloads hold.
-    pub(super) fn reads_payloads(&self) -> bool {
-        self.server.is_some() || self.tool.is_some() || self.agent.is_some()
-    }
-
-    pub(super) fn clauses(&self) -> (String, Vec<Box<dyn ToSql>>) {
-        let mut clauses = Vec::new();
-        let mut values: Vec<Box<dyn ToSql>> = Vec::new();
-        let mut text = |clause: &'static str, value: Option<String>| {
-            if let Some(value) = value {
-                clauses.push(clause);
-                values.push(Box::new(value));
-            }
-        };
-        text("l.request_id = ?", self.request_id.clone());
-        text("l.kind = ?", self.kind.clone());
-        text("l.decision = ?", self.decision.clone());
-        text("p.server = ?", self.server.clone());
-        text("p.resource_id = ?", self.tool.clone());
-        text("p.agent = ?", self.agent.clone());
-        // Ids are ULIDs of the entry's time, and have an index: they serve as the index on time.
-        let earliest = |ms: i64| Ulid::from_parts(u64::try_from(ms).unwrap_or(0), 0).to_string();
-        text("l.id >= ?", self.since_ms.map(earliest));
-        text("l.id < ?", self.until_ms.map(earliest));
-        for (clause, seq) in [("l.seq > ?", self.after_seq), ("l.seq < ?", self.before_seq)] {
-            if let Some(seq) = seq {
-                clauses.push(clause);
-                values.push(Box::new(seq));
-            }
-        }
-        let joined =
-            if clauses.is_empty() { String::new() } else { format!(" WHERE {}", clauses.join(" AND ")) };
-        (joined, values)
-    }
 }
 
 impl Stored {
@@ -464,5 +511,42 @@ mod tests {
         ] {
             assert_eq!(damaged[member], expected, "{member}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_query_that_takes_too_long_is_interrupted_and_the_next_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let clock = crate::clock::Clock { now_ms: || 1, random: |buffer| buffer.fill(1) };
+        let queue = crate::ledger::Queue::default();
+        let ledger =
+            crate::ledger::Ledger::open(&path, queue, crate::ledger::Signing::default(), clock).unwrap();
+        let reader = ledger.reader().within(30);
+        let endless =
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        for _ in 0..2 {
+            let began = Instant::now();
+            let asked =
+                reader.with(|connection| connection.query_row(endless, [], |row| row.get::<_, i64>(0)));
+            assert!(matches!(asked, Err(LedgerError::TooSlow(30))), "{asked:?}");
+            assert!(began.elapsed() < Duration::from_secs(10));
+            assert_eq!(reader.count(&Filter::default()).unwrap(), 0);
+        }
+        ledger.close().await;
+    }
+
+    #[test]
+    fn the_members_of_an_entry_are_listed() {
+        let connection = Connection::open_in_memory().unwrap();
+        let sql = "SELECT 7, 'E', 'C', 'decision', 'tools.call', 'T', 'r-1', 'enforce', 'default', 'deny', 'complete', 31, NULL, \
+             NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, x'00', NULL, NULL, NULL, NULL, 1";
+        let stored = connection.query_row(sql, [], Stored::from_row).unwrap();
+        let shown = serde_json::to_value(stored).unwrap();
+        let mut known: Vec<&str> = FIELDS.into_iter().chain(MORE_FIELDS).collect();
+        known.retain(|name| *name != "removed");
+        known.sort_unstable();
+        let mut members: Vec<&str> = shown.as_object().unwrap().keys().map(String::as_str).collect();
+        members.sort_unstable();
+        assert_eq!(members, known);
     }
 }

@@ -44,6 +44,11 @@ impl Runs {
         self.indexes().fold(0, |count, run| count.saturating_add(run.end() - run.start()).saturating_add(1))
     }
 
+    /// Every number.
+    pub fn iter(&self) -> impl Iterator<Item = i64> {
+        self.0.iter().flat_map(|(first, last)| *first..=*last)
+    }
+
     /// The lowest and the highest number.
     pub fn bounds(&self) -> Option<(i64, i64)> {
         let first = self.0.iter().map(|(first, _)| *first).min()?;

@@ -66,7 +66,7 @@ pub struct Kind {
 /// One use of the database's pages.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Use {
-    /// `payloads`, `leaves`, `indexes`, `tree`, `checkpoints`, `digests`, `other` or `free`.
+    /// `payloads`, `leaves`, `indexes`, `tree`, `checkpoints`, `digests`, `rollups`, `other` or `free`.
     pub what: String,
     /// Bytes of its pages.
     pub bytes: u64,
@@ -182,6 +182,7 @@ fn space(connection: &Connection) -> rusqlite::Result<Vec<Use>> {
         let (kind, table): (Option<String>, Option<String>) = (row.get(0)?, row.get(1)?);
         let what = match (kind.as_deref(), table.as_deref()) {
             (_, Some("digests")) => "digests",
+            (_, Some(table)) if table.starts_with("op_rollup") => "rollups",
             (Some("index"), _) => "indexes",
             (_, Some("leaves")) => "leaves",
             (_, Some("payloads")) => "payloads",

@@ -2,7 +2,7 @@
 
 use rusqlite::params_from_iter;
 
-use super::reader::Filter;
+use super::filter::Filter;
 use super::{LedgerError, Reader};
 
 /// A decision entry with what evaluating it again takes, each part as its stored JSON text. Parts that were erased are
@@ -51,12 +51,13 @@ impl Reader {
     /// # Errors
     /// As [`Reader::entries`].
     pub fn recorded(&self, filter: &Filter) -> Result<Vec<Recorded>, LedgerError> {
-        let (clauses, values) = Filter { kind: Some("decision".into()), ..filter.clone() }.clauses();
+        let compiled = filter.clone().decisions().compile();
         let limit = filter.limit.unwrap_or(u32::MAX);
-        let sql = format!("{SELECT}{clauses} ORDER BY l.seq LIMIT {limit}");
+        let sql =
+            format!("{SELECT}{}{} ORDER BY l.seq LIMIT {limit}", compiled.outcome_join(), compiled.clauses);
         self.with(|connection| {
             let mut statement = connection.prepare_cached(&sql)?;
-            let rows = statement.query_and_then(params_from_iter(values.iter()), |row| {
+            let rows = statement.query_and_then(params_from_iter(compiled.values.iter()), |row| {
                 let text = |column: usize| -> rusqlite::Result<Option<String>> {
                     let value = row.get_ref(column)?;
                     Ok(value.as_str_or_null().ok().flatten().map(str::to_owned))
@@ -89,14 +90,15 @@ impl Reader {
     /// # Errors
     /// As [`Reader::entries`].
     pub fn extent(&self, filter: &Filter, count: Option<u32>) -> Result<Extent, LedgerError> {
-        let (clauses, values) = Filter { kind: Some("decision".into()), ..filter.clone() }.clauses();
+        let compiled = filter.clone().decisions().compile();
         let newest = count.map_or_else(String::new, |count| format!(" ORDER BY l.seq DESC LIMIT {count}"));
         let sql = format!(
-            "SELECT coalesce(min(seq) - 1, -1), coalesce(max(seq) + 1, 0), count(*) FROM (SELECT l.seq AS seq FROM leaves l{}{clauses}{newest})",
-            if filter.reads_payloads() { " JOIN payloads p ON p.seq = l.seq" } else { "" }
+            "SELECT coalesce(min(seq) - 1, -1), coalesce(max(seq) + 1, 0), count(*) FROM (SELECT l.seq AS seq FROM leaves l{}{}{newest})",
+            compiled.joins(),
+            compiled.clauses
         );
         self.with(|connection| {
-            connection.prepare_cached(&sql)?.query_row(params_from_iter(values.iter()), |row| {
+            connection.prepare_cached(&sql)?.query_row(params_from_iter(compiled.values.iter()), |row| {
                 let count = u64::try_from(row.get::<_, i64>(2)?).unwrap_or(0);
                 Ok(Extent { after_seq: row.get(0)?, before_seq: row.get(1)?, count })
             })

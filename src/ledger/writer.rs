@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
 use super::keeping::{self, Act, Removed};
+use super::rollup::{self, Rolled};
 use super::{Health, LedgerError, schema, tree};
 use crate::call::RequestId;
 use crate::clock::Clock;
@@ -73,6 +74,8 @@ pub(super) enum Job {
     Rewrite(Vec<i64>, oneshot::Sender<Result<(), LedgerError>>),
     /// Give free pages back; answer how many are left.
     Reclaim(oneshot::Sender<Result<i64, LedgerError>>),
+    /// Store what a block of entries was rolled up to.
+    Roll(Box<Rolled>, oneshot::Sender<Result<(), LedgerError>>),
     /// Sign the tree as it stands after this batch, unless that has been done; answer with the note.
     Checkpoint(oneshot::Sender<Result<String, LedgerError>>),
     /// Sign, and finish: nothing is accepted after it.
@@ -164,7 +167,9 @@ impl Writer {
                         hold(&mut self.held, note);
                     }
                 }
-                Job::Keep(_, reply) | Job::Rewrite(_, reply) => drop(reply.send(number.map(|_| ()))),
+                Job::Keep(_, reply) | Job::Rewrite(_, reply) | Job::Roll(_, reply) => {
+                    drop(reply.send(number.map(|_| ())));
+                }
                 Job::Checkpoint(reply) => {
                     let note = number.and_then(|_| self.checkpoint.clone().ok_or(LedgerError::Closed));
                     drop(reply.send(note));
@@ -202,6 +207,13 @@ impl Writer {
                 }
                 Job::Rewrite(seqs, _) => {
                     keeping::rewrite(&transaction, seqs).map_err(fail)?;
+                    0
+                }
+                Job::Roll(rolled, _) => {
+                    // Callers must not be refused for it: without this block, its entries are read one by one.
+                    if let Err(error) = rollup::store(&transaction, rolled) {
+                        tracing::warn!(error = %error, "a block of entries could not be rolled up");
+                    }
                     0
                 }
                 Job::Reclaim(_) => keeping::reclaim(&transaction).map_err(fail)?,

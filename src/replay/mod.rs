@@ -106,10 +106,9 @@ impl Replayer {
     pub fn recorded(&self, request_id: &str) -> Result<Option<(Call, Moment, String)>, String> {
         let filter = Filter {
             request_id: Some(request_id.to_owned()),
-            kind: Some("decision".into()),
             order: Order::Newest,
             limit: Some(1),
-            ..Filter::default()
+            ..Filter::default().decisions()
         };
         let entries = self.reader.entries(&filter).map_err(|error| error.to_string())?;
         let Some(entry) = entries.first() else { return Ok(None) };

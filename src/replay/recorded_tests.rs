@@ -150,10 +150,9 @@ fn select(replayer: &Replayer, wanted: &Wanted, unknown: &mut Vec<String>) -> Re
         let before = found.len();
         let mut filter = Filter {
             request_id,
-            kind: Some("decision".into()),
             order: Order::Newest,
             limit: Some(MAX_LIMIT),
-            ..wanted.filter.clone()
+            ..wanted.filter.clone().decisions()
         };
         while found.len() < limit {
             let page = replayer.reader().entries(&filter).map_err(|error| error.to_string())?;

@@ -54,14 +54,40 @@ impl Body {
         Self::Full(Full::default())
     }
 
+    /// A text that is known from the start.
+    #[must_use]
+    pub fn whole(text: String) -> Self {
+        Self::Full(Full::from(text))
+    }
+
     /// A body that is sent as it comes out of a channel, and ends with it.
     #[must_use]
     pub fn channel(pieces: mpsc::Receiver<Bytes>) -> Self {
         Self::Stream(Box::pin(Channel(pieces)))
     }
+
+    /// Likewise, and an error breaks it off, so that what is missing is noticed.
+    #[must_use]
+    pub fn pieces(pieces: mpsc::Receiver<Result<Bytes, BodyError>>) -> Self {
+        Self::Stream(Box::pin(Pieces(pieces)))
+    }
 }
 
 struct Channel(mpsc::Receiver<Bytes>);
+
+struct Pieces(mpsc::Receiver<Result<Bytes, BodyError>>);
+
+impl HttpBody for Pieces {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|bytes| bytes.map(Frame::data)))
+    }
+}
 
 impl HttpBody for Channel {
     type Data = Bytes;
@@ -168,6 +194,14 @@ pub fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Bod
     let mut response = Response::new(Body::Full(Full::from(bytes)));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A response from the ledger that is no single JSON value: it may not be cached either.
+#[must_use]
+pub fn stream_response(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -227,3 +227,137 @@ async fn explain_of_an_unknown_request_says_so() {
     assert!(problem["detail"].as_str().unwrap().contains("never-happened"));
     docket.stop().await;
 }
+
+#[tokio::test]
+async fn one_entry_pickers_fields_and_statistics() {
+    let docket = Docket::start().await;
+    for number in 0..6 {
+        let tool = if number % 3 == 0 { "delete_file" } else { "echo" };
+        docket.evaluate(&format!("one-{number}"), tool, json!({"path": "/x"})).await;
+    }
+    let get = async |path: &str| -> Value { docket.admin_get(path).await.json().await.unwrap() };
+    let listed = get("/v1/audit?kind=decision&fields=id,decision,requestId&limit=1").await;
+    let slim = listed["entries"][0].as_object().unwrap();
+    assert_eq!(slim.keys().collect::<Vec<_>>(), ["decision", "id", "request_id"]);
+    let id = slim["id"].as_str().unwrap();
+    assert_eq!(get(&format!("/v1/audit/{id}")).await["request_id"], "one-5");
+    for nobody in ["01ARZ3NDEKTSV4RRFFQ69G5FAV", "nothing"] {
+        let missing = docket.admin_get(&format!("/v1/audit/{nobody}")).await;
+        assert_eq!(missing.status(), 404, "{nobody}");
+        assert_eq!(missing.headers()["content-type"], "application/problem+json");
+    }
+    let tools = get("/v1/audit/tools").await;
+    let echo = json!({"column": "tool", "value": "echo", "count": 4, "deny": 0});
+    assert_eq!(
+        tools["values"],
+        json!([echo, {"column": "tool", "value": "delete_file", "count": 2, "deny": 2}])
+    );
+    assert_eq!(get("/v1/audit/tools?q=CHO").await["values"], json!([echo]));
+    assert_eq!(get("/v1/audit/policies?decision=deny").await["values"][0]["value"], "test.tools");
+    let stats = get("/v1/audit/stats?bucket=1h&since=1h").await;
+    assert_eq!(
+        (&stats["decisions"], &stats["deny"], &stats["bucket_ms"]),
+        (&json!(6), &json!(2), &json!(3_600_000))
+    );
+    assert_eq!(stats["servers"][0]["server"], Value::Null);
+    assert_eq!(stats["denying_policies"][0]["deny"], 2);
+    for (path, part) in [
+        ("/v1/audit?resutl=deny", "did you mean `result`?"),
+        ("/v1/audit?fields=idd", "did you mean `id`?"),
+        ("/v1/audit?cursor=%21", "`cursor` must be"),
+        ("/v1/audit/stats?bucket=soon", "`bucket` must be"),
+        ("/v1/audit/tools?limit=0", "`limit` must be"),
+        ("/v1/audit/export?format=xml", "must be one of `json`, `jsonl`, `csv`, `opa`"),
+        ("/v1/audit/stream?order=asc", "parameter `order` is not known"),
+    ] {
+        let refused = docket.admin_get(path).await;
+        assert_eq!(refused.status(), 400, "{path}");
+        let problem: Value = refused.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains(part), "{path}: {problem}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn exports_are_recorded_before_and_after_and_go_on_where_they_ended() {
+    let docket = Docket::start().await;
+    for number in 0..5 {
+        docket.evaluate(&format!("out-{number}"), "echo", json!({"path": "=1+1"})).await;
+    }
+    let lines = async |query: &str| -> Vec<Value> {
+        let response =
+            docket.admin_get(&format!("/v1/audit/export?format=jsonl&kind=decision&order=asc{query}")).await;
+        assert_eq!(response.headers()["content-type"], "application/x-ndjson");
+        let text = response.text().await.unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let first = lines("&limit=2").await;
+    let ids = |entries: &[Value]| {
+        entries.iter().map(|entry| entry["request_id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(ids(&first), ["out-0", "out-1"]);
+    let rest = lines(&format!("&cursor={}", first[1]["seq"])).await;
+    assert_eq!(ids(&rest), ["out-2", "out-3", "out-4"]);
+    let csv =
+        docket.admin_get("/v1/audit/export?format=csv&kind=decision&limit=1").await.text().await.unwrap();
+    assert!(csv.contains("\"{\"\"path\"\":\"\"=1+1\"\"}\""), "{csv}");
+    let entries: Value = docket.admin_get("/v1/audit?kind=export&order=asc").await.json().await.unwrap();
+    let events: Vec<&str> = entries["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| entry["event_type"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["export.requested", "export.completed"].repeat(3));
+    assert_eq!(entries["entries"][1]["metadata"]["rows"], 2);
+    // Offline, the same bytes.
+    let path = docket.ledger();
+    let path = path.to_str().unwrap();
+    let folder = docket.stop().await;
+    let arguments =
+        ["export", "--ledger", path, "--kind", "decision", "--order", "asc", "--out", "out.jsonl"];
+    let (code, _, error) = crate::harness::docket(&arguments, folder.path());
+    assert_eq!(code, 0, "{error}");
+    let text = std::fs::read_to_string(folder.path().join("out.jsonl")).unwrap();
+    let offline: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(offline, first.into_iter().chain(rest).collect::<Vec<_>>());
+    let (code, _, error) = crate::harness::docket(&arguments, folder.path());
+    assert!(code == 2 && error.contains("--force"), "{error}");
+}
+
+#[tokio::test]
+async fn cerbos_clients_find_their_entries() {
+    let docket = Docket::start().await;
+    docket.evaluate("c-1", "echo", json!({})).await;
+    docket.evaluate("c-2", "delete_file", json!({"path": "/x"})).await;
+    let list = async |kind: &str, query: &str| {
+        let url = format!("{}/admin/auditlog/list/{kind}?{query}", docket.admin);
+        docket.client.get(url).basic_auth("cerbos", Some(&docket.token)).send().await.unwrap()
+    };
+    let lines = async |kind: &str, query: &str| -> Vec<Value> {
+        let response = list(kind, query).await;
+        assert_eq!(response.status(), 200, "{query}");
+        let text = response.text().await.unwrap();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["result"].clone()).collect()
+    };
+    let tail = lines("KIND_DECISION", "tail=1").await;
+    let entry = &tail[0]["decisionLogEntry"];
+    assert_eq!(entry["checkResources"]["inputs"][0]["requestId"], "c-2");
+    let output = &entry["checkResources"]["outputs"][0]["actions"]["tools/call"];
+    assert_eq!(*output, json!({"effect": "EFFECT_DENY", "policy": "test.tools"}));
+    let call_id = entry["callId"].as_str().unwrap();
+    assert_eq!(lines("KIND_DECISION", &format!("lookup={call_id}")).await, tail);
+    assert_eq!(lines("KIND_DECISION", "since=1h").await.len(), 2);
+    assert_eq!(
+        lines("KIND_DECISION", "between.start=2020-01-01T00:00:00Z&between.end=2020-01-02T00:00:00Z")
+            .await
+            .len(),
+        0
+    );
+    let access = lines("KIND_ACCESS", "tail=1000").await;
+    assert_eq!(access[0]["accessLogEntry"]["method"], "/admin/auditlog/list/KIND_ACCESS");
+    assert_eq!(list("KIND_DECISION", "lookup=01ARZ3NDEKTSV4RRFFQ69G5FAV").await.status(), 404);
+    assert_eq!(list("KIND_DECISION", "tail=1&since=1h").await.status(), 400);
+    assert_eq!(list("KIND_NOTHING", "tail=1").await.status(), 404);
+    docket.stop().await;
+}

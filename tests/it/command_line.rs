@@ -37,7 +37,7 @@ async fn tail_and_explain_online_and_offline() {
     let rows: Vec<&str> = table.lines().collect();
     assert_eq!(rows.len(), 4, "{table}");
     assert!(
-        rows[0].starts_with("TIME") && rows[1].contains("cli-1") && rows[3].contains("default_deny"),
+        rows[0].starts_with("OCCURRED AT") && rows[1].contains("cli-1") && rows[3].contains("default_deny"),
         "{table}"
     );
     let (_, array, _) = run(&["tail", "--json", "--decision", "deny"], &online);

@@ -528,7 +528,8 @@ async fn a_file_of_the_schema_before_is_brought_up_and_pruned() {
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP INDEX leaves_acts; PRAGMA user_version = 2; PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM",
+            "DROP TABLE op_rollup_blocks; DROP TABLE op_rollup_values; DROP TABLE op_rollup_names; DROP TABLE op_rollup_salt; \
+             DROP INDEX leaves_acts; PRAGMA user_version = 2; PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM",
         )
         .unwrap();
     drop(connection);

@@ -23,6 +23,7 @@ mod keeping;
 mod masks;
 mod mcp;
 mod migrate;
+mod oracle;
 mod output;
 mod publish;
 mod redaction;

@@ -193,9 +193,9 @@ async fn a_malformed_question_is_refused_with_the_reason() {
     let running = Docket::start().await;
     for (body, says) in [
         ("nonsense", "body cannot be used"),
-        ("{\"sinze\": \"1h\"}", "unknown field `sinze`"),
+        ("{\"sinze\": \"1h\"}", "`sinze` is not known; did you mean `since`?"),
         ("{\"since\": \"soon\"}", "`since`: `soon` is not a time"),
-        ("{\"decision\": \"denied\"}", "`decision` must be"),
+        ("{\"decision\": \"maybe\"}", "`decision` must be"),
         ("{\"limit\": 0}", "`limit` must be greater than 0"),
         ("{\"entrypoint\": \"data.x\"}", "goes with `policies`"),
         ("{\"policies\": {\"a.rego\": \"package a\"}}", "no package defines"),

@@ -225,7 +225,8 @@ async fn a_file_without_a_tree_is_hashed_into_one() {
     let connection = Connection::open(&path).unwrap();
     connection
         .execute_batch(
-            "DROP TABLE nodes; DROP TABLE checkpoints; DROP INDEX leaves_acts; PRAGMA user_version = 1",
+            "DROP TABLE op_rollup_blocks; DROP TABLE op_rollup_values; DROP TABLE op_rollup_names; DROP TABLE op_rollup_salt; \
+             DROP TABLE nodes; DROP TABLE checkpoints; DROP INDEX leaves_acts; PRAGMA user_version = 1",
         )
         .unwrap();
     drop(connection);

@@ -1,0 +1,286 @@
+//! The ledger as Cerbos' admin API tells it: `GET /admin/auditlog/list/{KIND_DECISION|KIND_ACCESS}`.
+//!
+//! One entry a line, each as gRPC's gateway writes a streamed message: `{"result": {"decisionLogEntry": {…}}}`. Exactly one of
+//! `tail`, `between.start` (with `between.end`, or until now), `since` and `lookup` says which. Unlike Cerbos, docket answers 404
+//! where `lookup` finds nothing.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::audit::{bad_parameter, blocking, failed, record_access};
+use super::query::{number, pairs};
+use crate::gate::Gate;
+use crate::ledger::filter::parse_time;
+use crate::ledger::{Filter, MAX_LIMIT, Order, Reader, Stored};
+use crate::text::truncated;
+use crate::web::{self, Body, BodyError, Problem, Visit};
+
+/// The path, up to the kind.
+pub const PATH: &str = "/admin/auditlog/list/";
+
+/// Lines waiting for a slow reader.
+const MAX_WAITING_PAGES: usize = 2;
+
+/// A kind of log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Log {
+    Decision,
+    Access,
+}
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+struct Asked {
+    filter: Filter,
+    /// At most this many, the newest.
+    tail: Option<u32>,
+    /// The id that was looked up.
+    lookup: Option<String>,
+}
+
+/// Answers the rest of the path after [`PATH`].
+pub async fn answer(
+    gate: &Arc<Gate>,
+    reader: &Reader,
+    kind: &str,
+    query: &str,
+    visit: &Visit,
+) -> Response<Body> {
+    let log = match kind {
+        "KIND_DECISION" => Log::Decision,
+        "KIND_ACCESS" => Log::Access,
+        _ => {
+            let shown = truncated(kind, 64);
+            let detail = format!("there is no log `{shown}`; there are `KIND_DECISION` and `KIND_ACCESS`");
+            return Problem::not_found(detail, visit).response();
+        }
+    };
+    let asked = match parse(log, query, (gate.clock.now_ms)()) {
+        Ok(asked) => asked,
+        Err(detail) => return bad_parameter(detail, visit),
+    };
+    record_access(gate, "ledger.read", &format!("{PATH}{kind}"), query, visit).await;
+    let Asked { filter, tail, lookup } = asked;
+    if let Some(id) = lookup {
+        let (first, wanted) = (filter.clone(), id.clone());
+        let found = blocking(reader, move |reader| {
+            // Cerbos' call id is the call's here; an entry of no call has only its own.
+            let by_call = reader.entries(&Filter { call_id: Some(wanted.clone()), ..first.clone() })?;
+            if by_call.is_empty() {
+                reader.entries(&Filter { id: Some(wanted), ..first })
+            } else {
+                Ok(by_call)
+            }
+        });
+        return match found.await {
+            Ok(entries) if entries.is_empty() => {
+                Problem::not_found(format!("no entry of this log has the id `{id}`"), visit).response()
+            }
+            Ok(entries) => lines(log, &entries),
+            Err(error) => failed(&error, &filter, visit),
+        };
+    }
+    if let Some(tail) = tail {
+        let asked = Filter { limit: Some(tail), ..filter.clone() };
+        return match blocking(reader, move |reader| reader.entries(&asked)).await {
+            Ok(entries) => lines(log, &entries),
+            Err(error) => failed(&error, &filter, visit),
+        };
+    }
+    let (pieces, receiver) = mpsc::channel(MAX_WAITING_PAGES);
+    let reader = reader.clone();
+    // Ends with its receiver: nobody waits for it.
+    tokio::task::spawn_blocking(move || send(log, &reader, filter, &pieces));
+    ndjson(Body::pieces(receiver))
+}
+
+/// Sends page after page, until all is sent or the reader has gone.
+fn send(log: Log, reader: &Reader, mut filter: Filter, pieces: &mpsc::Sender<Result<Bytes, BodyError>>) {
+    filter.limit = Some(MAX_LIMIT);
+    loop {
+        match reader.entries(&filter) {
+            Ok(entries) => {
+                let last = entries.last().map(|entry| entry.seq);
+                let is_last = entries.len() < MAX_LIMIT as usize;
+                if pieces.blocking_send(Ok(text(log, &entries).into())).is_err() || is_last {
+                    return;
+                }
+                filter = filter.from(last);
+            }
+            Err(error) => {
+                tracing::error!(error = %error, "an audit log could not be listed");
+                let broken: BodyError = error.into();
+                // A reader that has gone needs no word.
+                let _ = pieces.blocking_send(Err(broken));
+                return;
+            }
+        }
+    }
+}
+
+fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
+    let mut asked = Asked { filter: Filter::default(), tail: None, lookup: None };
+    asked.filter = asked
+        .filter
+        .with(crate::ledger::Column::Kind, if log == Log::Decision { "decision" } else { "access" });
+    let mut given = Vec::new();
+    let time = |name: &str, value: &str| {
+        parse_time(&value.replace(' ', "+"), now_ms).map_err(|error| format!("`{name}`: {error}"))
+    };
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "tail" => asked.tail = Some(number(&name, &value, 1, MAX_LIMIT)?),
+            // Cerbos' ends are inclusive.
+            "between.end" => asked.filter.until_ms = Some(time(&name, &value)?.saturating_add(1)),
+            "since" | "between.start" => asked.filter.since_ms = Some(time(&name, &value)?),
+            "lookup" => {
+                let mut checked = Filter::default();
+                checked.set("id", &value, now_ms).map_err(|wrong| wrong.replacen("`id`", "`lookup`", 1))?;
+                asked.lookup = checked.id;
+            }
+            _ => {
+                return Err(format!(
+                    "parameter `{name}` is not known; accepted is one of `tail`, `between.start` and `between.end`, `since`, `lookup`"
+                ));
+            }
+        }
+        given.push(if name.starts_with("between.") { "between".to_owned() } else { name });
+    }
+    given.dedup();
+    if given.len() != 1
+        || (given.first().is_some_and(|name| name == "between") && asked.filter.since_ms.is_none())
+    {
+        return Err(format!(
+            "exactly one of `tail` (1 to {MAX_LIMIT}), `between.start` (with `between.end`), `since` and `lookup` must be given"
+        ));
+    }
+    asked.filter.order = Order::Newest;
+    Ok(asked)
+}
+
+fn ndjson(body: Body) -> Response<Body> {
+    let mut response = web::stream_response(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
+    response
+}
+
+fn lines(log: Log, entries: &[Stored]) -> Response<Body> {
+    ndjson(Body::whole(text(log, entries)))
+}
+
+fn text(log: Log, entries: &[Stored]) -> String {
+    let line = |entry: &Stored| {
+        let (name, shown) = match log {
+            Log::Decision => ("decisionLogEntry", decision(&json!(entry))),
+            Log::Access => ("accessLogEntry", access(&json!(entry))),
+        };
+        format!("{}\n", json!({"result": {name: shown}}))
+    };
+    entries.iter().map(line).collect()
+}
+
+fn texts<const N: usize>(entry: &Value, pointers: [(&str, &str); N]) -> Value {
+    let found = pointers.into_iter().filter_map(|(name, pointer)| {
+        let value = entry.pointer(pointer).filter(|value| !value.is_null())?;
+        Some((name.to_owned(), value.clone()))
+    });
+    Value::Object(found.collect())
+}
+
+/// A decision as `cerbos.audit.v1.DecisionLogEntry`: one input, one output, one action.
+fn decision(entry: &Value) -> Value {
+    let member = |pointer: &str| entry.pointer(pointer).cloned().unwrap_or(Value::Null);
+    let action = entry.pointer("/action").and_then(Value::as_str).unwrap_or("unknown").to_owned();
+    let is_allowed = entry.pointer("/decision").and_then(Value::as_str) == Some("allow");
+    let policies =
+        entry.pointer("/determining_policies").and_then(Value::as_array).cloned().unwrap_or_default();
+    let policy = policies.first().and_then(|policy| policy.get("policy_id")).cloned();
+    let mut attributes = member("/resource/properties");
+    if let (Some(members), Some(arguments)) =
+        (attributes.as_object_mut(), entry.pointer("/metadata/context/arguments"))
+    {
+        members.insert("arguments".into(), arguments.clone());
+    }
+    let effective: serde_json::Map<String, Value> = policies
+        .iter()
+        .filter_map(|policy| {
+            let version = policy.get("policy_version").cloned().unwrap_or_default();
+            Some((policy.get("policy_id")?.as_str()?.to_owned(), json!({"attributes": {"version": version}})))
+        })
+        .collect();
+    json!({
+        "callId": entry.get("call_id").filter(|id| !id.is_null()).or_else(|| entry.get("id")),
+        "timestamp": member("/occurred_at"),
+        "peer": texts(entry, [("address", "/peer"), ("userAgent", "/user_agent")]),
+        "checkResources": {
+            "inputs": [{
+                "requestId": member("/request_id"),
+                "resource": {
+                    "kind": member("/resource/type"), "id": member("/resource/id"), "attr": attributes,
+                },
+                "principal": {
+                    "id": member("/subject/id"),
+                    "roles": entry.pointer("/subject/properties/roles").cloned().unwrap_or_else(|| json!([])),
+                    "attr": member("/subject/properties"),
+                },
+                "actions": [&action],
+            }],
+            "outputs": [{
+                "requestId": member("/request_id"),
+                "resourceId": member("/resource/id"),
+                "actions": {&action: {
+                    "effect": if is_allowed { "EFFECT_ALLOW" } else { "EFFECT_DENY" },
+                    "policy": policy.unwrap_or_else(|| json!("NO_MATCH")),
+                }},
+            }],
+        },
+        "metadata": {},
+        "auditTrail": {"effectivePolicies": effective},
+    })
+}
+
+/// A look at the ledger as `cerbos.audit.v1.AccessLogEntry`.
+fn access(entry: &Value) -> Value {
+    json!({
+        "callId": entry.get("id"),
+        "timestamp": entry.get("occurred_at"),
+        "peer": texts(entry, [("address", "/peer"), ("userAgent", "/user_agent")]),
+        "metadata": {},
+        "method": entry.pointer("/metadata/path").or_else(|| entry.get("event_type")),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exactly_one_thing_is_asked_for() {
+        for query in [
+            "tail=5",
+            "since=1h",
+            "lookup=01ARZ3NDEKTSV4RRFFQ69G5FAV",
+            "between.start=2021-07-05T07:27:01Z&between.end=2021-07-05T08:27:01Z",
+            "between.start=2021-07-05T07:27:01Z",
+        ] {
+            assert!(parse(Log::Decision, query, 0).is_ok(), "{query}");
+        }
+        for query in [
+            "",
+            "tail=0",
+            "tail=1001",
+            "tail=5&since=1h",
+            "between.end=2021-07-05T07:27:01Z",
+            "lookup=abc",
+            "page=1",
+            "since=never",
+        ] {
+            assert!(parse(Log::Access, query, 0).is_err(), "{query}");
+        }
+    }
+}

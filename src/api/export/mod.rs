@@ -1,0 +1,348 @@
+//! Taking entries out: `GET /v1/audit/export`, and the same offline.
+//!
+//! Entries are read a batch at a time, each batch in a moment of its own, and go on as they are read: memory does not grow with
+//! what is exported, and no long transaction keeps the ledger's log from being folded in. What is exported ends with the newest
+//! entry there is at the start. An export that was cut short goes on after the last entry that arrived (`cursor=SEQ`).
+
+mod format;
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Response, StatusCode};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::{Semaphore, mpsc, watch};
+
+use super::audit::bad_parameter;
+use super::query::{Paging, cursor_at, filters, number};
+use crate::clock::rfc3339;
+use crate::gate::Gate;
+use crate::ledger::filter::parameters::Wrong;
+use crate::ledger::{Entry, Filter, Kind, MAX_LIMIT, Reader};
+use crate::text::plain;
+use crate::web::{self, Body, BodyError, Problem, Visit};
+
+pub use format::{COLUMNS, Format};
+
+/// What exports are asked by, besides filters.
+const OTHERS: [&str; 7] = ["format", "limit", "offset", "order", "cursor", "after", "gzip"];
+
+/// Bytes that are gathered before they go on.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Chunks waiting for a slow reader.
+const MAX_WAITING_CHUNKS: usize = 8;
+
+/// A reader that takes nothing for this long is let go, in milliseconds.
+const STALL_MS: u64 = 60_000;
+
+/// Exports under way at once: each has a thread.
+const MAX_EXPORTS: usize = 4;
+
+/// How much its thread stands back behind the data plane's (`nice`).
+const NICE: i32 = 15;
+
+/// What is taken out, and in which shape.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Export {
+    /// Which entries, in which order; `skip` is the offset.
+    pub filter: Filter,
+    /// The shape.
+    pub format: Format,
+    /// At most this many.
+    pub limit: Option<u64>,
+    /// Whether it is compressed although the format does not say so.
+    pub gzip: bool,
+}
+
+/// What was taken out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Entries.
+    pub rows: u64,
+    /// Bytes, as they were sent.
+    pub bytes: u64,
+    /// Hex SHA-256 of them.
+    pub sha256: String,
+    /// Number of the last entry.
+    pub last_seq: Option<i64>,
+    /// Whether that was all.
+    pub complete: bool,
+}
+
+impl Export {
+    /// Reads a query string.
+    ///
+    /// # Errors
+    /// Names the parameter, its value and what is accepted.
+    pub fn parse(query: &str, now_ms: i64) -> Result<Self, Wrong> {
+        let (mut format, mut limit, mut offset, mut gzip) = (Format::Json, None, 0, false);
+        let mut paging = Paging::default();
+        let mut filter = filters(query, now_ms, &OTHERS, |name, value, filter| {
+            match plain(name).as_str() {
+                "format" => {
+                    format = Format::parse(value).ok_or_else(|| {
+                        let known = Format::ALL.map(Format::as_str).join("`, `");
+                        format!("`{name}` must be one of `{known}`, not `{value}`")
+                    })?;
+                }
+                "limit" | "pagesize" => limit = Some(number(name, value, 1, u64::MAX)?),
+                "offset" => offset = number(name, value, 0, u64::MAX)?,
+                "gzip" => {
+                    gzip = value
+                        .parse()
+                        .map_err(|_| format!("`{name}` must be `true` or `false`, not `{value}`"))?;
+                }
+                _ => return paging.set(name, value, filter),
+            }
+            Ok(true)
+        })?;
+        let start = paging.start(&mut filter)?;
+        let mut filter = filter.from(start);
+        filter.skip = offset;
+        Ok(Self { filter, format, limit, gzip }.of_its_kind())
+    }
+
+    /// A format that only decisions have leaves out everything else.
+    #[must_use]
+    pub fn of_its_kind(mut self) -> Self {
+        if self.format.is_of_decisions() {
+            self.filter = self.filter.decisions();
+        }
+        self
+    }
+
+    /// A name for a file of it.
+    #[must_use]
+    pub fn file_name(&self, now_ms: i64) -> String {
+        let time: String = rfc3339(now_ms).chars().filter(char::is_ascii_alphanumeric).take(15).collect();
+        let gz = if self.gzip || self.format.is_compressed() { ".gz" } else { "" };
+        format!("docket-{time}Z.{}{gz}", self.format.ending())
+    }
+
+    /// Takes it out. `progress` is told how many entries there are so far. Blocks.
+    ///
+    /// # Errors
+    /// The ledger cannot be read, or `out` cannot be written. What was taken until then is in `taken`.
+    pub fn run(
+        &self,
+        reader: &Reader,
+        out: &mut impl Write,
+        taken: &mut Taken,
+        mut progress: impl FnMut(u64),
+    ) -> io::Result<()> {
+        let mut measured = Measured { out, bytes: 0, digest: Sha256::new() };
+        // Entries are written in many small pieces, and neither compressing nor digesting is fast at those.
+        let written = if self.gzip || self.format.is_compressed() {
+            let compressed = GzEncoder::new(&mut measured, Compression::fast());
+            let mut buffered = io::BufWriter::with_capacity(CHUNK_BYTES, compressed);
+            self.write(reader, &mut buffered, taken, &mut progress)
+                .and_then(|()| buffered.into_inner().map_err(io::IntoInnerError::into_error))
+                .and_then(|compressed| compressed.finish().map(drop))
+        } else {
+            let mut buffered = io::BufWriter::with_capacity(CHUNK_BYTES, &mut measured);
+            self.write(reader, &mut buffered, taken, &mut progress).and_then(|()| buffered.flush())
+        };
+        taken.bytes = measured.bytes;
+        taken.sha256 = hex::encode(measured.digest.finalize());
+        taken.complete = written.is_ok();
+        written
+    }
+
+    fn write(
+        &self,
+        reader: &Reader,
+        out: &mut impl Write,
+        taken: &mut Taken,
+        progress: &mut impl FnMut(u64),
+    ) -> io::Result<()> {
+        self.format.begin(out)?;
+        let newest = reader.newest_seq().map_err(io::Error::other)?;
+        let end = newest.saturating_add(1);
+        let mut filter = self.filter.clone();
+        filter.before_seq = Some(filter.before_seq.map_or(end, |before| before.min(end)));
+        loop {
+            let left = self.limit.map_or(u64::MAX, |limit| limit - taken.rows);
+            let size = u32::try_from(left).unwrap_or(u32::MAX).min(MAX_LIMIT);
+            if size == 0 {
+                break;
+            }
+            filter.limit = Some(size);
+            let batch = reader.entries(&filter).map_err(io::Error::other)?;
+            for entry in &batch {
+                self.format.entry(entry, taken.rows == 0, out)?;
+                taken.rows += 1;
+                taken.last_seq = Some(entry.seq);
+            }
+            progress(taken.rows);
+            if batch.len() < size as usize {
+                break;
+            }
+            filter.skip = 0;
+            filter = filter.from(taken.last_seq);
+        }
+        self.format.end(out)
+    }
+}
+
+/// Counts and digests what goes through.
+struct Measured<'a, W> {
+    out: &'a mut W,
+    bytes: u64,
+    digest: Sha256,
+}
+
+impl<W: Write> Write for Measured<'_, W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let count = self.out.write(bytes)?;
+        self.digest.update(bytes.get(..count).unwrap_or_default());
+        self.bytes += count as u64;
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// Hands chunks to a connection.
+struct Chunks {
+    pieces: mpsc::Sender<Result<Bytes, BodyError>>,
+    runtime: tokio::runtime::Handle,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if *self.stopping.borrow() {
+            return Err(io::Error::other("docket is stopping"));
+        }
+        let sending =
+            self.pieces.send_timeout(Ok(Bytes::copy_from_slice(bytes)), Duration::from_millis(STALL_MS));
+        let sent = self.runtime.block_on(sending);
+        sent.map(|()| bytes.len())
+            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone, or takes nothing"))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Exports under way.
+pub struct Exports(Arc<Semaphore>);
+
+impl Default for Exports {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_EXPORTS)))
+    }
+}
+
+/// Answers `GET /v1/audit/export`.
+pub async fn answer(
+    exports: &Exports,
+    gate: &Arc<Gate>,
+    reader: &Reader,
+    query: &str,
+    stopping: watch::Receiver<bool>,
+    visit: &Visit,
+) -> Response<Body> {
+    let now_ms = (gate.clock.now_ms)();
+    let export = match Export::parse(query, now_ms) {
+        Ok(export) => export,
+        Err(detail) => return bad_parameter(detail, visit),
+    };
+    let Ok(place) = exports.0.clone().try_acquire_owned() else {
+        let detail = format!("{MAX_EXPORTS} exports are under way; try again when one has ended");
+        let title = "Too many exports";
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-exports", title, detail, visit);
+        let mut response = problem.response();
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
+        return response;
+    };
+    // Before the first byte. Reads go on when the ledger cannot append.
+    if let Err(error) =
+        gate.ledger.append(entry_of(gate, "export.requested", query, visit, &export, None)).await
+    {
+        tracing::error!(request_id = %visit.request_id, error = %error, "an export was not recorded");
+    }
+    let (pieces, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
+    // That it broke off has a place of its own, whatever waits.
+    let Ok(last_words) = pieces.clone().reserve_owned().await else {
+        return Problem::not_found("the export could not begin".into(), visit).response();
+    };
+    let name = export.file_name(now_ms);
+    let media_type = if export.gzip { "application/gzip" } else { export.format.media_type() };
+    let (gate, reader, query) = (gate.clone(), reader.clone(), query.to_owned());
+    let runtime = tokio::runtime::Handle::current();
+    let (request_id, peer, user_agent) = (visit.request_id.clone(), visit.peer, visit.user_agent.clone());
+    let moment = visit.moment.clone();
+    let visit = Visit { peer, request_id, moment, started: visit.started, user_agent };
+    let work = move || {
+        // The rest of the machine is the data plane's; where it cannot be so, it is as good as any thread.
+        let _ = rustix::process::setpriority_process(None, NICE);
+        let mut chunks =
+            io::BufWriter::with_capacity(CHUNK_BYTES, Chunks { pieces, runtime: runtime.clone(), stopping });
+        let mut taken = Taken::default();
+        let done = export.run(&reader, &mut chunks, &mut taken, |_| ()).and_then(|()| chunks.flush());
+        let event = if done.is_ok() { "export.completed" } else { "export.interrupted" };
+        if let Err(error) = done {
+            taken.complete = false;
+            tracing::warn!(request_id = %visit.request_id, error = %error, "an export did not end");
+            // The body must not look whole.
+            last_words.send(Err(error.into()));
+        }
+        let entry = entry_of(&gate, event, &query, &visit, &export, Some(&taken));
+        if let Err(error) = runtime.block_on(gate.ledger.append(entry)) {
+            tracing::error!(request_id = %visit.request_id, error = %error, "the end of an export was not recorded");
+        }
+        drop(place);
+    };
+    if let Err(error) = std::thread::Builder::new().name("export".into()).spawn(work) {
+        tracing::error!(error = %error, "an export could not begin");
+    }
+    let mut response = web::stream_response(Body::pieces(receiver));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        headers.insert(CONTENT_DISPOSITION, value);
+    }
+    response
+}
+
+/// The entry that says that an export began, or how it ended.
+fn entry_of(
+    gate: &Gate,
+    event_type: &'static str,
+    query: &str,
+    visit: &Visit,
+    export: &Export,
+    taken: Option<&Taken>,
+) -> Entry {
+    let mut metadata = json!({
+        "principal": "admin", "path": "/v1/audit/export", "query": query, "format": export.format.as_str(),
+        "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
+    });
+    if let (Some(taken), Some(members)) = (taken, metadata.as_object_mut()) {
+        members.insert("rows".into(), taken.rows.into());
+        members.insert("bytes".into(), taken.bytes.into());
+        if taken.complete {
+            members.insert("sha256".into(), taken.sha256.clone().into());
+        }
+        if let Some(seq) = taken.last_seq {
+            members.insert("cursor".into(), cursor_at(export.filter.order, seq).into());
+        }
+    }
+    let content = gate.redactor.record(vec![("metadata", metadata)]);
+    let time_ms = (gate.clock.now_ms)();
+    Entry {
+        request_id: Some(visit.request_id.clone()),
+        ..Entry::event(Kind::Export, event_type, time_ms, content)
+    }
+}

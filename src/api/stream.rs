@@ -1,0 +1,219 @@
+//! Following the ledger: `GET /v1/audit/stream`, server-sent events, one per entry.
+//!
+//! `id:` is the leaf index. Entries are sent in the order of the ledger, each once: whoever comes back with `Last-Event-ID` goes
+//! on after it. Nothing is kept for a reader but a bounded queue. One that does not empty it in time is told so, and let go: what
+//! it missed is in the ledger, after the id it had last.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+
+use super::audit::{bad_parameter, blocking, record_access};
+use super::query::filters;
+use crate::gate::Gate;
+use crate::ledger::{Filter, Order, Reader};
+use crate::web::{self, Body, Visit};
+
+/// Entries read at once.
+const BATCH: u32 = 200;
+
+/// Events waiting for a reader.
+const MAX_WAITING_EVENTS: usize = 256;
+
+/// A reader that takes nothing for this long is let go, in milliseconds.
+const STALL_MS: u64 = 30_000;
+
+/// A comment is sent after this long without an event, in milliseconds, so that idle streams stay open.
+const HEARTBEAT_MS: u64 = 15_000;
+
+/// A stream that could not read the ledger tries again after this long, in milliseconds.
+const RETRY_MS: u64 = 1_000;
+
+/// Answers `GET /v1/audit/stream`.
+pub async fn stream(
+    gate: &Arc<Gate>,
+    reader: &Reader,
+    query: &str,
+    last_event_id: Option<&str>,
+    stopping: watch::Receiver<bool>,
+    visit: &Visit,
+) -> Response<Body> {
+    let mut after = None;
+    let parsed = filters(query, (gate.clock.now_ms)(), &["after"], |name, value, _| {
+        if name == "after" {
+            after = Some(seq_of(name, value)?);
+        }
+        Ok(name == "after")
+    });
+    let filter = match parsed {
+        Ok(filter) => filter,
+        Err(detail) => return bad_parameter(detail, visit),
+    };
+    let head = gate.ledger.head();
+    let after = match last_event_id.map(|id| seq_of("Last-Event-ID", id)) {
+        Some(Ok(seq)) => seq,
+        Some(Err(detail)) => return bad_parameter(detail, visit),
+        None => after.unwrap_or(*head.borrow()),
+    };
+    record_access(gate, "stream.opened", "/v1/audit/stream", query, visit).await;
+    let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
+    let follower =
+        Follower { reader: reader.clone(), filter, events, stall: Duration::from_millis(STALL_MS) };
+    tokio::spawn(web::until_stopped(stopping, follower.follow(after, head)));
+    let mut response = web::stream_response(Body::channel(receiver));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    response
+}
+
+fn seq_of(name: &str, value: &str) -> Result<i64, String> {
+    let seq = value.parse().ok().filter(|seq: &i64| *seq >= -1);
+    seq.ok_or_else(|| {
+        format!("`{name}` must be the leaf index of an entry (its `seq`), and `{value}` is not")
+    })
+}
+
+struct Follower {
+    reader: Reader,
+    filter: Filter,
+    events: mpsc::Sender<Bytes>,
+    stall: Duration,
+}
+
+impl Follower {
+    /// Sends what matches as it becomes durable, until the reader goes away or is too slow, or docket stops. What cannot be read
+    /// is an event `error`, and is tried again: a stream that ended without a word would look like a ledger in which nothing
+    /// happens.
+    async fn follow(self, mut after: i64, mut head: watch::Receiver<i64>) {
+        // The last words have a place of their own, whatever waits.
+        let Ok(last_words) = self.events.clone().reserve_owned().await else { return };
+        loop {
+            let newest = *head.borrow_and_update();
+            while after < newest {
+                let filter = Filter {
+                    after_seq: Some(after),
+                    before_seq: Some(newest + 1),
+                    limit: Some(BATCH),
+                    order: Order::Oldest,
+                    ..self.filter.clone()
+                };
+                let entries = match blocking(&self.reader, move |reader| reader.entries(&filter)).await {
+                    Ok(entries) => entries,
+                    Err(error) => {
+                        tracing::error!(error = %error, "a stream cannot read the ledger");
+                        if !self.send(error_event(&error.to_string())).await {
+                            return;
+                        }
+                        tokio::select! {
+                            () = tokio::time::sleep(Duration::from_millis(RETRY_MS)) => continue,
+                            () = self.events.closed() => return,
+                        }
+                    }
+                };
+                let is_last = entries.len() < BATCH as usize;
+                for entry in entries {
+                    let event = match serde_json::to_string(&entry) {
+                        Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
+                        Err(error) => error_event(&error.to_string()),
+                    };
+                    if !self.send(event).await {
+                        // Queued events are sent before this one, so the id is the last the reader will have.
+                        last_words.send(cut_off(after));
+                        return;
+                    }
+                    after = entry.seq;
+                }
+                if is_last {
+                    after = newest;
+                }
+            }
+            tokio::select! {
+                changed = head.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {
+                    if !self.send(Bytes::from_static(b": still here\n\n")).await {
+                        last_words.send(cut_off(after));
+                        return;
+                    }
+                }
+                () = self.events.closed() => return,
+            }
+        }
+    }
+
+    /// Puts an event into the queue; `false` where the reader has gone, or takes nothing.
+    async fn send(&self, event: Bytes) -> bool {
+        self.events.send_timeout(event, self.stall).await.is_ok()
+    }
+}
+
+/// Says what is wrong, as JSON, so that no line break in it can end the event.
+fn error_event(message: &str) -> Bytes {
+    Bytes::from(format!("event: error\ndata: {}\n\n", json!({ "error": message })))
+}
+
+/// The last event of a reader that was too slow.
+fn cut_off(seq: i64) -> Bytes {
+    let data =
+        json!({"error": "this reader is too slow; come back with Last-Event-ID", "last_event_id": seq});
+    Bytes::from(format!("id: {seq}\nevent: cut_off\ndata: {data}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
+    use crate::redact::Redactor;
+
+    fn follower(events: mpsc::Sender<Bytes>, stall: Duration) -> (tempfile::TempDir, Follower) {
+        let directory = tempfile::tempdir().unwrap();
+        let reader = Reader::new(directory.path().join("nothing.db").into());
+        (directory, Follower { reader, filter: Filter::default(), events, stall })
+    }
+
+    #[tokio::test]
+    async fn a_stream_that_cannot_read_says_so_and_tries_again() {
+        let (_head, newest) = watch::channel(5);
+        let (sender, mut events) = mpsc::channel(2);
+        let (_directory, follower) = follower(sender, Duration::from_secs(20));
+        let following = tokio::spawn(follower.follow(0, newest));
+        for _ in 0..2 {
+            let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap();
+            let event = std::str::from_utf8(&event).unwrap();
+            let data = event.strip_prefix("event: error\ndata: ").unwrap().trim_end();
+            let data: serde_json::Value = serde_json::from_str(data).unwrap();
+            assert!(data["error"].as_str().unwrap().contains("nothing.db"), "{data}");
+        }
+        drop(events);
+        tokio::time::timeout(Duration::from_secs(20), following).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_takes_nothing_is_let_go_with_an_id_to_come_back_with() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let clock = crate::clock::Clock { now_ms: || 1, random: |buffer| getrandom::fill(buffer).unwrap() };
+        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), clock).unwrap();
+        for _ in 0..10 {
+            let content = Redactor::builtin().record(Vec::new());
+            ledger.append(Entry::event(Kind::Access, "test.read", 1, content)).await.unwrap();
+        }
+        let (sender, mut events) = mpsc::channel(4);
+        let stall = Duration::from_millis(50);
+        let follower = Follower { reader: ledger.reader(), filter: Filter::default(), events: sender, stall };
+        tokio::time::timeout(Duration::from_secs(20), follower.follow(-1, ledger.head())).await.unwrap();
+        let mut sent = Vec::new();
+        while let Some(event) = events.recv().await {
+            sent.push(String::from_utf8(event.to_vec()).unwrap());
+        }
+        assert_eq!(sent.len(), 4, "three entries, and the last words: {sent:?}");
+        for (at, event) in sent.iter().take(3).enumerate() {
+            assert!(event.starts_with(&format!("id: {at}\ndata: ")), "{event}");
+        }
+        assert!(sent[3].starts_with("id: 2\nevent: cut_off\ndata: "), "{}", sent[3]);
+        ledger.close().await;
+    }
+}
