@@ -241,7 +241,7 @@ fn emitted() -> std::collections::BTreeSet<String> {
         "life_entry(&self.gate, Kind::Stop, ",
         "life_entry(gate, Kind::Start, ",
         "life_entry(&gate, Kind::Start, ",
-        "self.entry(",
+        "entry(&self.gate, ",
         "entry_of(gate, ",
         "let event = if done.is_ok() { ",
         "} else { ",

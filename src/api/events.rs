@@ -32,10 +32,10 @@ const EXPORT: &[&str] = &["principal", "path", "query", "format"];
 const EXPORTED: &[&str] = &["principal", "path", "query", "format", "rows", "bytes", "sha256", "cursor"];
 const REMOVED: &[&str] = &["actor", "reason", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
 const POLICY: &[&str] = &["cause", "before", "after", "changes"];
-const LIFE: &[&str] = &["version", "signed_by"];
+const LIFE: &[&str] = &["version", "signed_by", "loaded_hooks"];
 
 /// Every event type.
-pub const EVENTS: [Event; 53] = [
+pub const EVENTS: [Event; 55] = [
     event(
         "tools.call",
         "decision",
@@ -110,6 +110,18 @@ pub const EVENTS: [Event; 53] = [
         "policy",
         "a policy set was refused; the old one stays in force",
         &["cause", "findings", "count"],
+    ),
+    event(
+        "hook.updated",
+        "policy",
+        "a redaction hook's component was replaced by another",
+        &["cause", "hook", "before", "after", "bytes"],
+    ),
+    event(
+        "hook.rejected",
+        "policy",
+        "a redaction hook's new component was refused; the old one stays",
+        &["cause", "hook", "reason"],
     ),
     event("payloads.pruned", "prune", "payloads were removed because of their age, by somebody", REMOVED),
     event(
