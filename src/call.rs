@@ -148,6 +148,9 @@ pub struct Moment {
     pub time_ns: i64,
 }
 
+/// The rule of a call that somebody stopped.
+pub const BLOCKED: &str = "blocked";
+
 /// Why a request was denied before any policy could look at it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -166,6 +169,9 @@ pub enum Fault {
     /// A mirrored header (`Mcp-Method`, `Mcp-Name`, `MCP-Protocol-Version`) says something else than the body.
     #[error("{0}")]
     HeaderMismatch(String),
+    /// Somebody stopped it: the agent, the server or every call.
+    #[error("{0}")]
+    Blocked(String),
     /// No `[servers.NAME]` of that name is configured.
     #[error("server `{0}` is not configured")]
     UnknownServer(String),
@@ -181,6 +187,7 @@ impl Fault {
             Self::UnknownMethod(_) => "unknown_method",
             Self::Unmappable(_) => "unmappable",
             Self::HeaderMismatch(_) => "header_mismatch",
+            Self::Blocked(_) => BLOCKED,
             Self::UnknownServer(_) => "unknown_server",
         }
     }

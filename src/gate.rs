@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
+use crate::block::{self, Block};
 use crate::call::{Call, Caller, Fault, Moment, RequestId};
 use crate::clock::Clock;
 use crate::decision::{Decision, Effect, EvaluationStatus, Outcome};
@@ -43,6 +44,8 @@ pub struct Gate {
     pub clock: Clock,
     /// Refusals being folded.
     pub flood: Mutex<Flood>,
+    /// What is stopped whatever policies say.
+    pub blocks: ArcSwap<Vec<Block>>,
     /// Explains refused calls of which redaction took something, while it is still known what.
     pub tracer: Tracer,
 }
@@ -89,12 +92,14 @@ impl Gate {
         let _arriving = self.ledger.arriving();
         let policies = self.policies.load_full();
         let moment = arrival.moment.clone();
-        let (decision, asked) = match &arrival.request {
-            Ok(call) => {
+        let server = arrival.target.as_ref().map(|target| &*target.server);
+        let (decision, asked) = match (&arrival.request, self.blocked(&arrival.caller, server)) {
+            (Ok(_), Some(fault)) => (Decision::refused(&fault, policies.reference().clone()), None),
+            (Ok(call), None) => {
                 let (decision, asked) = policies.decide_keeping(call, &moment);
                 (decision, Some(asked))
             }
-            Err(fault) => (Decision::refused(fault, policies.reference().clone()), None),
+            (Err(fault), _) => (Decision::refused(fault, policies.reference().clone()), None),
         };
         self.count(&decision, arrival.target.as_ref());
         let (entry, pending) = self.record(arrival, &decision);
@@ -115,12 +120,24 @@ impl Gate {
         Ok(Ruling { decision, receipt, pending })
     }
 
+    /// Why a call is stopped before any policy is asked, if somebody stopped it. Read anew for every call.
+    #[must_use]
+    pub fn blocked(&self, caller: &Caller, server: Option<&str>) -> Option<Fault> {
+        let blocks = self.blocks.load();
+        if blocks.is_empty() {
+            return None;
+        }
+        let block = block::stopping(&blocks, &caller.agent, server, (self.clock.now_ms)())?;
+        Some(Fault::Blocked(block.message()))
+    }
+
     /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need.
     fn record(self: &Arc<Self>, arrival: Arrival, decision: &Decision) -> (Entry, Facts) {
         let target = arrival.target.as_ref();
         let forwarded = target
             .is_some_and(|target| decision.effect == Effect::Allow || target.mode == Mode::Monitor)
-            && arrival.request.is_ok();
+            && arrival.request.is_ok()
+            && !decision.is_blocked();
         let facts = Facts {
             gate: self.clone(),
             call_id: arrival.moment.call_id,

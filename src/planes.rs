@@ -13,11 +13,12 @@ use hyper::body::Incoming;
 use serde_json::json;
 use tokio::sync::watch;
 
+use crate::access::Blocking;
 use crate::api::export::{self, Exports};
 use crate::api::replay::Question;
 use crate::api::{
-    audit, authzen, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate, stats,
-    stream, summary,
+    audit, authzen, blocks, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate,
+    stats, stream, summary,
 };
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
@@ -46,6 +47,9 @@ pub struct DataPlane {
 /// What is asked of the admin plane with a body, or changes something.
 const POSTS: [&str; 5] = ["/v1/simulate", "/v1/replay", "/v1/cover", "/v1/tests", "/v1/policies/reload"];
 
+/// What is listed where it is also added to.
+const LISTS: [&str; 2] = ["/v1/ledger/holds", "/v1/blocks"];
+
 /// The people's side.
 pub struct AdminPlane {
     /// The gate, for the ledger and the metrics.
@@ -58,6 +62,8 @@ pub struct AdminPlane {
     pub exports: Exports,
     /// Prunes, erases and holds.
     pub keeper: Keeper,
+    /// Stops calls whatever policies say.
+    pub blocking: Arc<Blocking>,
     /// Evaluates recorded and imagined calls.
     pub replayer: Arc<Replayer>,
     /// Bounds on what strangers may send.
@@ -173,8 +179,9 @@ impl AdminPlane {
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let is_list = path == "/v1/ledger/holds" && request.method() == Method::GET;
-        if POSTS.contains(&path.as_str()) || (keeping::Asked::of(&path).is_some() && !is_list) {
+        let is_list = LISTS.contains(&path.as_str()) && request.method() == Method::GET;
+        let is_act = keeping::Asked::of(&path).is_some() || blocks::Asked::of(&path).is_some();
+        if POSTS.contains(&path.as_str()) || (is_act && !is_list) {
             if request.method() != Method::POST {
                 return method_not_allowed("POST", visit);
             }
@@ -197,6 +204,7 @@ impl AdminPlane {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
             "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
+            "/v1/blocks" => blocks::list(&self.gate, &self.blocking, visit).await,
             "/v1/ledger/stats" => stats::answer(&self.gate, &self.reader, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
@@ -248,6 +256,9 @@ impl AdminPlane {
         let (gate, replayer) = (&self.gate, &self.replayer);
         if let Some(asked) = keeping::Asked::of(path) {
             return keeping::answer(gate, &self.keeper, asked, body, visit).await;
+        }
+        if let Some(asked) = blocks::Asked::of(path) {
+            return blocks::answer(gate, &self.blocking, asked, body, visit).await;
         }
         match path {
             "/v1/policies/reload" => policies::reload(&self.publisher, visit).await,

@@ -32,10 +32,11 @@ const EXPORT: &[&str] = &["principal", "path", "query", "format"];
 const EXPORTED: &[&str] = &["principal", "path", "query", "format", "rows", "bytes", "sha256", "cursor"];
 const REMOVED: &[&str] = &["actor", "reason", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
 const POLICY: &[&str] = &["cause", "before", "after", "changes"];
+const BLOCKED: &[&str] = &["block_id", "stops", "until", "principal", "reason"];
 const LIFE: &[&str] = &["version", "signed_by"];
 
 /// Every event type.
-pub const EVENTS: [Event; 53] = [
+pub const EVENTS: [Event; 58] = [
     event(
         "tools.call",
         "decision",
@@ -89,6 +90,16 @@ pub const EVENTS: [Event; 53] = [
         "somebody could not be identified, or came from where nobody may",
         &["reason", "error", "count"],
     ),
+    event(
+        "request.blocked",
+        "decision",
+        "a notification, an answer or a stream of a blocked agent or server was refused",
+        REFUSED,
+    ),
+    event("block.listed", "access", "blocks were listed", LOOK),
+    event("block.added", "block", "an agent, a server or every call was stopped", BLOCKED),
+    event("block.released", "block", "it is no longer", &["block_id", "stops", "principal", "reason"]),
+    event("block.expired", "block", "its time is over", &["block_id", "stops"]),
     event("ledger.read", "access", "entries were listed, fetched, counted or summed up", LOOK),
     event("stream.opened", "access", "somebody began to follow the ledger", LOOK),
     event("ledger.explained", "access", "a request was explained", LOOK),

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod authzen;
+pub mod blocks;
 pub mod cerbos;
 pub mod events;
 pub mod explain;

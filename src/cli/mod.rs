@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. Exit codes are stable: 0 for success, 1 where a command found what it looks
 //! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
 
+mod block;
 mod candidate;
 mod check;
 mod checkpoint;
@@ -104,6 +105,11 @@ enum Command {
     Config(config::Config),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
+    /// The emergency stop: refuse every call of an agent, to a server, or at all, from the next one on.
+    #[command(subcommand)]
+    Block(block::Block),
+    /// Let calls go on again.
+    Unblock(block::Unblock),
     /// Work with agents' tokens.
     #[command(subcommand)]
     Token(token::Token),
@@ -164,6 +170,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Checkpoint(print) => print.run(),
         Command::Ledger(ledger) => ledger.run(),
         Command::Config(config) => config.run(),
+        Command::Block(block) => block.run(),
+        Command::Unblock(unblock) => unblock.run(),
         Command::Token(token) => token.run(),
     };
     result.unwrap_or_else(|error| {

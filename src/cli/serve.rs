@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::starter;
+use crate::access::Blocking;
 use crate::api::export::Exports;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
@@ -178,8 +179,13 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         metrics: Metrics::new()?,
         clock,
         flood: Mutex::new(Flood::default()),
+        blocks: ArcSwap::default(),
         tracer,
     });
+    // Before the first call: a stop outlives a restart.
+    let agents = config.agents.iter().map(|(_, caller, _)| caller.agent.clone()).collect();
+    let servers = config.servers.keys().cloned().collect();
+    let blocking = Arc::new(Blocking::open(gate.clone(), agents, servers).await?);
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
     record_start(&gate, &publisher).await?;
     let (reload, causes) = mpsc::channel(MAX_CAUSES);
@@ -212,6 +218,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         queries: gate.ledger.reader().within(config.query_timeout_ms),
         exports: Exports::default(),
         keeper,
+        blocking: blocking.clone(),
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
         token,
@@ -230,7 +237,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
             tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
-            tokio::spawn(keep_house(gate.clone(), stopping.clone())),
+            tokio::spawn(keep_house(gate.clone(), blocking, stopping.clone())),
             tokio::spawn(web::until_stopped(
                 stopping.clone(),
                 async move { sweeper.sweep_now_and_then().await },
@@ -336,7 +343,7 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
 const CHECKPOINT_MS: u64 = 900;
 
 /// What has to happen now and then, until docket stops.
-async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
+async fn keep_house(gate: Arc<Gate>, blocking: Arc<Blocking>, mut stopping: watch::Receiver<bool>) {
     let mut recorded = 0;
     loop {
         let stops = tokio::select! {
@@ -344,6 +351,7 @@ async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stopping| *stopping) => true,
         };
         gate.turn_flood();
+        blocking.expire().await;
         recorded = record_gap(&gate, recorded).await;
         if stops {
             return;

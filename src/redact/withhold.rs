@@ -14,11 +14,12 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 35] = [
+const FACTS: [&str; 38] = [
     "added",
     "after",
     "agent",
     "before",
+    "block_id",
     "cause",
     "changed",
     "classification",
@@ -43,10 +44,12 @@ const FACTS: [&str; 35] = [
     "signed_by",
     "skipped",
     "status",
+    "stops",
     "subject_digest",
     "team",
     "to",
     "tree",
+    "until",
     "user",
     "verified",
     "version",
