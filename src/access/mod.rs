@@ -4,10 +4,13 @@
 //! asks for over HTTP is not known here.
 
 pub mod blocks;
+pub mod routes;
+pub mod tokens;
 
 use crate::ledger::LedgerError;
 
 pub use blocks::Blocking;
+pub use tokens::{Guest, Tokens};
 
 /// Why something was not changed.
 #[derive(Debug, thiserror::Error)]

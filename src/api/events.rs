@@ -33,10 +33,11 @@ const EXPORTED: &[&str] = &["principal", "path", "query", "format", "rows", "byt
 const REMOVED: &[&str] = &["actor", "reason", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
 const POLICY: &[&str] = &["cause", "before", "after", "changes"];
 const BLOCKED: &[&str] = &["block_id", "stops", "until", "principal", "reason"];
+const KEY: &[&str] = &["key_id", "name", "role", "zones", "team", "user", "expires", "principal"];
 const LIFE: &[&str] = &["version", "signed_by"];
 
 /// Every event type.
-pub const EVENTS: [Event; 58] = [
+pub const EVENTS: [Event; 65] = [
     event(
         "tools.call",
         "decision",
@@ -100,6 +101,23 @@ pub const EVENTS: [Event; 58] = [
     event("block.added", "block", "an agent, a server or every call was stopped", BLOCKED),
     event("block.released", "block", "it is no longer", &["block_id", "stops", "principal", "reason"]),
     event("block.expired", "block", "its time is over", &["block_id", "stops"]),
+    event(
+        "auth.login",
+        "auth",
+        "a token read something for the first time this day (UTC) since docket started",
+        &["principal", "role", "peer", "user_agent"],
+    ),
+    event("api_key.created", "auth", "a token was made", KEY),
+    event("api_key.revoked", "auth", "a token was revoked; what was begun with it ended", KEY),
+    event("api_key.expired", "auth", "a token ran out; what was begun with it ended", KEY),
+    event("api_key.reset", "auth", "the admin token file has another token", &["name", "role"]),
+    event("api_key.listed", "access", "tokens were listed", LOOK),
+    event(
+        "token.role_changed",
+        "auth",
+        "a token has another role or scope; what was begun with it ended",
+        &["key_id", "before", "after", "principal"],
+    ),
     event("ledger.read", "access", "entries were listed, fetched, counted or summed up", LOOK),
     event("stream.opened", "access", "somebody began to follow the ledger", LOOK),
     event("ledger.explained", "access", "a request was explained", LOOK),

@@ -176,7 +176,7 @@ pub(super) fn read<T: DeserializeOwned>(
 /// Who asks, and why.
 pub(super) fn actor(visit: &Visit, reason: Option<String>) -> Actor {
     Actor {
-        principal: "admin".into(),
+        principal: visit.principal.name.clone(),
         peer: Some(visit.peer.to_string()),
         reason,
         request_id: Some(visit.request_id.clone()),

@@ -18,3 +18,4 @@ pub mod simulate;
 pub mod stats;
 pub mod stream;
 pub mod summary;
+pub mod tokens;

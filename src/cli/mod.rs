@@ -110,7 +110,7 @@ enum Command {
     Block(block::Block),
     /// Let calls go on again.
     Unblock(block::Unblock),
-    /// Work with agents' tokens.
+    /// Work with tokens: of people for the admin plane, and of agents.
     #[command(subcommand)]
     Token(token::Token),
 }

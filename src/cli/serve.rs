@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::starter;
-use crate::access::Blocking;
+use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLog, RawPolicy, RawWatch};
@@ -167,7 +167,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         checkpoint_file: config.ledger.checkpoint_file,
     };
     let ledger = Ledger::open(&config.ledger.path, queue, signing, clock)?;
-    let token = AdminToken::load_or_mint(&config.token_file, &clock)
+    let admin_token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
     let redactor = Arc::new(Redactor::builtin());
@@ -202,10 +202,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     if !admin_address.ip().is_loopback() {
         tracing::warn!(address = %admin_address, "the admin plane speaks plain HTTP beyond this machine; put TLS before it");
     }
-    let accept_anonymous = data_address.ip().is_loopback();
+    let agents = Agents::new(config.agents, data_address.ip().is_loopback());
+    let tokens = Arc::new(Tokens::open(gate.clone(), admin_token, agents).await?);
     let data_plane = DataPlane {
         proxy,
-        agents: Agents::new(config.agents, accept_anonymous),
+        tokens: tokens.clone(),
         plane: config.data,
         publisher: publisher.clone(),
         stopping: stopping.clone(),
@@ -221,7 +222,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         blocking: blocking.clone(),
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
-        token,
+        tokens: tokens.clone(),
         plane: config.admin,
         publisher: publisher.clone(),
         stopping: stopping.clone(),
@@ -237,7 +238,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
             tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
-            tokio::spawn(keep_house(gate.clone(), blocking, stopping.clone())),
+            tokio::spawn(keep_house(gate.clone(), blocking, tokens, stopping.clone())),
             tokio::spawn(web::until_stopped(
                 stopping.clone(),
                 async move { sweeper.sweep_now_and_then().await },
@@ -343,7 +344,12 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
 const CHECKPOINT_MS: u64 = 900;
 
 /// What has to happen now and then, until docket stops.
-async fn keep_house(gate: Arc<Gate>, blocking: Arc<Blocking>, mut stopping: watch::Receiver<bool>) {
+async fn keep_house(
+    gate: Arc<Gate>,
+    blocking: Arc<Blocking>,
+    tokens: Arc<Tokens>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut recorded = 0;
     loop {
         let stops = tokio::select! {
@@ -352,6 +358,7 @@ async fn keep_house(gate: Arc<Gate>, blocking: Arc<Blocking>, mut stopping: watc
         };
         gate.turn_flood();
         blocking.expire().await;
+        tokens.expire().await;
         recorded = record_gap(&gate, recorded).await;
         if stops {
             return;

@@ -9,6 +9,7 @@ use super::entry::{Entry, Sealed};
 use super::writer::Job;
 use super::{Ledger, LedgerError, Reader};
 use crate::block::{Block, Stop};
+use crate::principal::{Principal, Role, Token};
 
 /// One change of what is in force.
 pub enum Change {
@@ -16,6 +17,10 @@ pub enum Change {
     AddBlock(Block),
     /// Stop it no longer.
     RemoveBlock(String),
+    /// Keep a token, in place of what was kept of it.
+    AddToken(Token),
+    /// Keep it no longer.
+    RemoveToken(String),
 }
 
 /// A change and its entry, for the writer.
@@ -45,6 +50,28 @@ impl Change {
             }
             Self::RemoveBlock(id) => {
                 connection.execute("DELETE FROM op_blocks WHERE block_id = ?", [id])?;
+            }
+            Self::AddToken(token) => {
+                let Principal { name, role, zones, team, user } = &token.principal;
+                connection.execute(
+                    "INSERT OR REPLACE INTO op_tokens (token_id, digest, name, role, zones, team, user, created_ms, \
+                     created_by, expires_ms) VALUES (?,?,?,?,?,?,?,?,?,?)",
+                    params![
+                        token.id,
+                        token.digest,
+                        name,
+                        role.as_str(),
+                        zones.as_ref().map(|zones| serde_json::json!(zones).to_string()),
+                        team,
+                        user,
+                        token.created_ms,
+                        token.created_by,
+                        token.expires_ms
+                    ],
+                )?;
+            }
+            Self::RemoveToken(id) => {
+                connection.execute("DELETE FROM op_tokens WHERE token_id = ?", [id])?;
             }
         }
         Ok(())
@@ -89,6 +116,41 @@ impl Reader {
                 });
             }
             Ok(blocks)
+        })
+    }
+
+    /// Every token, oldest first. One that cannot be read was written over, and is nobody's.
+    ///
+    /// # Errors
+    /// [`LedgerError`] when the file cannot be opened or read.
+    pub fn tokens(&self) -> Result<Vec<Token>, LedgerError> {
+        self.with(|connection| {
+            let mut select = connection.prepare(
+                "SELECT token_id, digest, name, role, zones, team, user, created_ms, created_by, expires_ms \
+                 FROM op_tokens ORDER BY token_id",
+            )?;
+            let mut rows = select.query([])?;
+            let mut tokens = Vec::new();
+            while let Some(row) = rows.next()? {
+                let zones: Option<String> = row.get(4)?;
+                let zones = zones.map(|text| serde_json::from_str::<Vec<String>>(&text));
+                let (digest, role): (Vec<u8>, String) = (row.get(1)?, row.get(3)?);
+                let (Ok(digest), Some(role), Ok(zones)) =
+                    (digest.try_into(), Role::parse(&role), zones.transpose())
+                else {
+                    continue;
+                };
+                let (name, team, user) = (row.get(2)?, row.get(5)?, row.get(6)?);
+                tokens.push(Token {
+                    id: row.get(0)?,
+                    digest,
+                    principal: Principal { name, role, zones, team, user },
+                    created_ms: row.get(7)?,
+                    created_by: row.get(8)?,
+                    expires_ms: row.get(9)?,
+                });
+            }
+            Ok(tokens)
         })
     }
 }

@@ -14,7 +14,7 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-const FACTS: [&str; 38] = [
+const FACTS: [&str; 43] = [
     "added",
     "after",
     "agent",
@@ -26,16 +26,20 @@ const FACTS: [&str; 38] = [
     "code",
     "count",
     "cuts",
+    "expires",
     "failed_transactions",
     "from",
     "hold_id",
     "holds",
+    "key_id",
     "length",
+    "name",
     "path",
     "peer",
     "principal",
     "reason",
     "removed",
+    "role",
     "roles",
     "scope",
     "seqs",
@@ -53,6 +57,7 @@ const FACTS: [&str; 38] = [
     "user",
     "verified",
     "version",
+    "zones",
 ];
 /// Members of a diagnostic that no rule can choose freely.
 const SAID: [&str; 2] = ["effect", "policy_id"];
