@@ -48,7 +48,7 @@ async fn main() -> anyhow::Result<()> {
     let denied = call("A denied call", "read_file", json!({"path": "/workspace/.ssh/id_ed25519"})).await?;
     let secret = json!({"message": "deploy with token ghp_16C7e42F292c6912E7710c838347Ae178B4a"});
     call("A call that carries a secret", "echo", secret).await?;
-    let newest = Filter { kind: Some("decision".into()), limit: Some(1), ..Filter::default() };
+    let newest = Filter { limit: Some(1), ..Filter::default().decisions() };
     let carried = running.gate().ledger.reader().entries(&newest)?.pop().and_then(|entry| entry.request_id);
     let request_id = denied
         .meta

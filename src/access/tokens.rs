@@ -97,8 +97,11 @@ impl Tokens {
         if let Some(ended) = self.admin.guest(&digest) {
             return Ok(Guest { principal: Arc::new(Principal::first_admin()), ended });
         }
+        if self.agents.knows(&digest) {
+            return Err(Rejection::Agents);
+        }
         let held = self.held(&digest)?;
-        if held.principal.role == Role::Agent || self.agents.knows(&digest) {
+        if held.principal.role == Role::Agent {
             return Err(Rejection::Agents);
         }
         Ok(Guest { principal: held.principal.clone(), ended: held.ended.subscribe() })

@@ -9,6 +9,7 @@ use docket::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::harness::{Docket, POLICY, docket, evaluation, folder_with};
+use crate::server;
 
 impl Docket {
     /// A POST to the admin plane with somebody's token: status and body.
@@ -69,6 +70,42 @@ async fn a_block_holds_from_the_next_call_on_and_over_restarts() {
     assert_eq!(out.trim(), "nothing is blocked");
     let docket = Docket::in_folder(docket.stop().await).await;
     assert_eq!(docket.evaluate("again", "echo", json!({})).await["decision"], true);
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blocked_server_gets_nothing_even_where_decisions_do_not_bind() {
+    let upstream = server::serve().await.unwrap();
+    let toml = format!(
+        "[servers.demo]\nurl = \"http://{upstream}/mcp\"\nmode = \"monitor\"\n[servers.other]\nurl = \"http://{upstream}/mcp\"\n"
+    );
+    let docket = Docket::with(&toml, POLICY).await;
+    let (status, block) =
+        docket.send(&docket.token, "/v1/blocks", &json!({"server": "demo", "reason": "incident"})).await;
+    assert_eq!((status, &block["known"]), (200, &json!(true)));
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "hi"}},
+    });
+    let answer: Value = docket.rpc(&call, &[("x-request-id", "stopped")]).await.json().await.unwrap();
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.starts_with("blocked by an operator: server `demo` is blocked"), "{answer:#}");
+    assert_eq!(answer["result"]["_meta"]["docket/decision"]["class"], "blocked");
+    let entry = &docket.entries("stopped").await[0];
+    let facts = (&entry["mode"], &entry["decision"], &entry["outcome"]);
+    assert_eq!(facts, (&json!("monitor"), &json!("deny"), &Value::Null), "{entry:#}");
+    // What no policy is asked about does not pass either, but for what ends things.
+    let notification = json!({"jsonrpc": "2.0", "method": "notifications/initialized"});
+    assert_eq!(docket.rpc(&notification, &[]).await.status(), 403);
+    docket.wait_for(|entry| entry["event_type"] == "request.blocked").await;
+    let get = docket.client.get(format!("{}/mcp/demo", docket.data)).header("accept", "text/event-stream");
+    assert_eq!(get.send().await.unwrap().status(), 403);
+    let ping = json!({"jsonrpc": "2.0", "id": 2, "method": "ping"});
+    assert_ne!(docket.rpc(&ping, &[]).await.status(), 403);
+    // Another server's calls go on, and so do these once it is released.
+    let other = docket.client.post(format!("{}/mcp/other", docket.data)).json(&notification);
+    assert_ne!(other.send().await.unwrap().status(), 403);
+    assert_eq!(docket.command(&["unblock", "server", "demo"]).await.0, 0);
+    assert_ne!(docket.rpc(&notification, &[]).await.status(), 403);
     docket.stop().await;
 }
 

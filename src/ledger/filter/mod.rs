@@ -256,14 +256,15 @@ impl Scope {
         let Principal { role, zones, team, user, .. } = principal;
         let all = Self { zones: zones.clone(), calls: zones.is_some(), ..Self::default() };
         let calls = Self { calls: true, ..all.clone() };
-        match role {
-            Role::Admin => Self::default(),
-            Role::Auditor => all,
-            Role::Lead => Self { team: Some(team.clone().unwrap_or_default()), ..calls },
-            // Nobody is called nothing: an author without a person sees no content.
-            Role::User | Role::Author => Self { user: Some(user.clone().unwrap_or_default()), ..calls },
-            Role::Approver => Self { held: true, ..calls },
-            Role::Agent => Self { zones: Some(Vec::new()), ..calls },
+        let nothing = Self { zones: Some(Vec::new()), ..calls.clone() };
+        match (role, team, user) {
+            (Role::Admin, ..) => Self::default(),
+            (Role::Auditor, ..) => all,
+            (Role::Lead, Some(team), _) => Self { team: Some(team.clone()), ..calls },
+            (Role::User | Role::Author, _, Some(user)) => Self { user: Some(user.clone()), ..calls },
+            (Role::Approver, ..) => Self { held: true, ..calls },
+            // An author without a person sees no content.
+            (Role::Lead | Role::User | Role::Author | Role::Agent, ..) => nothing,
         }
     }
 
