@@ -526,7 +526,7 @@ async fn compare_sums(docket: &Docket, oracle: &Oracle, number: u64) {
     }
     let callers: i64 =
         summary["callers"].as_array().unwrap().iter().map(|caller| caller["count"].as_i64().unwrap()).sum();
-    assert_eq!(callers, count("AND f.subject IS NOT NULL"), "{filters:?}");
+    assert_eq!(callers, count("AND f.agent IS NOT NULL"), "{filters:?}");
     for (picker, column) in [("services", "server"), ("tools", "tool"), ("members", "user")] {
         let values = get(docket, &format!("/v1/audit/{picker}?{}limit=1000", query(&decided(&[])))).await;
         oracle.refresh();

@@ -139,12 +139,16 @@ impl Export {
         mut progress: impl FnMut(u64),
     ) -> io::Result<()> {
         let mut measured = Measured { out, bytes: 0, digest: Sha256::new() };
+        // Entries are written in many small pieces, and neither compressing nor digesting is fast at those.
         let written = if self.gzip || self.format.is_compressed() {
-            let mut compressed = GzEncoder::new(&mut measured, Compression::fast());
-            self.write(reader, &mut compressed, taken, &mut progress)
-                .and_then(|()| compressed.finish().map(drop))
+            let compressed = GzEncoder::new(&mut measured, Compression::fast());
+            let mut buffered = io::BufWriter::with_capacity(CHUNK_BYTES, compressed);
+            self.write(reader, &mut buffered, taken, &mut progress)
+                .and_then(|()| buffered.into_inner().map_err(io::IntoInnerError::into_error))
+                .and_then(|compressed| compressed.finish().map(drop))
         } else {
-            self.write(reader, &mut measured, taken, &mut progress)
+            let mut buffered = io::BufWriter::with_capacity(CHUNK_BYTES, &mut measured);
+            self.write(reader, &mut buffered, taken, &mut progress).and_then(|()| buffered.flush())
         };
         taken.bytes = measured.bytes;
         taken.sha256 = hex::encode(measured.digest.finalize());

@@ -12,8 +12,19 @@ use ulid::Ulid;
 use super::bits::{Bits, Mask, decode_numbers, decode_times};
 use crate::ledger::filter::{Column, DURATION_SQL, JOIN_OUTCOME, JOIN_PAYLOAD, OUTCOME_SQL};
 
-/// Names a value of a column without saying it: the start of a salted digest.
+/// Names a value of a column without saying it: the column's place in [`Column::ALL`], and below it the start of a salted digest.
+/// So the values of a column lie side by side.
 pub type ValueId = i64;
+
+/// Bits of an id that are of the digest.
+const DIGEST_BITS: u32 = 58;
+
+/// The ids that values of a column may have, the first and the last.
+pub fn ids_of(column: Column) -> (ValueId, ValueId) {
+    let place = Column::ALL.iter().position(|known| *known == column).unwrap_or(0);
+    let first = i64::try_from(place).unwrap_or(0) << DIGEST_BITS;
+    (first, first | ((1 << DIGEST_BITS) - 1))
+}
 
 /// What rolling an entry up reads of it. The columns from [`FIRST_COLUMN`] on are those of [`Column::ALL`], in order, but for the
 /// last ones, which are members of the parts at [`FIRST_PART`].
@@ -57,7 +68,8 @@ impl Digester {
             .chain_update(text)
             .finalize();
         let start = digest.first_chunk::<8>().copied().unwrap_or_default();
-        let id = i64::from_le_bytes(start);
+        let (first, last) = ids_of(column);
+        let id = first | (i64::from_le_bytes(start) & (last - first));
         known.insert(text.to_owned(), id);
         id
     }

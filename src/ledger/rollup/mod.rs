@@ -15,7 +15,7 @@ mod plan;
 mod roller;
 mod summary;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use rusqlite::{Connection, params};
 
@@ -202,17 +202,4 @@ fn text_of(
         // It was removed a moment ago.
         None => Ok(other_place(connection, digester, id, None)?.map(|(_, text)| text)),
     }
-}
-
-/// The columns of every value that is stored.
-fn columns(connection: &Connection) -> rusqlite::Result<HashMap<ValueId, super::filter::Column>> {
-    let mut select = connection.prepare_cached("SELECT value, name FROM op_rollup_names")?;
-    let mut rows = select.query([])?;
-    let mut columns = HashMap::new();
-    while let Some(row) = rows.next()? {
-        if let Some(column) = super::filter::Column::parse(row.get_ref(1)?.as_str()?) {
-            columns.insert(row.get(0)?, column);
-        }
-    }
-    Ok(columns)
 }

@@ -6,10 +6,10 @@ use rusqlite::Connection;
 use serde::{Deserialize, Serialize};
 
 use super::bits::{Bits, Mask, decode_numbers, decode_times};
-use super::block::{Block, Digester, ValueId, Valued};
+use super::block::{Block, Digester, ValueId, Valued, ids_of};
 use super::histogram::{Histogram, Percentiles};
 use super::plan::{Segment, Terms, matching, segments};
-use super::{BLOCK_SEQS, columns, text_of};
+use super::{BLOCK_SEQS, text_of};
 use crate::clock::rfc3339;
 use crate::ledger::filter::{Column, Filter, Order};
 
@@ -137,7 +137,7 @@ pub struct Summary {
     pub tools: Vec<Named>,
     /// The policies that denied most.
     pub denying_policies: Vec<Named>,
-    /// The subjects that called most.
+    /// The authenticated agents that called most.
     pub callers: Vec<Caller>,
     /// Time spent in policies.
     pub evaluation_us: Percentiles,
@@ -242,7 +242,6 @@ impl<'a> Blocks<'a> {
         mut with: impl FnMut(&Block, &Mask, (i64, i64), &mut Digester),
     ) -> rusqlite::Result<()> {
         let terms = Terms::of(self.connection, &mut self.digester, self.filter)?;
-        let names = columns(self.connection)?;
         for segment in segments {
             match *segment {
                 Segment::Entries(first, last) => {
@@ -261,7 +260,7 @@ impl<'a> Blocks<'a> {
                 Segment::Stored(number, first_ms, last_ms) => {
                     let mask = terms.stored(self.connection, self.filter, (number, first_ms, last_ms))?;
                     if !mask.is_empty() {
-                        let block = self.stored(number, first_ms, &names)?;
+                        let block = self.stored(number, first_ms)?;
                         with(&block, &mask, (first_ms, last_ms), &mut self.digester);
                     }
                 }
@@ -270,12 +269,7 @@ impl<'a> Blocks<'a> {
         Ok(())
     }
 
-    fn stored(
-        &self,
-        number: i64,
-        first_ms: i64,
-        names: &HashMap<ValueId, Column>,
-    ) -> rusqlite::Result<Block> {
+    fn stored(&self, number: i64, first_ms: i64) -> rusqlite::Result<Block> {
         let mut block = Block {
             first_seq: number * BLOCK_SEQS,
             times: Vec::new(),
@@ -284,15 +278,16 @@ impl<'a> Blocks<'a> {
             values: Vec::new(),
             texts: HashMap::new(),
         };
-        let mut select =
-            self.connection.prepare_cached("SELECT value, bits FROM op_rollup_values WHERE block = ?")?;
-        let mut rows = select.query([number])?;
-        while let Some(row) = rows.next()? {
-            let id: ValueId = row.get(0)?;
-            let Some(column) = names.get(&id).filter(|column| self.columns.contains(column)) else {
-                continue;
-            };
-            block.values.push(Valued { column: *column, id, bits: Bits::decode(row.get_ref(1)?.as_blob()?) });
+        let mut select = self.connection.prepare_cached(
+            "SELECT value, bits FROM op_rollup_values WHERE block = ? AND value BETWEEN ? AND ?",
+        )?;
+        for column in self.columns {
+            let (first, last) = ids_of(*column);
+            let mut rows = select.query([number, first, last])?;
+            while let Some(row) = rows.next()? {
+                let bits = Bits::decode(row.get_ref(1)?.as_blob()?);
+                block.values.push(Valued { column: *column, id: row.get(0)?, bits });
+            }
         }
         if self.numbers {
             let mut select = self.connection.prepare_cached(
@@ -397,7 +392,7 @@ impl Sums {
                     without.remove(&places);
                     parts.push((Some(value.id), places));
                 }
-                Column::Subject => {
+                Column::Agent => {
                     let deny = effects.deny.count_with(&value.bits);
                     add(&mut self.callers, value.id, effects.decisions.count_with(&value.bits), deny);
                 }
@@ -457,7 +452,7 @@ pub(in crate::ledger) fn summary(
         Column::Server,
         Column::Tool,
         Column::Policy,
-        Column::Subject,
+        Column::Agent,
     ];
     let mut blocks = Blocks::new(connection, &filter, &columns, true)?;
     let mut sums = Sums::default();
@@ -510,7 +505,7 @@ pub(in crate::ledger) fn summary(
         servers: shown,
         tools: blocks.top(Column::Tool, &tools, wanted.top, false)?,
         denying_policies: blocks.top(Column::Policy, &policies, wanted.top, true)?,
-        callers: blocks.top(Column::Subject, &callers, wanted.top, false)?,
+        callers: blocks.top(Column::Agent, &callers, wanted.top, false)?,
         evaluation_us: evaluations.percentiles(),
         duration_us: durations.percentiles(),
     })
