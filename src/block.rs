@@ -75,7 +75,7 @@ impl Block {
     /// What the caller is told.
     #[must_use]
     pub fn message(&self) -> String {
-        let until = self.until_ms.map_or_else(|| "it is released".to_owned(), |until_ms| rfc3339(until_ms));
+        let until = self.until_ms.map_or_else(|| "it is released".to_owned(), rfc3339);
         format!("{} is blocked until {until}: {}", self.stop, self.reason)
     }
 

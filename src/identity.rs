@@ -114,8 +114,8 @@ impl Agents {
     }
 }
 
-/// The first admin's token, which lies in a file beside the ledger. Whoever may write the file may give the token away, so another
-/// file in its place is taken up at once.
+/// The first admin's token, which lies in a file beside the ledger. Whoever may write the file may give the token away, so
+/// another file in its place is taken up at once.
 #[derive(Debug)]
 pub struct AdminToken {
     path: PathBuf,

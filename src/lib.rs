@@ -29,7 +29,7 @@
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
 //! | 3 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
-//! | 4 | `config`, `publish`, `access` | settings, validated once; what puts policy sets in force; who may look, and what is stopped |
+//! | 4 | `config`, `publish`, `access` | settings, validated once; what puts policies in force; who may look, what is stopped |
 //! | 5 | `web` | what both planes share |
 //! | 6 | `proxy`, `api` | faces |
 //! | 7 | `planes` | which path leads to which face, and who may take it |

@@ -69,6 +69,7 @@ pub struct Principal {
     pub user: Option<String>,
 }
 
+#[expect(clippy::ref_option, reason = "serde hands a reference to the field")]
 fn zones<S: Serializer>(zones: &Option<Vec<String>>, serializer: S) -> Result<S::Ok, S::Error> {
     match zones {
         Some(zones) => zones.serialize(serializer),
@@ -146,11 +147,10 @@ impl Principal {
             (Role::User | Role::Author, Some(_), _) => {
                 return Err(format!("a role of `{word}` has no `team`; leave it out"));
             }
-            (Role::Auditor | Role::Approver, None, None) => {}
-            (Role::Auditor | Role::Approver, ..) => {
+            (Role::Auditor | Role::Approver, ..) if team.is_some() || user.is_some() => {
                 return Err(format!("a role of `{word}` sees whole zones; leave out `team` and `user`"));
             }
-            (Role::Lead | Role::User | Role::Author | Role::Agent, ..) => {}
+            _ => {}
         }
         let every = zones.iter().any(|zone| zone == EVERY_ZONE);
         if role == Role::Agent && (every || zones.len() > 1) {

@@ -1,7 +1,7 @@
 //! Tokens as people make and revoke them, and who a request is from.
 //!
-//! A token is shown once and known by its SHA-256 from then on. Whatever ends it, being revoked, given another role or running out,
-//! also ends what was begun with it: streams and exports watch [`Guest::ended`].
+//! A token is shown once and known by its SHA-256 from then on. Whatever ends it, being revoked, given another role or running
+//! out, also ends what was begun with it: streams and exports watch [`Guest::ended`].
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! `docket token`: tokens of people and programs, which a running docket keeps, and of agents, which the configuration knows. Both are
-//! known by their SHA-256 only.
+//! `docket token`: tokens of people and programs, which a running docket keeps, and of agents, which the configuration knows.
+//! Both are known by their SHA-256 only.
 
 use std::io::{IsTerminal as _, Read as _, Write as _};
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub enum Token {
     /// End a token from the next request on, and what was begun with it.
     Revoke(Revoke),
     /// Give a token another role and scope.
-    Role(Role),
+    Role(Another),
     /// Put a new admin token into the token file. A running docket takes it up at once, and the old one is no good any more.
     ResetAdmin(ResetAdmin),
     /// Print the SHA-256 that `agents.NAME.token_sha256` takes. Reads the token from standard input.
@@ -91,7 +91,7 @@ pub struct Revoke {
 
 /// Arguments of `docket token role`.
 #[derive(Debug, Args)]
-pub struct Role {
+pub struct Another {
     /// Its name or id.
     name: String,
     /// The role it is to have.
@@ -133,7 +133,7 @@ impl Token {
                 let path = format!("/v1/tokens/{}/revoke", encode(&name));
                 return place.change(&path, &json!({}), "revoked");
             }
-            Self::Role(Role { name, role, scope: Scope { zones, team, user }, place }) => {
+            Self::Role(Another { name, role, scope: Scope { zones, team, user }, place }) => {
                 let path = format!("/v1/tokens/{}/role", encode(&name));
                 let body = json!({"role": role, "zones": zones, "team": team, "user": user});
                 return place.change(&path, &body, "changed");

@@ -191,8 +191,11 @@ impl Docket {
     }
 }
 
-/// One of every role but agent, and the request ids it sees, by their beginning or end.
-fn everybody() -> Vec<(&'static str, &'static str, Value, fn(&str) -> bool)> {
+/// Name, role and scope of somebody, and which request ids they see.
+type Somebody = (&'static str, &'static str, Value, fn(&str) -> bool);
+
+/// One of every role but agent and admin.
+fn everybody() -> Vec<Somebody> {
     vec![
         ("auditor-eu", "auditor", json!({"zones": ["eu"]}), |id| id.starts_with("eu-")),
         ("auditor-all", "auditor", json!({"zones": ["*"]}), |_| true),
