@@ -105,7 +105,7 @@ enum Command {
     Config(config::Config),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
-    /// The emergency stop: refuse every call of an agent, to a server, or at all, from the next one on.
+    /// Stop an agent, a server or everything, from the next call on.
     #[command(subcommand)]
     Block(block::Block),
     /// Let calls go on again.
