@@ -146,9 +146,10 @@ async fn a_block_ends_when_its_time_is_over_and_says_so() {
     docket.stop().await;
 }
 
-/// Agents of two tenants: `ann` and `bob` in `eu`, and another `ann` in `us`.
+/// Agents of two tenants: `ann` and `bob` in `eu`, and another `ann` in `us`, whose calls come first: whoever reads from the
+/// beginning comes by them.
 const CALLERS: [(&str, &str, &str, &str); 3] =
-    [("eu-ann", "eu", "blue", "ann"), ("eu-bob", "eu", "red", "bob"), ("us-ann", "us", "blue", "ann")];
+    [("us-ann", "us", "blue", "ann"), ("eu-bob", "eu", "red", "bob"), ("eu-ann", "eu", "blue", "ann")];
 
 /// A docket with a decision of each kind by each of [`CALLERS`], under the request id `AGENT-TOOL`.
 async fn peopled() -> Docket {
