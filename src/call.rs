@@ -148,6 +148,9 @@ pub struct Moment {
     pub time_ns: i64,
 }
 
+/// The rule of a call that somebody stopped.
+pub const BLOCKED: &str = "blocked";
+
 /// Why a request was denied before any policy could look at it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
@@ -174,6 +177,9 @@ pub enum Fault {
         /// A stable word, as `deadline`.
         cause: &'static str,
     },
+    /// Somebody stopped it: the agent, the server or every call.
+    #[error("{0}")]
+    Blocked(String),
     /// No `[servers.NAME]` of that name is configured.
     #[error("server `{0}` is not configured")]
     UnknownServer(String),
@@ -190,6 +196,7 @@ impl Fault {
             Self::Unmappable(_) => "unmappable",
             Self::HeaderMismatch(_) => "header_mismatch",
             Self::HookFailed { .. } => "hook_failed",
+            Self::Blocked(_) => BLOCKED,
             Self::UnknownServer(_) => "unknown_server",
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::call::Fault;
+use crate::call::{BLOCKED, Fault};
 
 /// The effect of a decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -149,13 +149,20 @@ impl Decision {
         if said.is_empty() { format!("decision: {}", self.effect.as_str()) } else { said.join("; ") }
     }
 
+    /// Whether somebody stopped the call, so that no policy was asked.
+    #[must_use]
+    pub fn is_blocked(&self) -> bool {
+        self.diagnostics.iter().any(|said| said.policy_id.is_none() && said.rule.as_deref() == Some(BLOCKED))
+    }
+
     /// How a client should treat the refusal: `denied` is final, `needs_approval` waits for a person, `policy_error` is
-    /// the operator's to mend.
+    /// the operator's to mend, `blocked` lasts until somebody releases it.
     #[must_use]
     pub fn class(&self) -> &'static str {
         match (self.effect, self.status) {
             (Effect::Allow, _) => "allowed",
             (Effect::RequireApproval, _) => "needs_approval",
+            (Effect::Deny, _) if self.is_blocked() => "blocked",
             (Effect::Deny, EvaluationStatus::Complete) => "denied",
             (Effect::Deny, EvaluationStatus::Error) => {
                 let mends = |rule: &str| matches!(rule, "policy_error" | "hook_failed");

@@ -14,6 +14,7 @@ use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use ulid::Ulid;
 
+use crate::block::{self, Block};
 use crate::call::{Call, Caller, Fault, Moment, RequestId};
 use crate::clock::Clock;
 use crate::decision::{Decision, Effect, EvaluationStatus, Outcome};
@@ -42,6 +43,8 @@ pub struct Gate {
     pub clock: Clock,
     /// Refusals being folded.
     pub flood: Mutex<Flood>,
+    /// What is stopped whatever policies say.
+    pub blocks: ArcSwap<Vec<Block>>,
     /// Explains refused calls of which redaction took something, while it is still known what.
     pub tracer: Tracer,
 }
@@ -88,12 +91,14 @@ impl Gate {
         let _arriving = self.ledger.arriving();
         let policies = self.policies.load_full();
         let moment = arrival.moment.clone();
-        let (decision, asked) = match &arrival.request {
-            Ok(call) => {
+        let server = arrival.target.as_ref().map(|target| &*target.server);
+        let (decision, asked) = match (&arrival.request, self.blocked(&arrival.caller, server)) {
+            (Ok(_), Some(fault)) => (Decision::refused(&fault, policies.reference().clone()), None),
+            (Ok(call), None) => {
                 let (decision, asked) = policies.decide_keeping(call, &moment);
                 (decision, Some(asked))
             }
-            Err(fault) => (Decision::refused(fault, policies.reference().clone()), None),
+            (Err(fault), _) => (Decision::refused(fault, policies.reference().clone()), None),
         };
         let (entry, pending, decision) = self.record(arrival, decision);
         let untold = asked.and_then(|asked| Untold::of(asked, moment, policies, &decision, &entry));
@@ -111,6 +116,17 @@ impl Gate {
             self.metrics.traces_skipped.inc();
         }
         Ok(Ruling { decision, receipt, pending })
+    }
+
+    /// Why a call is stopped before any policy is asked, if somebody stopped it. Read anew for every call.
+    #[must_use]
+    pub fn blocked(&self, caller: &Caller, server: Option<&str>) -> Option<Fault> {
+        let blocks = self.blocks.load();
+        if blocks.is_empty() {
+            return None;
+        }
+        let block = block::stopping(&blocks, &caller.agent, server, (self.clock.now_ms)())?;
+        Some(Fault::Blocked(block.message()))
     }
 
     /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need. Answers the decision
@@ -145,7 +161,10 @@ impl Gate {
         let (decision, content) = self.unless_refused(decision, content);
         self.count(&decision, target);
         let binds = target.is_some_and(|target| target.mode == Mode::Enforce);
-        let forwarded = target.is_some() && is_readable && (decision.effect == Effect::Allow || !binds);
+        let forwarded = target.is_some()
+            && is_readable
+            && (decision.effect == Effect::Allow || !binds)
+            && !decision.is_blocked();
         let entry = Entry {
             kind: Kind::Decision,
             event_type: arrival.event_type,

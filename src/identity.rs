@@ -4,15 +4,16 @@
 //! the `Authorization` header and at the configuration, and at nothing else.
 
 use std::collections::HashMap;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::sync::Arc;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::watch;
 
 use crate::call::Caller;
 use crate::clock::Clock;
@@ -39,6 +40,15 @@ pub enum Rejection {
     /// The agent of this token is disabled.
     #[error("the agent of this token is disabled")]
     Disabled,
+    /// Its time is over.
+    #[error("the token has expired; ask an admin for a new one")]
+    Expired,
+    /// It is an agent's, and this is the admin plane.
+    #[error("the token is an agent's, and is good on the data plane only")]
+    Agents,
+    /// It is a person's, and this is the data plane.
+    #[error("the token is for the admin plane; agents have tokens of their own")]
+    Peoples,
 }
 
 impl Rejection {
@@ -50,6 +60,9 @@ impl Rejection {
             Self::Malformed => "malformed_authorization",
             Self::Unknown => "unknown_token",
             Self::Disabled => "agent_disabled",
+            Self::Expired => "expired_token",
+            Self::Agents => "agent_token",
+            Self::Peoples => "admin_token",
         }
     }
 }
@@ -73,6 +86,18 @@ impl Agents {
         Self { by_token, anonymous: accept_anonymous.then(|| Arc::new(Caller::anonymous())) }
     }
 
+    /// Whether a token is that of an agent.
+    #[must_use]
+    pub fn knows(&self, digest: &TokenDigest) -> bool {
+        self.by_token.contains_key(digest)
+    }
+
+    /// Whether there is an agent of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.by_token.values().any(|(caller, _)| caller.agent == name)
+    }
+
     /// The caller of a request, by its `Authorization` header.
     ///
     /// # Errors
@@ -89,11 +114,24 @@ impl Agents {
     }
 }
 
-/// The first admin's token, which lies in a file beside the ledger.
-#[derive(Clone, Debug)]
+/// The first admin's token, which lies in a file beside the ledger. Whoever may write the file may give the token away, so
+/// another file in its place is taken up at once.
+#[derive(Debug)]
 pub struct AdminToken {
-    digest: TokenDigest,
+    path: PathBuf,
+    known: Mutex<Known>,
 }
+
+#[derive(Debug)]
+struct Known {
+    digest: TokenDigest,
+    stamp: Option<Stamp>,
+    /// Turns true when another token takes its place.
+    ended: watch::Sender<bool>,
+}
+
+/// What changes when a file is written: device, inode, size and time.
+type Stamp = (u64, u64, u64, i64, i64);
 
 impl AdminToken {
     /// Reads the token file, or mints a token and writes it with mode 0600.
@@ -101,42 +139,81 @@ impl AdminToken {
     /// # Errors
     /// The file cannot be read or written, is empty, or others may read it.
     pub fn load_or_mint(path: &Path, clock: &Clock) -> std::io::Result<Self> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => {
-                let mode = std::fs::metadata(path)?.permissions().mode();
-                if mode & 0o077 != 0 {
-                    let shown = path.display();
-                    return Err(std::io::Error::other(format!(
-                        "others may read it (mode {:o}); run `chmod 600 {shown}`, and replace it if it may have leaked",
-                        mode & 0o777
-                    )));
-                }
-                text
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let token = mint(clock);
-                // Half a token, or none, would keep docket from starting again.
-                files::replace(path, format!("{token}\n").as_bytes(), files::OWNER_ONLY)?;
-                token
-            }
-            Err(error) => return Err(error),
+        let stamp = stamp(path);
+        let digest = match read(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => digest_of(&write(path, clock)?),
+            read => read?,
         };
-        let token = text.trim();
-        if token.is_empty() {
-            return Err(std::io::Error::other("it is empty; remove it and docket mints a new token"));
-        }
-        Ok(Self { digest: digest_of(token) })
+        // A file that was made just now is looked at once more, and is the same.
+        let known = Known { digest, stamp, ended: watch::channel(false).0 };
+        Ok(Self { path: path.to_owned(), known: Mutex::new(known) })
     }
 
-    /// Whether the request carries the token.
-    ///
-    /// # Errors
-    /// [`Rejection`] where it does not.
-    pub fn admit(&self, headers: &HeaderMap) -> Result<(), Rejection> {
-        let token = presented_token(headers)?.ok_or(Rejection::Missing)?;
-        // Comparing digests tells an observer of the timing nothing about the token.
-        if digest_of(&token) == self.digest { Ok(()) } else { Err(Rejection::Unknown) }
+    /// Takes up the token of a file that was replaced; whether it is another. A file that is gone, or that others may read, takes
+    /// nothing away: the token it had stays good.
+    pub fn refresh(&self) -> bool {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = stamp(&self.path);
+        if stamp == known.stamp {
+            return false;
+        }
+        known.stamp = stamp;
+        match read(&self.path) {
+            Ok(digest) if digest != known.digest => {
+                known.digest = digest;
+                known.ended.send_replace(true);
+                known.ended = watch::channel(false).0;
+                true
+            }
+            Ok(_) => false,
+            Err(error) => {
+                let file = self.path.display();
+                tracing::warn!("the admin token `{file}` cannot be used, and the one before stays: {error}");
+                false
+            }
+        }
     }
+
+    /// Where this is the token: what turns true when it is no longer.
+    #[must_use]
+    pub fn guest(&self, digest: &TokenDigest) -> Option<watch::Receiver<bool>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Comparing digests tells an observer of the timing nothing about the token.
+        (known.digest == *digest).then(|| known.ended.subscribe())
+    }
+}
+
+/// Mints an admin token and puts it in the place of the one in the file, whole or not at all.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(path: &Path, clock: &Clock) -> std::io::Result<String> {
+    let token = mint(clock);
+    // Half a token, or none, would keep docket from starting again.
+    files::replace(path, format!("{token}\n").as_bytes(), files::OWNER_ONLY)?;
+    Ok(token)
+}
+
+fn read(path: &Path) -> std::io::Result<TokenDigest> {
+    let text = std::fs::read_to_string(path)?;
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        let shown = path.display();
+        return Err(std::io::Error::other(format!(
+            "others may read it (mode {:o}); run `chmod 600 {shown}`, and replace it if it may have leaked",
+            mode & 0o777
+        )));
+    }
+    let token = text.trim();
+    if token.is_empty() {
+        return Err(std::io::Error::other("it is empty; remove it and docket mints a new token"));
+    }
+    Ok(digest_of(token))
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }
 
 /// A new token: 32 random bytes as base64url with a recognisable beginning.
@@ -154,7 +231,10 @@ pub fn digest_of(token: &str) -> TokenDigest {
 }
 
 /// The token of `Bearer TOKEN`, or the password of `Basic` with any user name (RFC 7617).
-fn presented_token(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
+///
+/// # Errors
+/// [`Rejection::Malformed`].
+pub fn presented_token(headers: &HeaderMap) -> Result<Option<String>, Rejection> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
     let text = value.to_str().map_err(|_| Rejection::Malformed)?;
     let (scheme, rest) = text.split_once(' ').ok_or(Rejection::Malformed)?;
@@ -221,11 +301,20 @@ mod tests {
         let minted = AdminToken::load_or_mint(&path, &clock()).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(minted.admit(&with(&format!("Bearer {}", text.trim()))), Ok(()));
-        assert_eq!(minted.admit(&with("Bearer nope")), Err(Rejection::Unknown));
-        assert_eq!(minted.admit(&HeaderMap::new()), Err(Rejection::Missing));
-        assert_eq!(AdminToken::load_or_mint(&path, &clock()).unwrap().digest, minted.digest);
+        let digest = digest_of(text.trim());
+        assert!(minted.guest(&digest).is_some() && minted.guest(&digest_of("nope")).is_none());
+        assert!(AdminToken::load_or_mint(&path, &clock()).unwrap().guest(&digest).is_some());
+        // Another file is taken up, a bad one is not.
+        let ended = minted.guest(&digest).unwrap();
+        assert!(!minted.refresh());
+        let other = write(&path, &Clock { random: |buffer| buffer.fill(4), ..clock() }).unwrap();
+        assert!(minted.refresh() && !minted.refresh());
+        assert!(*ended.borrow() && minted.guest(&digest).is_none());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!minted.refresh() && minted.guest(&digest_of(&other)).is_some());
+        std::fs::write(&path, "x").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(!minted.refresh() && minted.guest(&digest_of(&other)).is_some());
         assert!(AdminToken::load_or_mint(&path, &clock()).unwrap_err().to_string().contains("chmod 600"));
     }
 }

@@ -24,13 +24,13 @@
 //!
 //! | level | modules | what they are |
 //! | --- | --- | --- |
-//! | 0 | `json`, `text`, `digest`, `clock`, `call`, `decision`, `flood`, `tlog` | words: pure, no I/O |
+//! | 0 | `json`, `text`, `digest`, `clock`, `block`, `call`, `decision`, `flood`, `principal`, `tlog` | words: pure, no I/O |
 //! | 0 | `files` | files that are whole or not there: the one thing below the engines that touches a disk |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
 //! | 2 | `masks` | what the policy set in force says of its own record, brought to the redactor |
 //! | 3 | `gate`, `replay` | the spine: the straight line of one call, and the same evaluation over recorded ones |
-//! | 4 | `config`, `publish` | settings, validated once; what puts policy sets in force |
+//! | 4 | `config`, `publish`, `access` | settings, validated once; what puts policies in force; who may look, what is stopped |
 //! | 5 | `web` | what both planes share |
 //! | 6 | `proxy`, `api` | faces |
 //! | 7 | `planes` | which path leads to which face, and who may take it |
@@ -41,7 +41,9 @@
 
 #![warn(clippy::pedantic)]
 
+pub mod access;
 pub mod api;
+pub mod block;
 pub mod call;
 pub mod cli;
 pub mod clock;
@@ -58,6 +60,7 @@ pub mod masks;
 pub mod metrics;
 pub mod planes;
 pub mod policy;
+pub mod principal;
 pub mod proxy;
 pub mod publish;
 pub mod redact;

@@ -13,17 +13,20 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::access::routes::{self, May};
+use crate::access::{Blocking, Guest, Tokens};
 use crate::api::export::{self, Exports};
 use crate::api::replay::Question;
 use crate::api::{
-    audit, authzen, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate, stats,
-    stream, summary,
+    audit, authzen, blocks, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate,
+    stats, stream, summary, tokens,
 };
 use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
-use crate::identity::{AdminToken, Agents, Rejection};
-use crate::ledger::{Keeper, Kind, Reader};
+use crate::identity::Rejection;
+use crate::ledger::{Entry, Keeper, Kind, Reader};
+use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
 use crate::redact::hooks::{Cause, HookHealth};
@@ -35,7 +38,7 @@ pub struct DataPlane {
     /// The MCP proxy, with the gate behind it.
     pub proxy: Arc<Proxy>,
     /// Who may call.
-    pub agents: Agents,
+    pub tokens: Arc<Tokens>,
     /// Where it listens and what it answers to.
     pub plane: Plane,
     /// What puts policies in force.
@@ -46,8 +49,10 @@ pub struct DataPlane {
     pub stopping: watch::Receiver<bool>,
 }
 
-/// What is asked of the admin plane with a body, or changes something.
-const POSTS: [&str; 5] = ["/v1/simulate", "/v1/replay", "/v1/cover", "/v1/tests", "/v1/policies/reload"];
+/// What machines ask for every second, and what says nothing about anybody: neither reads nor logins, or the log would grow by
+/// being watched.
+const UNWATCHED: [&str; 5] =
+    ["/metrics", "/v1/checkpoint", "/v1/ledger/key", "/v1/proof/inclusion", "/v1/proof/consistency"];
 
 /// The people's side.
 pub struct AdminPlane {
@@ -61,12 +66,14 @@ pub struct AdminPlane {
     pub exports: Exports,
     /// Prunes, erases and holds.
     pub keeper: Keeper,
+    /// Stops calls whatever policies say.
+    pub blocking: Arc<Blocking>,
     /// Evaluates recorded and imagined calls.
     pub replayer: Arc<Replayer>,
     /// Bounds on what strangers may send.
     pub limits: Limits,
     /// Who may look.
-    pub token: AdminToken,
+    pub tokens: Arc<Tokens>,
     /// Where it listens and what it answers to.
     pub plane: Plane,
     /// What puts policies in force.
@@ -107,7 +114,7 @@ impl DataPlane {
         visit: &Visit,
     ) -> Result<Arc<crate::call::Caller>, Box<Response<Body>>> {
         web::guard(&self.plane, "data", headers).map_err(|error| forbidden(gate, visit, error))?;
-        self.agents.identify(headers).map_err(|rejection| unauthorized(gate, visit, rejection))
+        self.tokens.identify(headers).map_err(|rejection| unauthorized(gate, visit, rejection))
     }
 
     async fn route(
@@ -155,14 +162,17 @@ impl DataPlane {
 
 impl Face for AdminPlane {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        let visit = Visit::new(&self.gate, request.headers(), peer);
+        let mut visit = Visit::new(&self.gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
             path @ ("/healthz" | "/readyz") => {
                 health(path, &self.gate, &self.publisher, &self.hooks, &self.stopping)
             }
             _ => match self.admit(request.headers(), &visit) {
-                Ok(()) => self.route(request, &visit).await,
+                Ok(Guest { principal, ended }) => {
+                    (visit.principal, visit.ended) = (principal, Some(ended));
+                    self.route(request, &visit).await
+                }
                 Err(refused) => *refused,
             },
         };
@@ -175,27 +185,29 @@ impl Face for AdminPlane {
 }
 
 impl AdminPlane {
-    fn admit(&self, headers: &HeaderMap, visit: &Visit) -> Result<(), Box<Response<Body>>> {
+    fn admit(&self, headers: &HeaderMap, visit: &Visit) -> Result<Guest, Box<Response<Body>>> {
         web::guard(&self.plane, "admin", headers).map_err(|error| forbidden(&self.gate, visit, error))?;
-        self.token.admit(headers).map_err(|rejection| unauthorized(&self.gate, visit, rejection))
+        self.tokens.admit(headers).map_err(|rejection| unauthorized(&self.gate, visit, rejection))
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
         let path = request.uri().path().to_owned();
-        let is_list = path == "/v1/ledger/holds" && request.method() == Method::GET;
-        if POSTS.contains(&path.as_str()) || (keeping::Asked::of(&path).is_some() && !is_list) {
-            if request.method() != Method::POST {
-                return method_not_allowed("POST", visit);
-            }
+        match routes::may(&visit.principal, request.method(), &path) {
+            May::Go => {}
+            May::NotThey => return not_permitted(&self.gate, &path, visit),
+            May::NotSo(methods) => return method_not_allowed(methods, visit),
+            May::Nowhere => return nowhere(&path, visit),
+        }
+        if !UNWATCHED.contains(&path.as_str()) && self.tokens.is_login(&visit.principal) {
+            self.note_login(visit);
+        }
+        if request.method() == Method::POST {
             return match web::receive(request.into_body(), &self.limits).await {
                 Ok(body) => self.post(&path, &body, visit).await,
                 Err(error) => unreceived(&error, visit),
             };
         }
         let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
-        if request.method() != Method::GET {
-            return method_not_allowed("GET", visit);
-        }
         if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
             return explain::answer(&self.gate, &self.replayer, request_id, query, visit).await;
         }
@@ -206,6 +218,8 @@ impl AdminPlane {
             "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
             "/v1/ledger/key" => proof::key(&self.gate),
             "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
+            "/v1/tokens" => tokens::list(&self.gate, &self.tokens, visit).await,
+            "/v1/blocks" => blocks::list(&self.gate, &self.blocking, visit).await,
             "/v1/ledger/stats" => stats::answer(&self.gate, &self.reader, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
@@ -232,6 +246,17 @@ impl AdminPlane {
         }
     }
 
+    /// Records that somebody looks for the first time today. Nobody waits for it.
+    fn note_login(&self, visit: &Visit) {
+        let metadata = json!({
+            "principal": visit.principal.name, "role": visit.principal.role, "peer": visit.peer.to_string(),
+            "user_agent": visit.user_agent,
+        });
+        let content = self.gate.redactor.record(vec![("metadata", metadata)]);
+        let entry = Entry::event(Kind::Auth, "auth.login", visit.moment.time_ns / 1_000_000, content);
+        self.gate.ledger.note(Entry { request_id: Some(visit.request_id.clone()), ..entry });
+    }
+
     /// Answers what has a name in its path below `/v1/audit`, or is nowhere.
     async fn audited(&self, path: &str, query: &str, visit: &Visit) -> Response<Body> {
         if let Some(kind) = path.strip_prefix(cerbos::PATH) {
@@ -239,33 +264,54 @@ impl AdminPlane {
         }
         match path.strip_prefix("/v1/audit/").filter(|rest| !rest.is_empty() && !rest.contains('/')) {
             Some(name) => match audit::picker(name) {
-                Some(columns) => audit::values(&self.gate, &self.queries, (path, columns), query, visit).await,
+                Some(columns) => {
+                    audit::values(&self.gate, &self.queries, (path, columns), query, visit).await
+                }
                 None => audit::one(&self.gate, &self.queries, name, visit).await,
             },
-            None => Problem::not_found(
-                format!(
-                    "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
-                ),
-                visit,
-            )
-            .response(),
+            None => nowhere(path, visit),
         }
     }
 
-    /// Answers one of [`POSTS`], or an act of keeping.
+    /// Answers what is asked with a body, or changes something.
     async fn post(&self, path: &str, body: &Bytes, visit: &Visit) -> Response<Body> {
         let (gate, replayer) = (&self.gate, &self.replayer);
         if let Some(asked) = keeping::Asked::of(path) {
             return keeping::answer(gate, &self.keeper, asked, body, visit).await;
+        }
+        if let Some(asked) = blocks::Asked::of(path) {
+            return blocks::answer(gate, &self.blocking, asked, body, visit).await;
+        }
+        if let Some(asked) = tokens::Asked::of(path) {
+            return tokens::answer(gate, &self.tokens, asked, body, visit).await;
         }
         match path {
             "/v1/policies/reload" => policies::reload(&self.publisher, visit).await,
             "/v1/tests" => recorded_tests::answer(gate, replayer, body, visit).await,
             "/v1/replay" => replay::answer(Question::Flips, gate, replayer, body, visit).await,
             "/v1/cover" => replay::answer(Question::Rules, gate, replayer, body, visit).await,
-            _ => simulate::answer(gate, replayer, body, visit).await,
+            "/v1/simulate" => simulate::answer(gate, replayer, body, visit).await,
+            _ => nowhere(path, visit),
         }
     }
+}
+
+/// Says what there is.
+fn nowhere(path: &str, visit: &Visit) -> Response<Body> {
+    let detail = format!(
+        "there is nothing at `{path}`; see `/v1/audit`, `/v1/explain/REQUEST_ID`, `/v1/simulate`, `/v1/tests` and `/metrics`"
+    );
+    Problem::not_found(detail, visit).response()
+}
+
+/// Refuses what is for others.
+fn not_permitted(gate: &Arc<Gate>, path: &str, visit: &Visit) -> Response<Body> {
+    let Principal { name, role, .. } = &*visit.principal;
+    let mut refused = visit.refused(Kind::Auth, "auth.failed", "not_permitted", format!("`{path}`"));
+    refused.facts.insert("principal".into(), name.clone().into());
+    gate.note_refusal(refused);
+    let detail = format!("`{path}` is not for a token of role `{}` and its zones", role.as_str());
+    Problem::new(StatusCode::FORBIDDEN, "not-permitted", "Not permitted", detail, visit).response()
 }
 
 /// `/healthz`: the process answers. `/readyz`: it also takes calls, and says when the newest policies are not in force.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::query::{Query, cursor_at, filters, number};
 use crate::gate::Gate;
+use crate::ledger::filter::Scope;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
 use crate::text::truncated;
 use crate::web::{self, Body, Problem, Visit};
@@ -34,7 +35,10 @@ const PICKERS: [(&str, &[Column]); 4] = [
 /// Answers `GET /v1/audit`.
 pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
     let parsed = match Query::parse(query, (gate.clock.now_ms)()) {
-        Ok(parsed) => parsed,
+        Ok(mut parsed) => {
+            parsed.filter.scope = Scope::of(&visit.principal);
+            parsed
+        }
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
@@ -72,7 +76,7 @@ struct Listed<'a> {
 
 /// Answers `GET /v1/audit/{id}`: one entry, bare.
 pub async fn one(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
-    let mut filter = Filter { limit: Some(1), ..Filter::default() };
+    let mut filter = Filter { limit: Some(1), scope: Scope::of(&visit.principal), ..Filter::default() };
     let shown = truncated(id, 64);
     if filter.set("id", id, 0).is_err() {
         let detail = format!("`{shown}` is not the id of an entry, which is a ULID of 26 characters");
@@ -113,7 +117,7 @@ pub async fn values(
         Ok(true)
     });
     let filter = match parsed {
-        Ok(filter) => filter,
+        Ok(filter) => Filter { scope: Scope::of(&visit.principal), ..filter },
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", path, query, visit).await;
@@ -142,7 +146,7 @@ pub(super) async fn record_access(
     visit: &Visit,
 ) {
     let metadata = json!({
-        "principal": "admin", "path": path, "query": query,
+        "principal": visit.principal.name, "path": path, "query": query,
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
     });
     let content = gate.redactor.record(vec![("metadata", metadata)]);

@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use super::audit::{bad_parameter, blocking, failed, record_access};
 use super::query::{number, pairs};
 use crate::gate::Gate;
-use crate::ledger::filter::parse_time;
+use crate::ledger::filter::{Scope, parse_time};
 use crate::ledger::{Filter, MAX_LIMIT, Order, Reader, Stored};
 use crate::text::truncated;
 use crate::web::{self, Body, BodyError, Problem, Visit};
@@ -61,7 +61,10 @@ pub async fn answer(
         }
     };
     let asked = match parse(log, query, (gate.clock.now_ms)()) {
-        Ok(asked) => asked,
+        Ok(mut asked) => {
+            asked.filter.scope = Scope::of(&visit.principal);
+            asked
+        }
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", &format!("{PATH}{kind}"), query, visit).await;
@@ -95,14 +98,25 @@ pub async fn answer(
     let (pieces, receiver) = mpsc::channel(MAX_WAITING_PAGES);
     let reader = reader.clone();
     // Ends with its receiver: nobody waits for it.
-    tokio::task::spawn_blocking(move || send(log, &reader, filter, &pieces));
+    let visit = visit.clone();
+    tokio::task::spawn_blocking(move || send(log, &reader, filter, &pieces, &visit));
     ndjson(Body::pieces(receiver))
 }
 
 /// Sends page after page, until all is sent or the reader has gone.
-fn send(log: Log, reader: &Reader, mut filter: Filter, pieces: &mpsc::Sender<Result<Bytes, BodyError>>) {
+fn send(
+    log: Log,
+    reader: &Reader,
+    mut filter: Filter,
+    pieces: &mpsc::Sender<Result<Bytes, BodyError>>,
+    visit: &Visit,
+) {
     filter.limit = Some(MAX_LIMIT);
     loop {
+        if visit.is_ended() {
+            let _ = pieces.blocking_send(Err("the token is no longer good".into()));
+            return;
+        }
         match reader.entries(&filter) {
             Ok(entries) => {
                 let last = entries.last().map(|entry| entry.seq);

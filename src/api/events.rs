@@ -32,10 +32,12 @@ const EXPORT: &[&str] = &["principal", "path", "query", "format"];
 const EXPORTED: &[&str] = &["principal", "path", "query", "format", "rows", "bytes", "sha256", "cursor"];
 const REMOVED: &[&str] = &["actor", "reason", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
 const POLICY: &[&str] = &["cause", "before", "after", "changes"];
+const BLOCKED: &[&str] = &["block_id", "stops", "until", "principal", "reason"];
+const KEY: &[&str] = &["key_id", "name", "role", "zones", "team", "user", "expires", "principal"];
 const LIFE: &[&str] = &["version", "signed_by", "loaded_hooks"];
 
 /// Every event type.
-pub const EVENTS: [Event; 55] = [
+pub const EVENTS: [Event; 67] = [
     event(
         "tools.call",
         "decision",
@@ -88,6 +90,33 @@ pub const EVENTS: [Event; 55] = [
         "auth",
         "somebody could not be identified, or came from where nobody may",
         &["reason", "error", "count"],
+    ),
+    event(
+        "request.blocked",
+        "decision",
+        "a notification, an answer or a stream of a blocked agent or server was refused",
+        REFUSED,
+    ),
+    event("block.listed", "access", "blocks were listed", LOOK),
+    event("block.added", "block", "an agent, a server or every call was stopped", BLOCKED),
+    event("block.released", "block", "it is no longer", &["block_id", "stops", "principal", "reason"]),
+    event("block.expired", "block", "its time is over", &["block_id", "stops"]),
+    event(
+        "auth.login",
+        "auth",
+        "a token read something for the first time this day (UTC) since docket started",
+        &["principal", "role", "peer", "user_agent"],
+    ),
+    event("api_key.created", "auth", "a token was made", KEY),
+    event("api_key.revoked", "auth", "a token was revoked; what was begun with it ended", KEY),
+    event("api_key.expired", "auth", "a token ran out; what was begun with it ended", KEY),
+    event("api_key.reset", "auth", "the admin token file has another token", &["name", "role"]),
+    event("api_key.listed", "access", "tokens were listed", LOOK),
+    event(
+        "token.role_changed",
+        "auth",
+        "a token has another role or scope; what was begun with it ended",
+        &["key_id", "before", "after", "principal"],
     ),
     event("ledger.read", "access", "entries were listed, fetched, counted or summed up", LOOK),
     event("stream.opened", "access", "somebody began to follow the ledger", LOOK),

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::audit::{blocking, record_access, unreadable};
 use crate::gate::Gate;
+use crate::ledger::filter::Scope;
 use crate::ledger::{Column, Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
@@ -136,7 +137,8 @@ pub async fn answer(
         return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
     };
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
-    match blocking(replayer.reader(), move |_| explanation(&explainer, &id, trace)).await {
+    let scope = Scope::of(&visit.principal);
+    match blocking(replayer.reader(), move |_| explanation(&explainer, &id, &scope, trace)).await {
         Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
         Ok(None) => {
             let shown = truncated(request_id, 128);
@@ -154,10 +156,11 @@ pub async fn answer(
 pub fn explanation(
     replayer: &Replayer,
     request_id: &str,
+    scope: &Scope,
     trace: bool,
 ) -> Result<Option<Explanation>, LedgerError> {
     // Looking at a request must not make it exist: accesses carry the id of the look, not of what was looked at.
-    let (entries, hidden) = entries_of(replayer.reader(), request_id)?;
+    let (entries, hidden) = entries_of(replayer.reader(), request_id, scope)?;
     if entries.is_empty() {
         return Ok(None);
     }
@@ -197,8 +200,13 @@ pub fn explanation(
 
 /// The entries of a request id, oldest first, and how many more there are. A caller chooses its request ids and may use
 /// one again and again: neither the newest entries nor any of the newest refusals can be pushed out of sight by that.
-fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), LedgerError> {
-    let all = Filter { request_id: Some(request_id.to_owned()), limit: Some(MAX_LIMIT), ..Filter::default() };
+fn entries_of(reader: &Reader, request_id: &str, scope: &Scope) -> Result<(Vec<Stored>, i64), LedgerError> {
+    let all = Filter {
+        scope: scope.clone(),
+        request_id: Some(request_id.to_owned()),
+        limit: Some(MAX_LIMIT),
+        ..Filter::default()
+    };
     let mut entries = reader.entries(&all)?;
     let total = i64::try_from(reader.count(&all)?).unwrap_or(i64::MAX);
     if i64::try_from(entries.len()).is_ok_and(|shown| shown < total) {
@@ -210,7 +218,17 @@ fn entries_of(reader: &Reader, request_id: &str) -> Result<(Vec<Stored>, i64), L
     entries.sort_by_key(|entry| entry.seq);
     entries.dedup_by_key(|entry| entry.seq);
     let hidden = total - i64::try_from(entries.len()).unwrap_or(total);
-    Ok((entries, hidden))
+    // Outcome and trace of a call do not name its person: whoever sees the call sees them.
+    if *scope != scope.company() {
+        let calls: Vec<String> = entries.iter().filter_map(|entry| entry.call_id.clone()).collect();
+        for call_id in calls.into_iter().take(MAX_REPLAYED) {
+            let company = Filter { scope: scope.company(), call_id: Some(call_id), ..Filter::default() };
+            entries.extend(reader.entries(&company)?);
+        }
+    }
+    entries.sort_by_key(|entry| entry.seq);
+    entries.dedup_by_key(|entry| entry.seq);
+    Ok((entries, hidden.max(0)))
 }
 
 impl Explanation {

@@ -163,14 +163,20 @@ async fn release(gate: &Arc<Gate>, keeper: &Keeper, id: String, body: &Bytes, vi
     finish(gate, "/v1/ledger/holds/{hold_id}/release", work, visit).await
 }
 
-fn read<T: DeserializeOwned>(body: &Bytes, shape: &str, visit: &Visit) -> Result<T, Box<Response<Body>>> {
+/// A body as a value; the answer that says what it should be, where it is none.
+pub(super) fn read<T: DeserializeOwned>(
+    body: &Bytes,
+    shape: &str,
+    visit: &Visit,
+) -> Result<T, Box<Response<Body>>> {
     json::parse_as(body)
         .map_err(|error| Box::new(bad_parameter(format!("body is not `{shape}`: {error}"), visit)))
 }
 
-fn actor(visit: &Visit, reason: Option<String>) -> Actor {
+/// Who asks, and why.
+pub(super) fn actor(visit: &Visit, reason: Option<String>) -> Actor {
     Actor {
-        principal: "admin".into(),
+        principal: visit.principal.name.clone(),
         peer: Some(visit.peer.to_string()),
         reason,
         request_id: Some(visit.request_id.clone()),

@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod authzen;
+pub mod blocks;
 pub mod cerbos;
 pub mod events;
 pub mod explain;
@@ -17,3 +18,4 @@ pub mod simulate;
 pub mod stats;
 pub mod stream;
 pub mod summary;
+pub mod tokens;

@@ -22,7 +22,7 @@ struct Refused<'a> {
 
 /// Answers `POST /v1/policies/reload`.
 pub async fn reload(publisher: &Publisher, visit: &Visit) -> Response<Body> {
-    let cause = Cause::Request { principal: "admin".into(), peer: visit.peer.to_string() };
+    let cause = Cause::Request { principal: visit.principal.name.clone(), peer: visit.peer.to_string() };
     match publisher.publish(&cause).await {
         Ok(Published::Rejected(rejected)) => {
             let count = rejected.findings.len();

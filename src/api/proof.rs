@@ -15,7 +15,8 @@ use serde_json::json;
 use super::audit::{bad_parameter, blocking, record_access, unreadable};
 use super::query::decode;
 use crate::gate::Gate;
-use crate::ledger::{LedgerError, Reader};
+use crate::ledger::filter::Scope;
+use crate::ledger::{Filter, LedgerError, Reader};
 use crate::text::truncated;
 use crate::tlog::{Checkpoint, Hash, Proof, leaf_hash};
 use crate::web::{self, Body, Problem, Visit};
@@ -89,7 +90,15 @@ pub async fn entry(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -
     record_access(gate, "ledger.proved", "/v1/entries/{id}/proof", id, visit).await;
     let wanted = id.to_owned();
     let found = match newest(gate, reader).await {
-        Ok(note) => blocking(reader, move |reader| entry_proof(reader, &wanted, note)).await,
+        Ok(note) => {
+            let seen =
+                Filter { scope: Scope::of(&visit.principal), id: Some(wanted.clone()), ..Filter::default() };
+            let prove = move |reader: &Reader| match reader.count(&seen)? {
+                0 => Ok(None),
+                _ => entry_proof(reader, &wanted, note),
+            };
+            blocking(reader, prove).await
+        }
         Err(error) => Err(error),
     };
     match found {

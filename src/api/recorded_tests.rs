@@ -16,7 +16,8 @@ use super::selection::Selection;
 use super::simulate::invalid;
 use crate::gate::Gate;
 use crate::json;
-use crate::ledger::LedgerError;
+use crate::ledger::filter::Scope;
+use crate::ledger::{Filter, LedgerError};
 use crate::replay::Replayer;
 use crate::replay::recorded_tests::{Wanted, write};
 use crate::web::{self, Body, Visit};
@@ -51,7 +52,10 @@ pub async fn answer(
     let asked = json!(body).to_string();
     let Asked { request_ids, selection, limit, package } = body;
     let wanted = match selection.filter((gate.clock.now_ms)()) {
-        Ok(filter) => Wanted { request_ids, filter, limit, package },
+        Ok(filter) => {
+            let filter = Filter { scope: Scope::of(&visit.principal), ..filter };
+            Wanted { request_ids, filter, limit, package }
+        }
         Err(detail) => return invalid(detail, visit),
     };
     record_access(gate, "ledger.tests_written", "/v1/tests", &asked, visit).await;

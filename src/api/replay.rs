@@ -24,6 +24,7 @@ use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
 use crate::json;
+use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, LedgerError};
 use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
@@ -71,7 +72,7 @@ pub async fn answer(
     let asked = json!(wanted).to_string();
     let (newest, progress) = (wanted.limit, wanted.progress);
     let (filter, inline) = match read(wanted, (gate.clock.now_ms)()) {
-        Ok(read) => read,
+        Ok((filter, inline)) => (Filter { scope: Scope::of_traffic(&visit.principal), ..filter }, inline),
         Err(detail) => return invalid(detail, visit),
     };
     let path = if question == Question::Flips { "/v1/replay" } else { "/v1/cover" };
@@ -92,13 +93,18 @@ pub async fn answer(
     };
     let (lines, receiver) = mpsc::channel(MAX_LINES);
     let reader = replayer.reader().clone();
+    // A candidate can put what it reads into the name of a rule.
+    let shows_content = Scope::of(&visit.principal) == Scope::of_traffic(&visit.principal);
+    let visit = visit.clone();
     tokio::task::spawn_blocking(move || {
         let _worker = worker;
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
         let traffic = Traffic { reader: &reader, filter, newest, threads };
         let tell = |event: Event<'_>| match event {
-            Event::Flip(flip) => send(&lines, flip),
+            _ if visit.is_ended() => false,
+            Event::Flip(flip) if shows_content => send(&lines, flip),
+            Event::Flip(flip) => send(&lines, &flip.without_content()),
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }

@@ -18,6 +18,7 @@ use crate::call::{Call, Moment};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::LedgerError;
+use crate::ledger::filter::Scope;
 use crate::policy::{Limits, PolicySet, Source, SourceFile};
 use crate::replay::{Replayer, moment_of, put, simulate};
 use crate::web::{self, Body, Problem, Visit};
@@ -74,7 +75,8 @@ pub async fn answer(
         return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
     };
     let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
-    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, &now));
+    let scope = Scope::of(&visit.principal);
+    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, &now, &scope));
     match task.await {
         Ok(Ok(answer)) => web::json_response(StatusCode::OK, &answer),
         Ok(Err(Refused::Invalid(detail))) => invalid(detail, visit),
@@ -88,11 +90,12 @@ fn answered(
     in_force: &PolicySet,
     replayer: &Replayer,
     now: &Moment,
+    scope: &Scope,
 ) -> Result<Value, Refused> {
     let (mut call, moment) = match (wanted.input, wanted.from) {
         (Some(call), None) => (call, None),
         (None, Some(id)) => {
-            let recorded = replayer.recorded(&id).map_err(Refused::Invalid)?;
+            let recorded = replayer.recorded(&id, scope).map_err(Refused::Invalid)?;
             let unknown = || {
                 Refused::Unknown(format!(
                     "no decision has request id `{id}`; `docket tail` lists the newest ones"

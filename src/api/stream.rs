@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 use super::audit::{bad_parameter, blocking, record_access};
 use super::query::filters;
 use crate::gate::Gate;
+use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, Order, Reader};
 use crate::web::{self, Body, Visit};
 
@@ -51,7 +52,7 @@ pub async fn stream(
         Ok(name == "after")
     });
     let filter = match parsed {
-        Ok(filter) => filter,
+        Ok(filter) => Filter { scope: Scope::of(&visit.principal), ..filter },
         Err(detail) => return bad_parameter(detail, visit),
     };
     let head = gate.ledger.head();
@@ -64,7 +65,8 @@ pub async fn stream(
     let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
     let follower =
         Follower { reader: reader.clone(), filter, events, stall: Duration::from_millis(STALL_MS) };
-    tokio::spawn(web::until_stopped(stopping, follower.follow(after, head)));
+    let following = web::until_stopped(stopping, follower.follow(after, head));
+    tokio::spawn(visit.while_admitted(following));
     let mut response = web::stream_response(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response

@@ -9,7 +9,7 @@ use super::query::{filters, number};
 use crate::gate::Gate;
 use crate::ledger::Reader;
 use crate::ledger::filter::parameters::Wrong;
-use crate::ledger::filter::parse_span;
+use crate::ledger::filter::{Scope, parse_span};
 use crate::ledger::rollup::{MAX_STEPS, SummaryWanted};
 use crate::web::{self, Body, Visit};
 
@@ -25,7 +25,10 @@ const MAX_TOP: usize = 1_000;
 /// Answers `GET /v1/audit/stats`.
 pub async fn answer(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit) -> Response<Body> {
     let wanted = match wanted(query, (gate.clock.now_ms)()) {
-        Ok(wanted) => wanted,
+        Ok(mut wanted) => {
+            wanted.filter.scope = Scope::of(&visit.principal);
+            wanted
+        }
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", "/v1/audit/stats", query, visit).await;

@@ -11,6 +11,7 @@ use super::client::{Client, encode, runtime};
 use super::{EXIT_NOT_FOUND, Remote, render};
 use crate::api::explain;
 use crate::ledger::Reader;
+use crate::ledger::filter::Scope;
 use crate::policy::Limits;
 use crate::replay::Replayer;
 
@@ -37,7 +38,7 @@ impl Explain {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let explanation = if let Some(file) = &self.remote.ledger {
             let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
-            let found = explain::explanation(&replayer, &self.request_id, self.trace)?;
+            let found = explain::explanation(&replayer, &self.request_id, &Scope::default(), self.trace)?;
             found.map(serde_json::to_value).transpose()?
         } else {
             let trace = if self.trace { "?trace=true" } else { "" };

@@ -3,6 +3,7 @@
 //! Data goes to stdout, talk to stderr. Exit codes are stable: 0 for success, 1 where a command found what it looks
 //! for mistakes in, 2 where it could not run, 3 where what was asked for does not exist.
 
+mod block;
 mod candidate;
 mod check;
 mod checkpoint;
@@ -112,7 +113,12 @@ enum Command {
     Config(config::Config),
     /// Print a completion script for a shell.
     Completions(completions::Completions),
-    /// Work with agents' tokens.
+    /// Stop an agent, a server or everything, from the next call on.
+    #[command(subcommand)]
+    Block(block::Block),
+    /// Let calls go on again.
+    Unblock(block::Unblock),
+    /// Work with tokens: of people for the admin plane, and of agents.
     #[command(subcommand)]
     Token(token::Token),
 }
@@ -174,6 +180,8 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Hook(hook) => hook.run(),
         Command::Redact(redact) => redact.run(),
         Command::Config(config) => config.run(),
+        Command::Block(block) => block.run(),
+        Command::Unblock(unblock) => unblock.run(),
         Command::Token(token) => token.run(),
     };
     result.unwrap_or_else(|error| {

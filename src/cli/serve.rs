@@ -19,6 +19,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
 use super::starter;
+use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
 use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
@@ -157,7 +158,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
     let ledger = open_ledger(&config.ledger, clock)?;
-    let token = AdminToken::load_or_mint(&config.token_file, &clock)
+    let admin_token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
     let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
@@ -174,8 +175,13 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         metrics,
         clock,
         flood: Mutex::new(Flood::default()),
+        blocks: ArcSwap::default(),
         tracer,
     });
+    // Before the first call: a stop outlives a restart.
+    let agents = config.agents.iter().map(|(_, caller, _)| caller.agent.clone()).collect();
+    let servers = config.servers.keys().cloned().collect();
+    let blocking = Arc::new(Blocking::open(gate.clone(), agents, servers).await?);
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
     let hook_publisher = Arc::new(HookPublisher::new(gate.clone(), loader.host, loader.cache));
     record_start(&gate, &publisher).await?;
@@ -194,10 +200,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     if !admin_address.ip().is_loopback() {
         tracing::warn!(address = %admin_address, "the admin plane speaks plain HTTP beyond this machine; put TLS before it");
     }
-    let accept_anonymous = data_address.ip().is_loopback();
+    let agents = Agents::new(config.agents, data_address.ip().is_loopback());
+    let tokens = Arc::new(Tokens::open(gate.clone(), admin_token, agents).await?);
     let data_plane = DataPlane {
         proxy,
-        agents: Agents::new(config.agents, accept_anonymous),
+        tokens: tokens.clone(),
         plane: config.data,
         publisher: publisher.clone(),
         hooks: hook_publisher.clone(),
@@ -211,9 +218,10 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         queries: gate.ledger.reader().within(config.query_timeout_ms),
         exports: Exports::default(),
         keeper,
+        blocking: blocking.clone(),
         replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
         limits: config.limits,
-        token,
+        tokens: tokens.clone(),
         plane: config.admin,
         publisher: publisher.clone(),
         hooks: hook_publisher.clone(),
@@ -230,7 +238,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
             tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
-            tokio::spawn(keep_house(gate.clone(), stopping.clone())),
+            tokio::spawn(keep_house(gate.clone(), blocking, tokens, stopping.clone())),
             tokio::spawn(web::until_stopped(
                 stopping.clone(),
                 async move { sweeper.sweep_now_and_then().await },
@@ -356,7 +364,12 @@ fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
 const CHECKPOINT_MS: u64 = 900;
 
 /// What has to happen now and then, until docket stops.
-async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
+async fn keep_house(
+    gate: Arc<Gate>,
+    blocking: Arc<Blocking>,
+    tokens: Arc<Tokens>,
+    mut stopping: watch::Receiver<bool>,
+) {
     let mut recorded = 0;
     loop {
         let stops = tokio::select! {
@@ -364,6 +377,8 @@ async fn keep_house(gate: Arc<Gate>, mut stopping: watch::Receiver<bool>) {
             _ = stopping.wait_for(|stopping| *stopping) => true,
         };
         gate.turn_flood();
+        blocking.expire().await;
+        tokens.expire().await;
         recorded = record_gap(&gate, recorded).await;
         if stops {
             return;

@@ -16,6 +16,7 @@ use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
 use crate::call::{Call, Moment};
 use crate::json;
 use crate::ledger::Reader;
+use crate::ledger::filter::Scope;
 use crate::policy::Limits;
 use crate::replay::{Replayer, moment_of, put, simulate};
 
@@ -96,7 +97,8 @@ impl Simulate {
         });
         let (mut call, mut recorded) = match (&self.from, &replayer) {
             (Some(id), Some(replayer)) => {
-                let Some((call, moment, manifest)) = replayer.recorded(id).map_err(|error| anyhow!(error))?
+                let Some((call, moment, manifest)) =
+                    replayer.recorded(id, &Scope::default()).map_err(|error| anyhow!(error))?
                 else {
                     return Ok(None);
                 };

@@ -1,17 +1,33 @@
-//! `docket token`: tokens of agents, which the configuration knows by their SHA-256 only.
+//! `docket token`: tokens of people and programs, which a running docket keeps, and of agents, which the configuration knows.
+//! Both are known by their SHA-256 only.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
+use http::StatusCode;
+use serde_json::{Value, json};
 
-use super::system_clock;
+use super::client::{Client, encode, refusal, runtime};
+use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
+use crate::config::{Flags, Raw};
 use crate::identity;
 
 /// Subcommands of `docket token`.
 #[derive(Debug, Subcommand)]
 pub enum Token {
+    /// Make a token, and print it: it is shown this once.
+    Create(Create),
+    /// List tokens: whose they are, and what those may see.
+    List(List),
+    /// End a token from the next request on, and what was begun with it.
+    Revoke(Revoke),
+    /// Give a token another role and scope.
+    Role(Another),
+    /// Put a new admin token into the token file. A running docket takes it up at once, and the old one is no good any more.
+    ResetAdmin(ResetAdmin),
     /// Print the SHA-256 that `agents.NAME.token_sha256` takes. Reads the token from standard input.
     Hash(Hash),
     /// Mint a token: prints it once, with the SHA-256 for the configuration.
@@ -25,13 +41,110 @@ pub struct Hash {
     token: Option<String>,
 }
 
+/// What a principal may do, and see.
+#[derive(Debug, Args)]
+struct Scope {
+    /// A tenant it sees; may be given several times, and `*` is every one [default: `default`].
+    #[arg(long = "zone", value_name = "NAME")]
+    zones: Vec<String>,
+    /// The team it sees, for a lead.
+    #[arg(long, value_name = "NAME")]
+    team: Option<String>,
+    /// The person it is, as decisions name it.
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
+}
+
+/// Arguments of `docket token create`.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Whose it is; entries say so.
+    #[arg(long, value_name = "NAME")]
+    name: String,
+    /// `admin`, `auditor`, `lead`, `user`, `approver`, `author` or `agent`.
+    #[arg(long, value_name = "ROLE")]
+    role: String,
+    #[command(flatten)]
+    scope: Scope,
+    /// When it ends: how long it lasts (`90d`), a date, or RFC 3339 [default: never].
+    #[arg(long, value_name = "TIME")]
+    expires: Option<String>,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Arguments of `docket token list`.
+#[derive(Debug, Args)]
+pub struct List {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Arguments of `docket token revoke`.
+#[derive(Debug, Args)]
+pub struct Revoke {
+    /// Its name or id.
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Arguments of `docket token role`.
+#[derive(Debug, Args)]
+pub struct Another {
+    /// Its name or id.
+    name: String,
+    /// The role it is to have.
+    role: String,
+    #[command(flatten)]
+    scope: Scope,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Arguments of `docket token reset-admin`.
+#[derive(Debug, Args)]
+pub struct ResetAdmin {
+    /// The configuration that says where the token file is [default: ./docket.toml if present].
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Where it is done, and how it is told.
+#[derive(Debug, Args)]
+struct Place {
+    /// Print docket's answer as JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    remote: Remote,
+}
+
 impl Token {
     /// Runs the command.
     ///
     /// # Errors
-    /// There is no token to hash.
+    /// There is no token to hash, docket cannot be reached or refuses, or a file cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
+            Self::Create(create) => return create.run(),
+            Self::List(List { place }) => return place.list(),
+            Self::Revoke(Revoke { name, place }) => {
+                let path = format!("/v1/tokens/{}/revoke", encode(&name));
+                return place.change(&path, &json!({}), "revoked");
+            }
+            Self::Role(Another { name, role, scope: Scope { zones, team, user }, place }) => {
+                let path = format!("/v1/tokens/{}/role", encode(&name));
+                let body = json!({"role": role, "zones": zones, "team": team, "user": user});
+                return place.change(&path, &body, "changed");
+            }
+            Self::ResetAdmin(ResetAdmin { config }) => {
+                let file = Raw::read(config.as_deref(), &Flags::default())?.validate()?.token_file;
+                let shown = file.display().to_string();
+                identity::write(&file, &system_clock())
+                    .with_context(|| format!("cannot write the admin token to `{shown}`"))?;
+                println!("{shown}");
+            }
             Self::Hash(Hash { token }) => {
                 let token = match token {
                     Some(token) => token,
@@ -47,6 +160,78 @@ impl Token {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+impl Create {
+    fn run(self) -> anyhow::Result<ExitCode> {
+        let Scope { zones, team, user } = self.scope;
+        let body = json!({
+            "name": self.name, "role": self.role, "zones": zones, "team": team, "user": user, "expires": self.expires,
+        });
+        let (status, answer) = runtime()?.block_on(self.place.client()?.exchange("/v1/tokens", &body))?;
+        if status != StatusCode::OK {
+            bail!("{}", refusal(&answer));
+        }
+        if !self.place.json {
+            eprintln!("docket: {}", line(&answer));
+            eprintln!("docket: this is the token, and it is shown this once:");
+        }
+        // The token alone on stdout, so that it can be piped to where it belongs.
+        self.place.print(&answer, || render::field(&answer, "token"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Place {
+    fn client(&self) -> anyhow::Result<Client> {
+        if self.remote.ledger.is_some() {
+            bail!("tokens are what a running docket keeps; leave out --ledger");
+        }
+        Client::new(&self.remote)
+    }
+
+    fn list(&self) -> anyhow::Result<ExitCode> {
+        let answer = runtime()?.block_on(self.client()?.get("/v1/tokens"))?.unwrap_or_default();
+        let tokens = answer.get("tokens").cloned().unwrap_or_else(|| json!([]));
+        self.print(&tokens, || {
+            let lines: Vec<String> = tokens.as_array().into_iter().flatten().map(line).collect();
+            if lines.is_empty() { "there are no tokens but the admin's".into() } else { lines.join("\n") }
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn change(&self, path: &str, body: &Value, did: &str) -> anyhow::Result<ExitCode> {
+        let (status, answer) = runtime()?.block_on(self.client()?.exchange(path, body))?;
+        match status {
+            StatusCode::OK => self.print(&answer, || format!("{did}: {}", line(&answer)))?,
+            StatusCode::NOT_FOUND => {
+                eprintln!("docket: {}", refusal(&answer));
+                return Ok(ExitCode::from(EXIT_NOT_FOUND));
+            }
+            _ => bail!("{}", refusal(&answer)),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
+        writeln!(std::io::stdout().lock(), "{text}")?;
+        Ok(())
+    }
+}
+
+fn line(token: &Value) -> String {
+    let text = |name: &str| render::field(token, name);
+    let zones: Vec<String> =
+        token.get("zones").and_then(Value::as_array).into_iter().flatten().map(render::text).collect();
+    let mut parts = vec![text("key_id"), text("name"), text("role"), format!("zone {}", zones.join(", "))];
+    for (member, words) in [("team", "team"), ("user", "user"), ("expires", "until")] {
+        let value = text(member);
+        if !value.is_empty() {
+            parts.push(format!("{words} {value}"));
+        }
+    }
+    parts.join("  ")
 }
 
 fn read_token() -> anyhow::Result<String> {

@@ -64,6 +64,8 @@ pub enum Kind {
     Hold,
     /// Entries were taken out of the ledger in bulk.
     Export,
+    /// Calls were stopped whatever policies say, or are no more.
+    Block,
     /// docket started.
     Start,
     /// docket stopped in good order.
@@ -72,7 +74,7 @@ pub enum Kind {
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Decision,
         Self::Outcome,
         Self::Trace,
@@ -83,6 +85,7 @@ impl Kind {
         Self::Erase,
         Self::Hold,
         Self::Export,
+        Self::Block,
         Self::Start,
         Self::Stop,
     ];
@@ -113,6 +116,7 @@ impl Kind {
             Self::Erase => "erase",
             Self::Hold => "hold",
             Self::Export => "export",
+            Self::Block => "block",
             Self::Start => "start",
             Self::Stop => "stop",
         }

@@ -31,6 +31,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::entry::{Entry, Kind, Mode, Sealed};
 use super::keeping::{self, Act, Removed};
+use super::registry::Changing;
 use super::rollup::{self, Rolled};
 use super::{Health, LedgerError, schema, tree};
 use crate::call::RequestId;
@@ -70,6 +71,8 @@ pub(super) enum Job {
     CloseOpenCalls(oneshot::Sender<Result<i64, LedgerError>>),
     /// Remove payloads, and say so in an entry.
     Act(Box<Act>, oneshot::Sender<Result<Removed, LedgerError>>),
+    /// Append an entry, and make the change of blocks or tokens that it speaks of.
+    Change(Box<Changing>, oneshot::Sender<Result<i64, LedgerError>>),
     /// Lay out the pages of these payloads anew.
     Rewrite(Vec<i64>, oneshot::Sender<Result<(), LedgerError>>),
     /// Give free pages back; answer how many are left.
@@ -158,7 +161,10 @@ impl Writer {
             let number = done.as_ref().map(|done| done.number).map_err(LedgerError::clone);
             // A caller that has gone away needs no answer; its entry stands all the same.
             match job {
-                Job::Append(_, Some(reply)) | Job::CloseOpenCalls(reply) | Job::Reclaim(reply) => {
+                Job::Append(_, Some(reply))
+                | Job::Change(_, reply)
+                | Job::CloseOpenCalls(reply)
+                | Job::Reclaim(reply) => {
                     drop(reply.send(number));
                 }
                 Job::Act(_, reply) => drop(reply.send(done.map(|done| done.removed))),
@@ -193,6 +199,10 @@ impl Writer {
         for job in batch {
             let number = match job {
                 Job::Append(entry, _) => tip.append(&transaction, entry).map_err(fail)?,
+                Job::Change(changing, _) => {
+                    changing.change.apply(&transaction).map_err(fail)?;
+                    tip.append(&transaction, &changing.entry).map_err(fail)?
+                }
                 Job::Keep(files, _) => {
                     keep(&transaction, files).map_err(fail)?;
                     0

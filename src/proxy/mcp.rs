@@ -300,6 +300,9 @@ fn explanation(refusal: &Refusal) -> String {
         (_, "policy_error") => {
             ("denied because a policy failed", "It was not carried out. Trying again will not help.")
         }
+        (_, "blocked") => {
+            ("blocked by an operator", "It was not carried out. Do not try it again until the block is over.")
+        }
         (_, "invalid_request") => ("refused", "It was not carried out."),
         _ => ("denied by policy", "It was not carried out, and repeating it unchanged will not help."),
     };

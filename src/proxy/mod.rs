@@ -117,6 +117,9 @@ impl Proxy {
             return self.foreign_session(server, &caller, &visit);
         }
         if let (Some(plumbing), Some(server)) = (plumbing, &server) {
+            if let Some(blocked) = self.blocked(plumbing, server, &caller, &visit) {
+                return blocked;
+            }
             return self.pass(Permit::plumbing(plumbing), server, parts, Bytes::new(), &visit).await;
         }
         let body = match web::receive(body, &self.limits).await {
@@ -138,6 +141,9 @@ impl Proxy {
         };
         match message {
             Ok(Message::Plumbing(plumbing)) => {
+                if let Some(blocked) = self.blocked(plumbing, &server, &caller, &visit) {
+                    return blocked;
+                }
                 self.pass(Permit::plumbing(plumbing), &server, parts, body, &visit).await
             }
             Ok(Message::Request(request)) => {
@@ -289,6 +295,27 @@ impl Proxy {
         self.gate.note_refusal(refused);
         let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", &visit.request_id);
         web::json_response(StatusCode::NOT_FOUND, &answer)
+    }
+
+    /// Refuses what no policy is asked about where the agent or the server is blocked: a notification can carry anything. A
+    /// session may end, and be asked whether it is alive.
+    fn blocked(
+        &self,
+        plumbing: Plumbing,
+        server: &Server,
+        caller: &Caller,
+        visit: &Visit,
+    ) -> Option<Response<Body>> {
+        if matches!(plumbing, Plumbing::Ping | Plumbing::EndSession) {
+            return None;
+        }
+        let fault = self.gate.blocked(caller, Some(&server.name))?;
+        let mut refused = visit.refused(Kind::Decision, "request.blocked", fault.rule(), fault.to_string());
+        refused.facts.insert("server".into(), server.name.to_string().into());
+        refused.facts.insert("agent".into(), caller.agent.clone().into());
+        self.gate.note_refusal(refused);
+        let answer = mcp::error(&Value::Null, mcp::DENIED, &fault.to_string(), &visit.request_id);
+        Some(web::json_response(StatusCode::FORBIDDEN, &answer))
     }
 
     /// Records and answers a request that is refused before it became a call.

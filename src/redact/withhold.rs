@@ -14,11 +14,12 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-pub(super) const FACTS: [&str; 39] = [
+pub(super) const FACTS: [&str; 47] = [
     "added",
     "after",
     "agent",
     "before",
+    "block_id",
     "bytes",
     "cause",
     "changed",
@@ -26,19 +27,23 @@ pub(super) const FACTS: [&str; 39] = [
     "code",
     "count",
     "cuts",
+    "expires",
     "failed_transactions",
     "from",
     "hold_id",
     "holds",
     "hook",
     "hooks",
+    "key_id",
     "length",
     "loaded_hooks",
+    "name",
     "path",
     "peer",
     "principal",
     "reason",
     "removed",
+    "role",
     "roles",
     "scope",
     "seqs",
@@ -47,13 +52,16 @@ pub(super) const FACTS: [&str; 39] = [
     "signed_by",
     "skipped",
     "status",
+    "stops",
     "subject_digest",
     "team",
     "to",
     "tree",
+    "until",
     "user",
     "verified",
     "version",
+    "zones",
 ];
 /// Members of a diagnostic that no rule can choose freely.
 pub(super) const SAID: [&str; 2] = ["effect", "policy_id"];

@@ -23,6 +23,7 @@ use ulid::Ulid;
 use crate::call::{Action, Call, Entity, Moment};
 use crate::decision::{Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::json::Object;
+use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, Order, Reader, Removal, Stored};
 use crate::policy::explain::{Missing, RuleTrace};
 use crate::policy::{Explanation, Limits, PolicySet};
@@ -103,8 +104,13 @@ impl Replayer {
     ///
     /// # Errors
     /// Says why there is none.
-    pub fn recorded(&self, request_id: &str) -> Result<Option<(Call, Moment, String)>, String> {
+    pub fn recorded(
+        &self,
+        request_id: &str,
+        scope: &Scope,
+    ) -> Result<Option<(Call, Moment, String)>, String> {
         let filter = Filter {
+            scope: scope.clone(),
             request_id: Some(request_id.to_owned()),
             order: Order::Newest,
             limit: Some(1),

@@ -89,6 +89,23 @@ pub struct Flip {
     pub approximate: Vec<String>,
 }
 
+impl Flip {
+    /// The same for somebody who may not see what the call was about: its arguments, its resource, and the rules, whose names a
+    /// policy can make from both.
+    #[must_use]
+    pub fn without_content(&self) -> Self {
+        let side = |side: &Side| Side { rules: Vec::new(), ..side.clone() };
+        Self {
+            resource: String::new(),
+            arguments: None,
+            before: side(&self.before),
+            after: side(&self.after),
+            approximate: Vec::new(),
+            ..self.clone()
+        }
+    }
+}
+
 /// A decision, as far as it is compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Side {

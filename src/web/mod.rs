@@ -8,6 +8,7 @@ mod server;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::config::{Limits, Plane};
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
+use crate::principal::Principal;
 
 pub use problem::Problem;
 pub use server::{Face, serve};
@@ -131,6 +133,7 @@ impl HttpBody for Body {
 }
 
 /// One request's own facts, from the moment its head was read.
+#[derive(Clone)]
 pub struct Visit {
     /// Where it came from.
     pub peer: SocketAddr,
@@ -142,6 +145,10 @@ pub struct Visit {
     pub started: Instant,
     /// The caller's `User-Agent`.
     pub user_agent: Option<String>,
+    /// Who looks, once that is known: on the admin plane.
+    pub principal: Arc<Principal>,
+    /// Turns true when they may no longer.
+    pub ended: Option<watch::Receiver<bool>>,
 }
 
 impl Visit {
@@ -164,7 +171,26 @@ impl Visit {
                 .get(USER_AGENT)
                 .and_then(|agent| agent.to_str().ok())
                 .map(|agent| gate.redactor.cut(agent, MAX_USER_AGENT_BYTES)),
+            principal: Principal::nobody(),
+            ended: None,
         }
+    }
+
+    /// Runs `work` until it ends, or whoever looks may no longer.
+    pub fn while_admitted<W: Future<Output = ()>>(&self, work: W) -> impl Future<Output = ()> + use<W> {
+        let ended = self.ended.clone();
+        async move {
+            match ended {
+                Some(ended) => until_stopped(ended, work).await,
+                None => work.await,
+            }
+        }
+    }
+
+    /// Whether whoever looks may no longer.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| *ended.borrow())
     }
 
     /// A refusal of this request that nobody waits to see recorded.

@@ -23,6 +23,7 @@ use super::audit::bad_parameter;
 use super::query::{Paging, cursor_at, filters, number};
 use crate::clock::rfc3339;
 use crate::gate::Gate;
+use crate::ledger::filter::Scope;
 use crate::ledger::filter::parameters::Wrong;
 use crate::ledger::{Entry, Filter, Kind, MAX_LIMIT, Reader};
 use crate::text::plain;
@@ -216,12 +217,16 @@ struct Chunks {
     pieces: mpsc::Sender<Result<Bytes, BodyError>>,
     runtime: tokio::runtime::Handle,
     stopping: watch::Receiver<bool>,
+    ended: Option<watch::Receiver<bool>>,
 }
 
 impl Write for Chunks {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if *self.stopping.borrow() {
             return Err(io::Error::other("docket is stopping"));
+        }
+        if self.ended.as_ref().is_some_and(|ended| *ended.borrow()) {
+            return Err(io::Error::other("the token is no longer good"));
         }
         let sending =
             self.pieces.send_timeout(Ok(Bytes::copy_from_slice(bytes)), Duration::from_millis(STALL_MS));
@@ -255,7 +260,10 @@ pub async fn answer(
 ) -> Response<Body> {
     let now_ms = (gate.clock.now_ms)();
     let export = match Export::parse(query, now_ms) {
-        Ok(export) => export,
+        Ok(mut export) => {
+            export.filter.scope = Scope::of(&visit.principal);
+            export
+        }
         Err(detail) => return bad_parameter(detail, visit),
     };
     let Ok(place) = exports.0.clone().try_acquire_owned() else {
@@ -281,14 +289,14 @@ pub async fn answer(
     let media_type = if export.gzip { "application/gzip" } else { export.format.media_type() };
     let (gate, reader, query) = (gate.clone(), reader.clone(), query.to_owned());
     let runtime = tokio::runtime::Handle::current();
-    let (request_id, peer, user_agent) = (visit.request_id.clone(), visit.peer, visit.user_agent.clone());
-    let moment = visit.moment.clone();
-    let visit = Visit { peer, request_id, moment, started: visit.started, user_agent };
+    let visit = visit.clone();
     let work = move || {
         // The rest of the machine is the data plane's; where it cannot be so, it is as good as any thread.
         let _ = rustix::process::setpriority_process(None, NICE);
-        let mut chunks =
-            io::BufWriter::with_capacity(CHUNK_BYTES, Chunks { pieces, runtime: runtime.clone(), stopping });
+        let mut chunks = io::BufWriter::with_capacity(
+            CHUNK_BYTES,
+            Chunks { pieces, runtime: runtime.clone(), stopping, ended: visit.ended.clone() },
+        );
         let mut taken = Taken::default();
         let done = export.run(&reader, &mut chunks, &mut taken, |_| ()).and_then(|()| chunks.flush());
         let event = if done.is_ok() { "export.completed" } else { "export.interrupted" };
@@ -326,7 +334,7 @@ fn entry_of(
     taken: Option<&Taken>,
 ) -> Entry {
     let mut metadata = json!({
-        "principal": "admin", "path": "/v1/audit/export", "query": query, "format": export.format.as_str(),
+        "principal": visit.principal.name, "path": "/v1/audit/export", "query": query, "format": export.format.as_str(),
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
     });
     if let (Some(taken), Some(members)) = (taken, metadata.as_object_mut()) {

@@ -12,6 +12,10 @@ mod time;
 use rusqlite::types::Value;
 use ulid::Ulid;
 
+use super::Kind;
+use crate::decision::Effect;
+use crate::principal::{Principal, Role};
+
 pub use time::{parse_span, parse_time};
 
 /// Which way a list runs.
@@ -239,15 +243,62 @@ pub struct Scope {
     pub team: Option<String>,
     /// Only entries of this person.
     pub user: Option<String>,
+    /// Only calls, what became of them and how they are explained: what people did with docket itself names no tenant.
+    pub calls: bool,
+    /// Only calls that were held for a person.
+    pub held: bool,
 }
 
 impl Scope {
+    /// What of the ledger's content a principal may see.
+    #[must_use]
+    pub fn of(principal: &Principal) -> Self {
+        let Principal { role, zones, team, user, .. } = principal;
+        let all = Self { zones: zones.clone(), calls: zones.is_some(), ..Self::default() };
+        let calls = Self { calls: true, ..all.clone() };
+        let nothing = Self { zones: Some(Vec::new()), ..calls.clone() };
+        match (role, team, user) {
+            (Role::Admin, ..) => Self::default(),
+            (Role::Auditor, ..) => all,
+            (Role::Lead, Some(team), _) => Self { team: Some(team.clone()), ..calls },
+            (Role::User | Role::Author, _, Some(user)) => Self { user: Some(user.clone()), ..calls },
+            (Role::Approver, ..) => Self { held: true, ..calls },
+            // An author without a person sees no content.
+            (Role::Lead | Role::User | Role::Author | Role::Agent, ..) => nothing,
+        }
+    }
+
+    /// Whose calls a principal may have decided again, without seeing what is in them.
+    #[must_use]
+    pub fn of_traffic(principal: &Principal) -> Self {
+        match principal.role {
+            Role::Author => Self { zones: principal.zones.clone(), calls: true, ..Self::default() },
+            _ => Self::of(principal),
+        }
+    }
+
+    /// The same tenants' calls, whoever made them: for what belongs to a call that may be seen.
+    #[must_use]
+    pub fn company(&self) -> Self {
+        Self { zones: self.zones.clone(), calls: self.calls, ..Self::default() }
+    }
+
     fn terms(&self) -> impl Iterator<Item = Term> {
         let one = |column, value: &Option<String>| {
             value.clone().map(|value| Term { column, any: vec![value], part: false })
         };
         let zones = self.zones.clone().map(|any| Term { column: Column::Zone, any, part: false });
-        [zones, one(Column::Team, &self.team), one(Column::User, &self.user)].into_iter().flatten()
+        let calls = self.calls.then(|| {
+            let kinds = [Kind::Decision, Kind::Outcome, Kind::Trace].map(|kind| kind.as_str().to_owned());
+            Term { column: Column::Kind, any: kinds.to_vec(), part: false }
+        });
+        let held = self.held.then(|| {
+            let effect = Effect::RequireApproval.as_str().to_owned();
+            Term { column: Column::Decision, any: vec![effect], part: false }
+        });
+        [zones, calls, held, one(Column::Team, &self.team), one(Column::User, &self.user)]
+            .into_iter()
+            .flatten()
     }
 }
 

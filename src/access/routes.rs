@@ -1,0 +1,156 @@
+//! Who may call which path of the admin plane. What is not in this table is nowhere; what of the ledger a caller then sees is
+//! another matter, and the [`crate::ledger::filter::Scope`]'s.
+
+use http::Method;
+
+use crate::principal::{Principal, Role};
+
+/// One path with one method.
+struct Route {
+    post: bool,
+    /// `*` stands for one segment.
+    path: &'static str,
+    who: &'static [Role],
+    /// Whether it is about every tenant at once, so that nobody may who does not see all of them.
+    whole: bool,
+}
+
+const fn get(path: &'static str, who: &'static [Role]) -> Route {
+    Route { post: false, path, who, whole: false }
+}
+
+const fn post(path: &'static str, who: &'static [Role]) -> Route {
+    Route { post: true, path, who, whole: false }
+}
+
+const fn whole(path: &'static str, who: &'static [Role]) -> Route {
+    Route { post: false, path, who, whole: true }
+}
+
+const ADMIN: &[Role] = &[Role::Admin];
+const AUDITOR: &[Role] = &[Role::Admin, Role::Auditor];
+const AUTHOR: &[Role] = &[Role::Admin, Role::Author];
+/// Those who read.
+const READER: &[Role] = &[Role::Admin, Role::Auditor, Role::Lead, Role::User];
+/// Those who look at single entries.
+const PEOPLE: &[Role] = &[Role::Admin, Role::Auditor, Role::Lead, Role::User, Role::Approver, Role::Author];
+
+/// Every path.
+const ROUTES: [Route; 34] = [
+    get("/v1/audit", PEOPLE),
+    get("/v1/audit/stats", READER),
+    get("/v1/audit/stream", READER),
+    get("/v1/audit/export", READER),
+    get("/v1/audit/members", READER),
+    get("/v1/audit/services", READER),
+    get("/v1/audit/tools", READER),
+    get("/v1/audit/policies", READER),
+    get("/v1/audit/*", PEOPLE),
+    get("/v1/explain/*", PEOPLE),
+    get("/v1/entries/*/proof", READER),
+    get("/admin/auditlog/list/*", READER),
+    // Tree heads and hashes say nothing about anybody.
+    get("/v1/checkpoint", PEOPLE),
+    get("/v1/ledger/key", PEOPLE),
+    get("/v1/proof/inclusion", PEOPLE),
+    get("/v1/proof/consistency", PEOPLE),
+    whole("/metrics", AUDITOR),
+    whole("/v1/ledger/stats", AUDITOR),
+    whole("/v1/ledger/holds", AUDITOR),
+    whole("/v1/blocks", AUDITOR),
+    get("/v1/tokens", ADMIN),
+    post("/v1/simulate", AUTHOR),
+    post("/v1/replay", AUTHOR),
+    post("/v1/cover", AUTHOR),
+    post("/v1/tests", AUTHOR),
+    post("/v1/policies/reload", ADMIN),
+    post("/v1/ledger/prune", ADMIN),
+    post("/v1/ledger/erase", ADMIN),
+    post("/v1/ledger/holds", ADMIN),
+    post("/v1/ledger/holds/*/release", ADMIN),
+    post("/v1/blocks", ADMIN),
+    post("/v1/blocks/*/release", ADMIN),
+    post("/v1/tokens", ADMIN),
+    post("/v1/tokens/*/*", ADMIN),
+];
+
+/// Whether somebody may take a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum May {
+    /// They may.
+    Go,
+    /// There is such a path, and it is for others.
+    NotThey,
+    /// It is not taken with this method, but with the one named.
+    NotSo(&'static str),
+    /// There is no such path.
+    Nowhere,
+}
+
+/// Whether a principal may take a path.
+#[must_use]
+pub fn may(principal: &Principal, method: &Method, path: &str) -> May {
+    let found = |post: bool| ROUTES.iter().find(|route| route.post == post && is_like(path, route.path));
+    let route = match *method {
+        Method::GET => found(false),
+        Method::POST => found(true),
+        _ => None,
+    };
+    match (route, found(false), found(true)) {
+        (Some(route), ..) => {
+            let sees = !route.whole || principal.zones.is_none();
+            if route.who.contains(&principal.role) && sees { May::Go } else { May::NotThey }
+        }
+        (None, Some(_), Some(_)) => May::NotSo("GET, POST"),
+        (None, Some(_), None) => May::NotSo("GET"),
+        (None, None, Some(_)) => May::NotSo("POST"),
+        (None, None, None) => May::Nowhere,
+    }
+}
+
+fn is_like(path: &str, pattern: &str) -> bool {
+    let (mut segments, mut wanted) = (path.split('/'), pattern.split('/'));
+    loop {
+        match (segments.next(), wanted.next()) {
+            (None, None) => return true,
+            (Some(segment), Some("*")) if !segment.is_empty() => {}
+            (Some(segment), Some(word)) if segment == word => {}
+            _ => return false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_for_those_in_the_table() {
+        let who = |role, zones: Option<&str>| Principal {
+            name: "it".into(),
+            role,
+            zones: zones.map(|zone| vec![zone.to_owned()]),
+            team: None,
+            user: None,
+        };
+        let (one, every) = (who(Role::Auditor, Some("eu")), who(Role::Auditor, None));
+        let agent = who(Role::Agent, None);
+        for (principal, method, path, expected) in [
+            (&one, Method::GET, "/v1/audit", May::Go),
+            (&one, Method::GET, "/v1/audit/stats", May::Go),
+            (&one, Method::GET, "/metrics", May::NotThey),
+            (&every, Method::GET, "/metrics", May::Go),
+            (&every, Method::POST, "/v1/blocks", May::NotThey),
+            (&every, Method::POST, "/v1/audit", May::NotSo("GET")),
+            (&every, Method::DELETE, "/v1/blocks", May::NotSo("GET, POST")),
+            (&every, Method::GET, "/v1/audit/a/b", May::Nowhere),
+            (&every, Method::GET, "/v1/audit/", May::Nowhere),
+            (&every, Method::GET, "//v1/audit", May::Nowhere),
+        ] {
+            assert_eq!(may(principal, &method, path), expected, "{method} {path}");
+        }
+        let open = |route: &Route| route.who.contains(&Role::Agent);
+        assert!(!ROUTES.iter().any(open), "agents have no business here");
+        assert_eq!(may(&agent, &Method::GET, "/v1/checkpoint"), May::NotThey);
+    }
+}
