@@ -20,6 +20,7 @@ mod looks;
 mod masks;
 mod names;
 mod personal;
+mod readings;
 mod scrub;
 mod settings;
 mod size;
