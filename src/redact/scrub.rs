@@ -18,6 +18,7 @@ use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
 use super::readings::readings;
 use super::walk::free_name;
+use super::withhold::Voice;
 use super::{DIAGNOSTICS, METADATA};
 use crate::json::Object;
 use crate::text::{json_escaped, percent_encoded};
@@ -255,6 +256,32 @@ impl Scrubber {
             return Some(MARK.to_owned());
         }
         self.parts.replaced(text)
+    }
+
+    /// Scrubs what somebody said.
+    pub(super) fn said(&self, value: &mut Value, place: &Place<'_>, voice: Voice, edits: &mut Edits) {
+        match voice {
+            Voice::Any => self.value(value, place, edits),
+            Voice::Policy => self.source(value, place, edits),
+        }
+    }
+
+    /// Scrubs source of a policy, as the names of members.
+    fn source(&self, value: &mut Value, place: &Place<'_>, edits: &mut Edits) {
+        match value {
+            Value::String(text) => {
+                if let Some(scrubbed) = self.names.as_ref().unwrap_or(&self.parts).replaced(text) {
+                    *text = scrubbed;
+                    edits.note(place, Op::Mask, "scrub", self.category);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.source(item, &place.item(index), edits);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Scrubs a value in place: strings, numbers, and the names of members.
