@@ -557,6 +557,13 @@ fn no_password_takes_away_what_names_the_call_or_what_docket_knows() {
             }],
         }])
     );
+    // A password that is no word goes from the source of a policy too.
+    let record = redactor().record(vec![
+        ("context", json!({"arguments": {"password": "hunter2-and-Xy9"}})),
+        ("metadata", json!({"why": [{"conditions": [{"condition": "x == \"hunter2-and-Xy9\""}]}]})),
+    ]);
+    let condition = json!({"condition": "x == \"[redacted]\""});
+    assert_eq!(record.get("metadata").unwrap()["why"][0]["conditions"][0], condition);
     // What a caller asserts of itself on the decision API is the call's, not docket's.
     let record = redactor().record(erasing("authzen/1.0"));
     assert_eq!(record.get("resource").unwrap()["id"], json!("fail"));
@@ -639,4 +646,13 @@ fn no_beginning_of_a_long_secret_is_left_at_a_cut() {
         let cut = redactor().cut(&text, 256);
         assert!(!cut.contains("ghp_"), "{cut}");
     }
+}
+
+#[test]
+fn a_schema_is_no_disguise() {
+    let schema = |title: &str| json!({"password": {"type": "string", "title": title, "description": "8 to 12 characters"}});
+    for title in ["Password", "The password of account 7"] {
+        assert_eq!(redacted(schema(title)), (schema(title), vec![]));
+    }
+    assert_eq!(redacted(schema("q7Zxsword!")).0, schema(MARK));
 }

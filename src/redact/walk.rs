@@ -260,6 +260,11 @@ impl Walk<'_> {
         for (name, member) in schema.iter_mut() {
             let place = place.member(name);
             let example = matches!(name.as_str(), "default" | "const" | "enum" | "example" | "examples");
+            // What a schema says of itself is words; a single one that no language has is the secret, dressed up.
+            let worded = |text: &str| text.contains(char::is_whitespace) || !looks::looks_random(text);
+            let described =
+                matches!(name.as_str(), "title" | "description") && !member.as_str().is_none_or(worded);
+            let example = example || described;
             self.member(member, example.then_some(Sensitivity::Full), &place, depth.down());
         }
     }
