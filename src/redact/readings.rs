@@ -27,13 +27,16 @@ pub(super) fn readings(text: &str) -> impl Iterator<Item = Reading> {
     let percent = text.contains('%');
     let form = text.contains('+');
     let json = text.contains('\\');
-    let decoders: [(bool, fn(&[u8]) -> Option<(Vec<u8>, usize)>); 3] =
+    let decoders: [(bool, Decoder); 3] =
         [(percent, percent_decoded), (form, form_decoded), (json, json_decoded)];
     decoders.into_iter().filter(|(is_on, _)| *is_on).filter_map(|(_, decoder)| read(text, decoder))
 }
 
-/// Reads a text with a decoder, which answers what the escape at the beginning of its bytes stands for, and its length.
-fn read(text: &str, decoder: fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Option<Reading> {
+/// What the escape at the beginning of some bytes stands for, and its length.
+type Decoder = fn(&[u8]) -> Option<(Vec<u8>, usize)>;
+
+/// Reads a text with a decoder.
+fn read(text: &str, decoder: Decoder) -> Option<Reading> {
     // No text comes near four gigabytes.
     let end = u32::try_from(text.len()).ok()?;
     let (mut bytes, mut from) = (Vec::with_capacity(text.len()), Vec::with_capacity(text.len() + 1));
@@ -56,6 +59,13 @@ fn read(text: &str, decoder: fn(&[u8]) -> Option<(Vec<u8>, usize)>) -> Option<Re
     if !changed {
         return None;
     }
+    let bytes = match String::from_utf8(bytes) {
+        Ok(text) => {
+            from.push(end);
+            return Some(Reading { text, origins: from });
+        }
+        Err(error) => error.into_bytes(),
+    };
     let (mut text, mut origins) = (String::with_capacity(bytes.len()), Vec::with_capacity(from.len() + 1));
     let mut from = from.into_iter();
     for chunk in bytes.utf8_chunks() {
