@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::edit::{Edits, MARK, Op, Place};
 use super::scrub::Secrets;
 use super::withhold::{
-    Authors, By, is_name_of_call, is_own, lend_own, repeating_others, return_own, withhold, withhold_root,
+    Authors, By, is_asserted, is_name_of_call, is_own, lend_own, repeating_others, return_own, withhold,
+    withhold_root,
 };
 use super::{About, Record};
 use crate::json::Object;
@@ -172,12 +173,17 @@ impl Rule {
                     if is_own(root, value, path, authors) {
                         continue;
                     }
-                    let stays = is_name_of_call(root, path);
+                    // A record without its tool or its caller could not be found, and one with others would be a lie.
+                    let new = match &self.value {
+                        _ if is_name_of_call(root, path) => Some(MARK.into()),
+                        Some(_) if is_asserted(root, path) => Some(MARK.into()),
+                        value => value.clone(),
+                    };
                     let own = if path.len() == 1 { lend_own(root, value, authors) } else { Vec::new() };
-                    match self.edit(value, &Place::root(root), path, stays) {
+                    match edit(value, &Place::root(root), path, new.as_ref()) {
                         Edited::Taken(before, pointer) => {
                             each_text(&before, &mut |text| secrets.add(text));
-                            let op = if self.value.is_none() && !stays { Op::Remove } else { Op::Mask };
+                            let op = if new.is_none() { Op::Remove } else { Op::Mask };
                             edits.replaced(pointer, op, MASK, MASKED);
                         }
                         Edited::Item => idle = Some(self.written.as_str()),
@@ -197,40 +203,37 @@ impl Rule {
         record.edits = edits.into_vec();
         idle
     }
+}
 
-    /// Removes or replaces what a path leads to, if that is a member of an object. What `stays` is neither removed nor
-    /// replaced by anything but the mark: a record without its tool or its caller could not be found, and one with others
-    /// would be a lie.
-    fn edit(&self, value: &mut Value, place: &Place<'_>, path: &[String], stays: bool) -> Edited {
-        let Some((next, rest)) = path.split_first() else { return Edited::Nothing };
-        match value {
-            Value::Object(object) => {
-                let name = object.keys().find(|name| *name == next);
-                let name = name.or_else(|| object.keys().find(|name| is_named(next, name))).cloned();
-                let Some(name) = name else { return Edited::Nothing };
-                let here = place.member(&name);
-                if !rest.is_empty() {
-                    let below = object.get_mut(&name);
-                    return below.map_or(Edited::Nothing, |below| self.edit(below, &here, rest, stays));
-                }
-                let new = if stays { Some(MARK.into()) } else { self.value.clone() };
-                let before = match new {
-                    Some(new) if object.get(&name) == Some(&new) => None,
-                    Some(new) => object.insert(name.clone(), new),
-                    None => object.remove(&name),
-                };
-                before.map_or(Edited::Nothing, |before| Edited::Taken(before, here.pointer()))
+/// Replaces what a path leads to, if that is a member of an object; without anything new, removes it.
+fn edit(value: &mut Value, place: &Place<'_>, path: &[String], new: Option<&Value>) -> Edited {
+    let Some((next, rest)) = path.split_first() else { return Edited::Nothing };
+    match value {
+        Value::Object(object) => {
+            let name = object.keys().find(|name| *name == next);
+            let name = name.or_else(|| object.keys().find(|name| is_named(next, name))).cloned();
+            let Some(name) = name else { return Edited::Nothing };
+            let here = place.member(&name);
+            if !rest.is_empty() {
+                return object.get_mut(&name).map_or(Edited::Nothing, |below| edit(below, &here, rest, new));
             }
-            // As in OPA: items are passed through by their index, and never taken out.
-            Value::Array(items) => {
-                match next.parse().ok().and_then(|index: usize| Some((index, items.get_mut(index)?))) {
-                    Some(_) if rest.is_empty() => Edited::Item,
-                    Some((index, item)) => self.edit(item, &place.item(index), rest, stays),
-                    None => Edited::Nothing,
-                }
-            }
-            _ => Edited::Nothing,
+            let before = match new {
+                Some(new) if object.get(&name) == Some(new) => None,
+                Some(new) => object.insert(name.clone(), new.clone()),
+                None => object.remove(&name),
+            };
+            before.map_or(Edited::Nothing, |before| Edited::Taken(before, here.pointer()))
         }
+        // As in OPA: items are passed through by their index, and never taken out.
+        Value::Array(items) => {
+            let found = next.parse().ok().and_then(|index: usize| Some((index, items.get_mut(index)?)));
+            match found {
+                Some(_) if rest.is_empty() => Edited::Item,
+                Some((index, item)) => edit(item, &place.item(index), rest, new),
+                None => Edited::Nothing,
+            }
+        }
+        _ => Edited::Nothing,
     }
 }
 

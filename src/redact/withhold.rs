@@ -317,6 +317,12 @@ pub(super) fn is_name_of_call(root: &str, path: &[String]) -> bool {
     NAMED.contains(&root) && matches!(path, [name] if NAMES.contains(&name.as_str()))
 }
 
+/// Whether a path leads to a property that a reader takes for what docket knows, whoever wrote it.
+pub(super) fn is_asserted(root: &str, path: &[String]) -> bool {
+    let own = |name: &str| PROPERTIES.contains(&name) || CONFIGURED.contains(&name);
+    matches!(path, [properties, name, ..] if NAMED.contains(&root) && properties == "properties" && own(name))
+}
+
 /// Takes what docket wrote out of the properties of a root, to be put back by [`return_own`] when something took them all.
 pub(super) fn lend_own(root: &str, value: &mut Value, authors: Authors) -> Vec<(String, Value)> {
     let properties = value.get_mut("properties").and_then(Value::as_object_mut);

@@ -227,4 +227,8 @@ fn masks_forge_nothing() {
     let said = Fixed(Ok(Said { drop: false, mask: Some(json!(["/input/subject/properties/agent"])) }));
     let record = Redactor::builtin().with_masks(Box::new(said)).record(known.clone()).into_inner();
     assert_eq!(record.roots[1].1["properties"], json!({"desk": "north-7"}));
+    let mask = json!([{"op": "upsert", "path": "/input/subject/properties/agent", "value": "mallory"}]);
+    let said = Fixed(Ok(Said { drop: false, mask: Some(mask) }));
+    let record = Redactor::builtin().with_masks(Box::new(said)).record(known).into_inner();
+    assert_eq!(record.roots[1].1["properties"], json!({"agent": MARK, "desk": "north-7"}));
 }
