@@ -86,6 +86,9 @@ pub struct Determining {
     pub title: Option<Arc<str>>,
     /// What it decided.
     pub decision: Effect,
+    /// Whether the policy chose that id as it decided, which only an entry point can.
+    #[serde(skip)]
+    pub is_chosen: bool,
 }
 
 /// One thing a policy, or docket itself, said about the call.

@@ -155,6 +155,7 @@ impl Gate {
             request_id: Some(&facts.request_id),
             decision: Some(decision.effect),
             manifest_sha: Some(&decision.policy_set.manifest_sha),
+            policy_ids_chosen: decision.determining.iter().any(|determining| determining.is_chosen),
         };
         let content = self.redactor.record_about(&about, roots);
         facts.taken = content.taken();

@@ -46,4 +46,13 @@ impl Masks for InForce {
         self.failures.inc();
         tracing::warn!("a record was withheld, since its masks could not be used: {why}");
     }
+
+    fn idle(&self, path: &str) {
+        if self.policies.load().is_first_idle_mask() {
+            tracing::warn!(
+                path,
+                "a mask leads to an item of an array and takes nothing, as in OPA: mask the array, or a member of the item"
+            );
+        }
+    }
 }

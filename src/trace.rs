@@ -64,6 +64,7 @@ pub struct Untold {
     mode: Option<Mode>,
     manifest_sha: Option<String>,
     server: Value,
+    policy_ids_chosen: bool,
     /// What was decided with it, for masks that ask.
     said: Vec<(&'static str, Value)>,
 }
@@ -98,6 +99,7 @@ impl Untold {
             mode: entry.mode,
             manifest_sha: entry.manifest_sha.clone(),
             server: server.unwrap_or_default(),
+            policy_ids_chosen: decision.determining.iter().any(|determining| determining.is_chosen),
             said: vec![
                 ("determining_policies", json!(decision.determining)),
                 ("diagnostics", json!(decision.diagnostics)),
@@ -249,6 +251,7 @@ impl Worker {
             request_id: untold.request_id.as_ref(),
             decision: Some(untold.effect),
             manifest_sha: untold.manifest_sha.as_deref(),
+            policy_ids_chosen: untold.policy_ids_chosen,
         };
         // The same masks apply only to who sees the same.
         let roots: Vec<_> = call_roots(&call).into_iter().chain(untold.said).collect();

@@ -276,6 +276,7 @@ impl Run<'_> {
             Ok(Some(Verdict { policy_id, effect, diagnostics })) => {
                 self.diagnostics.extend(diagnostics);
                 self.determining.push(Determining {
+                    is_chosen: policy_id != policy.id,
                     policy_id,
                     policy_version: Arc::clone(&policy.version),
                     title: policy.title.clone(),
@@ -318,6 +319,7 @@ impl Run<'_> {
                         policy_version: Arc::clone(&policy.version),
                         title: policy.title.clone(),
                         decision: effect,
+                        is_chosen: false,
                     });
                 }
                 Said::Failed((diagnostic, status)) => {

@@ -4,6 +4,7 @@
 //! no call, so it is no policy. What its answers mean, and what is done where there is none, redaction knows.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use regorus::utils::limits::ExecutionTimerConfig;
@@ -46,6 +47,8 @@ pub(super) struct LogRules {
     engine: Engine,
     mask: bool,
     drop: bool,
+    /// Whether it was said already that a mask takes nothing.
+    is_idle_told: AtomicBool,
 }
 
 impl LogRules {
@@ -64,7 +67,7 @@ impl LogRules {
             return Ok(None);
         }
         let engine = library.engine(&library.closure(&package))?;
-        Ok(Some(Self { engine, mask, drop }))
+        Ok(Some(Self { engine, mask, drop, is_idle_told: AtomicBool::new(false) }))
     }
 
     fn ask(&self, document: &Json, moment: &Moment, limits: Limits) -> Result<LogSays, String> {
@@ -76,7 +79,17 @@ impl LogRules {
             check_interval: CLOCK_EVERY,
         });
         builtins::during(moment, deadline, || {
-            let dropped = self.drop && rule(&mut engine, DROP)? == Value::Bool(true);
+            let dropped = match if self.drop { rule(&mut engine, DROP)? } else { Value::Undefined } {
+                Value::Undefined | Value::Bool(false) => false,
+                Value::Bool(true) => true,
+                // Whoever writes `drop := "yes"` means no record to stay.
+                other => {
+                    let name = value::type_name(&other);
+                    return Err(format!(
+                        "data.system.log.{DROP}: it is a value of type {name}, not a boolean"
+                    ));
+                }
+            };
             let mask = if self.mask && !dropped { rule(&mut engine, MASK)? } else { Value::Undefined };
             let mask = (mask != Value::Undefined).then(|| value::to_json(&mask));
             Ok(LogSays { drop: dropped, mask })
@@ -99,6 +112,12 @@ impl PolicySet {
     #[must_use]
     pub fn has_log_rules(&self) -> bool {
         self.log.is_some()
+    }
+
+    /// Whether nobody asked before, for what is to be said once of a mask that takes nothing.
+    #[must_use]
+    pub fn is_first_idle_mask(&self) -> bool {
+        self.log.as_ref().is_some_and(|rules| !rules.is_idle_told.swap(true, Ordering::Relaxed))
     }
 
     /// What the set says of an entry, which is given as OPA's decision log has it. Must run with a stack as for

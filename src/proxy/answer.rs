@@ -19,11 +19,7 @@ use tokio::time::Sleep;
 use crate::decision::Outcome;
 use crate::gate::Pending;
 use crate::json::Object;
-use crate::text::truncated;
 use crate::web::BodyError;
-
-/// As much of a server's error as is given to redaction. It keeps less, but must see secrets whole.
-const MAX_ERROR_BYTES: usize = 16 << 10;
 
 /// Largest JSON answer, or event of a stream, that is looked into, in bytes; a larger one is judged by its status alone.
 const MAX_JUDGED_BYTES: usize = 1024 * 1024;
@@ -246,7 +242,8 @@ fn detail(status: StatusCode, error: Option<&str>) -> Object {
     let mut detail = Object::new();
     detail.insert("status".into(), status.as_u16().into());
     if let Some(error) = error {
-        detail.insert("error".into(), truncated(error, MAX_ERROR_BYTES).into());
+        // Whole: redaction cuts it, once it has seen that the cut leaves no half of a secret.
+        detail.insert("error".into(), error.into());
     }
     detail
 }

@@ -8,10 +8,9 @@
 
 use std::ops::Range;
 
-use super::edit::MARK;
 use super::looks::{MAX_WORD_BYTES, is_common, is_path, is_placeholder, is_scheme, looks_random};
 use super::names::{self, Names, Sensitivity};
-use super::values::Finding;
+use super::values::{Finding, is_marked};
 
 const MAX_BLANKS: usize = 8;
 
@@ -223,7 +222,7 @@ impl Text<'_> {
 
     /// Whether what begins here was masked before.
     fn marked(&self, at: usize) -> bool {
-        self.0.get(at..).is_some_and(|rest| rest.starts_with(MARK))
+        self.0.get(at..).is_some_and(is_marked)
     }
 
     fn line_end(&self, from: usize) -> usize {

@@ -107,11 +107,18 @@ pub(super) fn is_placeholder(value: &str) -> bool {
             && !text.starts_with(|c: char| c.is_ascii_digit())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     };
-    let wrapped = [("${", ""), ("$(", ""), ("{", "}"), ("<", ">"), ("%", "%"), ("%(", ""), ("[", "]")];
+    let wrapped = [("$(", ""), ("{", "}"), ("<", ">"), ("%", "%"), ("%(", ""), ("[", "]")];
     if wrapped
         .iter()
         .any(|(open, close)| value.starts_with(open) && value.ends_with(close) && value.len() > 1)
     {
+        return true;
+    }
+    // `${NAME:-a default}` may be cut at its blank.
+    if value.starts_with("${") && value.contains(['}', ':']) {
+        return true;
+    }
+    if is_bind_parameter(value) {
         return true;
     }
     if value.strip_prefix('$').is_some_and(name) || matches!(value, "%s" | "%v" | "%q" | "%d" | "?" | "...") {
@@ -124,7 +131,16 @@ pub(super) fn is_placeholder(value: &str) -> bool {
     let complete = value.ends_with(['(', '[']) || value.contains([')', ']']);
     if let Some(open) = value.find(['(', '[']).filter(|_| complete) {
         let callee = value.get(..open).unwrap_or_default();
-        if callee.split(['.', ':']).filter(|part| !part.is_empty()).all(name)
+        let given = value.get(open..).unwrap_or_default();
+        // `Tr0ub4dor(3)` is no call.
+        let mixed = [u8::is_ascii_digit, u8::is_ascii_lowercase, u8::is_ascii_uppercase]
+            .iter()
+            .all(|test| callee.bytes().any(|byte| test(&byte)));
+        let literal = mixed
+            && given.bytes().any(|byte| byte.is_ascii_digit())
+            && !given.bytes().any(|byte| byte.is_ascii_alphabetic() || b"\"'_".contains(&byte));
+        if !literal
+            && callee.split(['.', ':']).filter(|part| !part.is_empty()).all(name)
             && name(callee.trim_matches(['.', ':']).rsplit(['.', ':']).next().unwrap_or_default())
         {
             return true;
@@ -146,6 +162,19 @@ pub(super) fn is_placeholder(value: &str) -> bool {
                 && names::sensitivity(value).is_some()
         }
     }
+}
+
+/// Whether a value is what SQL binds later: `:pw`, `@p1`, `?1`, `$2`.
+fn is_bind_parameter(value: &str) -> bool {
+    let named = value.strip_prefix([':', '@']).is_some_and(|name| {
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+            && !looks_random(name)
+    });
+    let numbered = value.strip_prefix(['?', '$']).is_some_and(|number| {
+        (1..=3).contains(&number.len()) && number.bytes().all(|byte| byte.is_ascii_digit())
+    });
+    named || numbered
 }
 
 /// Whether a word looks like nothing that is written in prose or code: letters with digits, signs, or many digits.
@@ -194,10 +223,28 @@ mod tests {
             "get_secret()",
             "self.token",
             "db_password",
+            "${TOKEN:-some",
+            "getToken2(user)",
+            "sha256(3)",
+            ":pw",
+            "@p1",
+            "?1",
+            "$2",
         ] {
             assert!(is_placeholder(reference), "{reference}");
         }
-        for literal in ["swordfish", "$ecr3t!", "a.b1", "p(a", "x9"] {
+        for literal in [
+            "swordfish",
+            "$ecr3t!",
+            "a.b1",
+            "p(a",
+            "x9",
+            "Tr0ub4dor(3)",
+            "${ntr2zzB",
+            "@hunter2",
+            ":Pw",
+            "?1234",
+        ] {
             assert!(!is_placeholder(literal), "{literal}");
         }
     }

@@ -12,7 +12,10 @@ use serde_json::{Value, json};
 
 use super::edit::{Edits, MARK, Op, Place};
 use super::scrub::Secrets;
-use super::withhold::{By, about_others, is_name_of_call, is_own, withhold, withhold_root};
+use super::withhold::{
+    Authors, By, is_asserted, is_name_of_call, is_own, lend_own, repeating_others, return_own, withhold,
+    withhold_root,
+};
 use super::{About, Record};
 use crate::json::Object;
 use crate::text::percent_encoded;
@@ -48,6 +51,9 @@ pub trait Masks: Send + Sync {
 
     /// What they said could not be used.
     fn unusable(&self, why: &str);
+
+    /// The mask of that path took nothing, since it leads to an item of an array.
+    fn idle(&self, path: &str);
 }
 
 /// The rules could not be asked.
@@ -62,10 +68,15 @@ pub(super) fn apply(masks: &dyn Masks, about: &About<'_>, record: &mut Record) {
         Ok(Said { mask, .. }) => read(mask).map_err(|why| masks.unusable(&why)),
         Err(Unanswered) => Err(()),
     };
-    let Ok(rules) = rules else { return withhold(record, None, FAILED) };
+    // A caller can make masks late by the size of its call, and must not become anonymous by it.
+    let Ok(rules) = rules else { return withhold(record, Some(&Secrets::default()), FAILED) };
     let mut secrets = Secrets::default();
+    let mut idle = None;
     for rule in &rules {
-        rule.apply(record, &mut secrets);
+        idle = rule.apply(record, &mut secrets).or(idle);
+    }
+    if let Some(path) = idle {
+        masks.idle(path);
     }
     scrub(record, secrets);
 }
@@ -102,6 +113,8 @@ struct Rule {
     in_call: bool,
     /// The path behind that.
     path: Vec<String>,
+    /// All of it, as it was written.
+    written: String,
     /// What takes the place of what is there; nothing, where that is removed.
     value: Option<Value>,
 }
@@ -142,11 +155,14 @@ impl Rule {
             Some("result") => false,
             _ => return Err("the path of a mask leads neither to `/input` nor to `/result`".into()),
         };
-        Ok(Self { in_call, path: parts.collect(), value })
+        Ok(Self { in_call, path: parts.collect(), written: path.to_owned(), value })
     }
 
-    fn apply(&self, record: &mut Record, secrets: &mut Secrets) {
+    /// Applies it; answers its path if it leads to an item of an array, which stays.
+    fn apply(&self, record: &mut Record, secrets: &mut Secrets) -> Option<&str> {
+        let authors = Authors::of(record);
         let mut edits = Edits::resume(std::mem::take(&mut record.edits));
+        let mut idle = None;
         for (root, value) in &mut record.roots {
             if CALL.contains(root) != self.in_call {
                 continue;
@@ -154,61 +170,81 @@ impl Rule {
             match self.path.split_first() {
                 Some((first, _)) if !is_named(first, root) => {}
                 Some((_, path)) if !path.is_empty() => {
-                    let stays = is_name_of_call(root, path);
-                    if !is_own(root, path)
-                        && let Some((before, pointer)) = self.edit(value, &Place::root(root), path, stays)
-                    {
-                        each_text(&before, &mut |text| secrets.add(text));
-                        let op = if self.value.is_none() && !stays { Op::Remove } else { Op::Mask };
-                        edits.replaced(pointer, op, MASK, MASKED);
+                    if is_own(root, value, path, authors) {
+                        continue;
                     }
+                    // A record without its tool or its caller could not be found, and one with others would be a lie.
+                    let new = match &self.value {
+                        _ if is_name_of_call(root, path) => Some(MARK.into()),
+                        Some(_) if is_asserted(root, path) => Some(MARK.into()),
+                        value => value.clone(),
+                    };
+                    let own = if path.len() == 1 { lend_own(root, value, authors) } else { Vec::new() };
+                    match edit(value, &Place::root(root), path, new.as_ref()) {
+                        Edited::Taken(before, pointer) => {
+                            each_text(&before, &mut |text| secrets.add(text));
+                            let op = if new.is_none() { Op::Remove } else { Op::Mask };
+                            edits.replaced(pointer, op, MASK, MASKED);
+                        }
+                        Edited::Item => idle = Some(self.written.as_str()),
+                        Edited::Nothing => {}
+                    }
+                    return_own(value, own);
                 }
                 // A whole part goes, but for what names it and what docket itself knows.
                 _ => {
                     let before = value.clone();
-                    withhold_root(root, value, &|_| true, (MASK, MASKED), &mut edits);
+                    withhold_root(root, value, true, &|_| true, (MASK, MASKED), &mut edits);
                     each_text(&before, &mut |text| secrets.add(text));
                     each_text(value, &mut |text| secrets.forget(text));
                 }
             }
         }
         record.edits = edits.into_vec();
+        idle
     }
+}
 
-    /// Removes or replaces what a path leads to, if that is a member of an object: then what was there, and its pointer. What
-    /// `stays` is never removed: a record without its tool or its caller could not be found. It can be masked.
-    fn edit(
-        &self,
-        value: &mut Value,
-        place: &Place<'_>,
-        path: &[String],
-        stays: bool,
-    ) -> Option<(Value, String)> {
-        let (next, rest) = path.split_first()?;
-        match value {
-            Value::Object(object) => {
-                let name = object.keys().find(|name| *name == next);
-                let name = name.or_else(|| object.keys().find(|name| is_named(next, name)))?.clone();
-                let here = place.member(&name);
-                if !rest.is_empty() {
-                    return self.edit(object.get_mut(&name)?, &here, rest, stays);
-                }
-                let new = self.value.clone().or_else(|| stays.then(|| MARK.into()));
-                let before = match new {
-                    Some(new) if object.get(&name) == Some(&new) => return None,
-                    Some(new) => object.insert(name.clone(), new),
-                    None => object.remove(&name),
-                };
-                Some((before?, here.pointer()))
+/// Replaces what a path leads to, if that is a member of an object; without anything new, removes it.
+fn edit(value: &mut Value, place: &Place<'_>, path: &[String], new: Option<&Value>) -> Edited {
+    let Some((next, rest)) = path.split_first() else { return Edited::Nothing };
+    match value {
+        Value::Object(object) => {
+            let name = object.keys().find(|name| *name == next);
+            let name = name.or_else(|| object.keys().find(|name| is_named(next, name))).cloned();
+            let Some(name) = name else { return Edited::Nothing };
+            let here = place.member(&name);
+            if !rest.is_empty() {
+                return object.get_mut(&name).map_or(Edited::Nothing, |below| edit(below, &here, rest, new));
             }
-            // As in OPA: items are passed through by their index, and never taken out.
-            Value::Array(items) if !rest.is_empty() => {
-                let index = next.parse().ok()?;
-                self.edit(items.get_mut(index)?, &place.item(index), rest, stays)
-            }
-            _ => None,
+            let before = match new {
+                Some(new) if object.get(&name) == Some(new) => None,
+                Some(new) => object.insert(name.clone(), new.clone()),
+                None => object.remove(&name),
+            };
+            before.map_or(Edited::Nothing, |before| Edited::Taken(before, here.pointer()))
         }
+        // As in OPA: items are passed through by their index, and never taken out.
+        Value::Array(items) => {
+            let found = next.parse().ok().and_then(|index: usize| Some((index, items.get_mut(index)?)));
+            match found {
+                Some(_) if rest.is_empty() => Edited::Item,
+                Some((index, item)) => edit(item, &place.item(index), rest, new),
+                None => Edited::Nothing,
+            }
+        }
+        _ => Edited::Nothing,
     }
+}
+
+/// What a mask did.
+enum Edited {
+    /// It took this from that place.
+    Taken(Value, String),
+    /// It leads to an item of an array, which stays.
+    Item,
+    /// It leads nowhere, or changes nothing.
+    Nothing,
 }
 
 /// Calls `visit` with every text and number in a value.
@@ -235,10 +271,11 @@ fn scrub(record: &mut Record, secrets: Secrets) {
         Ok(None) => {}
         Ok(Some(scrubber)) => {
             let scrubber = record.taken.keep(scrubber);
+            let authors = Authors::of(record);
             let mut edits = Edits::resume(std::mem::take(&mut record.edits));
             for (name, value) in &mut record.roots {
-                about_others(name, value, &Place::root(name), &mut |value, place| {
-                    scrubber.value(value, place, &mut edits);
+                repeating_others(name, value, &Place::root(name), authors, &mut |value, place, voice| {
+                    scrubber.said(value, place, voice, &mut edits);
                 });
             }
             record.edits = edits.into_vec();

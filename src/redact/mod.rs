@@ -20,6 +20,7 @@ mod looks;
 mod masks;
 mod names;
 mod personal;
+mod readings;
 mod scrub;
 mod settings;
 mod size;
@@ -49,14 +50,16 @@ use edit::{Edits, Place};
 use personal::Personal;
 use scrub::Secrets;
 use values::Values;
-use walk::{Depth, Rules, Walk};
-use withhold::{FAILED, about_others, foreign, withhold};
+use walk::{Depth, MALFORMED, Rules, Walk};
+use withhold::{
+    Authors, FAILED, about_others, each_policy_id, is_identifier, repeating, repeating_others, withhold,
+};
 
 /// Bytes that one text may have in what is recorded after a call.
 pub const MAX_LATER_BYTES: usize = 1024;
 
-/// Bytes that are read of a text of which only the beginning is recorded.
-const MAX_CUT_BYTES: usize = 16 << 10;
+/// Bytes that masks and hooks see of one text in what is recorded after a call.
+const MAX_LATER_READ_BYTES: usize = 16 << 10;
 
 /// Roots that hold what docket itself knows, beside what it repeats of others.
 const DETERMINING: &str = "determining_policies";
@@ -92,6 +95,8 @@ pub struct Record {
     refusing: Option<Refusing>,
     /// What later records of the same call must not give back.
     taken: Taken,
+    /// Whether policies are named in it as they chose, so that what names them may be the call's.
+    policy_ids_chosen: bool,
 }
 
 impl Redacted<Record> {
@@ -238,7 +243,7 @@ impl Redactor {
     /// The same for a record that is about a call, which masks and hooks are told.
     #[must_use]
     pub fn record_about(&self, about: &About<'_>, roots: Vec<(&'static str, Value)>) -> Redacted<Record> {
-        self.redacted(&Taken::default(), about, roots, self.max_field_bytes)
+        self.redacted(&Taken::default(), about, roots, None)
     }
 
     /// The same for a record that follows another of the same call: the error of a server may quote the password that the
@@ -250,7 +255,7 @@ impl Redactor {
         about: &About<'_>,
         roots: Vec<(&'static str, Value)>,
     ) -> Redacted<Record> {
-        self.redacted(taken, about, roots, self.max_field_bytes.min(MAX_LATER_BYTES))
+        self.redacted(taken, about, roots, Some(MAX_LATER_BYTES))
     }
 
     fn redacted(
@@ -258,18 +263,27 @@ impl Redactor {
         taken: &Taken,
         about: &About<'_>,
         roots: Vec<(&'static str, Value)>,
-        max_field_bytes: usize,
+        max_later_bytes: Option<usize>,
     ) -> Redacted<Record> {
-        let mut record = Record { roots, ..Record::default() };
+        let mut record = Record { roots, policy_ids_chosen: about.policy_ids_chosen, ..Record::default() };
+        if record.policy_ids_chosen {
+            bound_policy_ids(&mut record);
+        }
         self.steps(&mut record);
         taken.scrub(&mut record);
+        if max_later_bytes.is_some() {
+            // Nothing is half there any more, and a server's error must not make masks and hooks late.
+            bulk::shorten(&mut record, MAX_LATER_READ_BYTES);
+        }
         if let Some(masks) = &self.masks {
             // Masks that panic may have done half their work.
             if catch_unwind(AssertUnwindSafe(|| masks::apply(masks.as_ref(), about, &mut record))).is_err() {
-                withhold(&mut record, None, FAILED);
+                withhold(&mut record, Some(&Secrets::default()), FAILED);
             }
         }
         self.hooks.run(&mut record, about, &|bytes| self.hashed(bytes), &|text| self.plain(text));
+        let max_field_bytes =
+            max_later_bytes.map_or(self.max_field_bytes, |max| max.min(self.max_field_bytes));
         bulk::shorten(&mut record, max_field_bytes);
         size::bound(&mut record);
         Redacted(record)
@@ -313,8 +327,7 @@ impl Redactor {
         if text.len() <= max_bytes {
             return text.to_owned();
         }
-        let text = self.plain(truncated(text, MAX_CUT_BYTES).to_owned());
-        truncated(&text, max_bytes).to_owned()
+        truncated(&self.plain(text.to_owned()), max_bytes).to_owned()
     }
 
     /// A text without what the built-in rules find.
@@ -347,7 +360,7 @@ impl Redactor {
 /// One pass of built-in rules over a record, and what they found scrubbed from all of it.
 fn pass(rules: Rules<'_>, record: &mut Record) {
     let edits = Edits::resume(std::mem::take(&mut record.edits));
-    let mut walk = Walk { rules, edits, secrets: Secrets::default() };
+    let mut walk = Walk { rules, edits, secrets: Secrets::default(), assigned: Secrets::default() };
     for (name, value) in &mut record.roots {
         match rules {
             Rules::Credentials(_) => walk.value(value, &Place::root(name), Depth::default()),
@@ -356,23 +369,41 @@ fn pass(rules: Rules<'_>, record: &mut Record) {
             }),
         }
     }
-    let Walk { mut edits, secrets, .. } = walk;
-    match secrets.scrubber(rules.category()) {
-        Ok(None) => record.edits = edits.into_vec(),
-        Ok(Some(scrubber)) => {
-            let scrubber = record.taken.keep(scrubber);
-            for (name, value) in &mut record.roots {
-                let mut scrub =
-                    |value: &mut Value, place: &Place<'_>| scrubber.value(value, place, &mut edits);
-                match rules {
-                    Rules::Credentials(_) => foreign(name, value, &Place::root(name), &mut scrub),
-                    Rules::Personal(_) => about_others(name, value, &Place::root(name), &mut scrub),
-                }
+    let Walk { mut edits, secrets, assigned, .. } = walk;
+    let authors = Authors::of(record);
+    for (secrets, only_said) in [(secrets, false), (assigned, true)] {
+        let scrubber = match secrets.scrubber(rules.category()) {
+            Ok(None) => continue,
+            Ok(Some(scrubber)) => {
+                record.taken.keep(if only_said { scrubber.only_of_said() } else { scrubber })
             }
-            record.edits = edits.into_vec();
+            Err(secrets) => return withhold(record, Some(&secrets), FAILED),
+        };
+        for (name, value) in record.roots.iter_mut().filter(|(name, _)| scrubber.is_for(name)) {
+            let place = Place::root(name);
+            let mut scrub =
+                |value: &mut Value, place: &Place<'_>, voice| scrubber.said(value, place, voice, &mut edits);
+            match rules {
+                Rules::Credentials(_) => repeating(name, value, &place, authors, &mut scrub),
+                Rules::Personal(_) => repeating_others(name, value, &place, authors, &mut scrub),
+            }
         }
-        Err(secrets) => withhold(record, Some(&secrets), FAILED),
     }
+    record.edits = edits.into_vec();
+}
+
+/// Policies that choose under which id they decide may choose what the call gave them: what is no id is none.
+fn bound_policy_ids(record: &mut Record) {
+    let mut edits = Edits::resume(std::mem::take(&mut record.edits));
+    for (name, value) in &mut record.roots {
+        each_policy_id(name, value, &mut |id, place| {
+            if !is_identifier(id) {
+                *id = MARK.into();
+                edits.note(place, Op::Mask, "policy-id", MALFORMED);
+            }
+        });
+    }
+    record.edits = edits.into_vec();
 }
 
 #[cfg(test)]

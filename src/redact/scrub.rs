@@ -1,21 +1,25 @@
 //! Scrubbing: what was taken out of one place of a record is taken out of every other.
 //!
 //! A deny message quotes the password it complains about, a trace binds it, a URL repeats it. Those texts have no key
-//! name and no shape to go by, but by then the secret is known. A secret is looked for as it is, as JSON and as a
-//! percent-encoded query would spell it, and ignoring ASCII case, as a policy may have lowered it.
+//! name and no shape to go by, but by then the secret is known. A secret is looked for as it is, in what the
+//! text decodes to (as JSON, as a percent-encoded query, as a form), and ignoring case, as a policy may have changed that.
 //!
 //! Shorter than [`MIN_SUBSTRING_BYTES`], a secret is scrubbed only where it is the whole string: taking every `no` or
 //! `12` out of every sentence would destroy the record and hide little. The same holds for words that are too common
 //! to be recognised as a secret, such as `password` itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
+use super::readings::readings;
 use super::walk::free_name;
+use super::withhold::Voice;
+use super::{DIAGNOSTICS, METADATA};
 use crate::json::Object;
 use crate::text::{json_escaped, percent_encoded};
 
@@ -25,6 +29,8 @@ const MIN_SUBSTRING_BYTES: usize = 4;
 const MAX_BEGINNING_BYTES: usize = 256;
 /// More beginnings than this in one record are withheld rather than searched: the automaton takes a hundred times as much.
 const MAX_SEARCH_BYTES: usize = 1 << 20;
+/// How often a text is decoded: a proxy and the server behind it may each have encoded.
+const MAX_DECODED: usize = 2;
 /// The same for whole secrets in all their spellings, of which a sorted list is kept.
 const MAX_SPELLINGS_BYTES: usize = 32 << 20;
 
@@ -55,7 +61,9 @@ impl Secrets {
             return Ok(None);
         }
         match self.searches() {
-            Ok((parts, names)) => Ok(Some(Scrubber { whole: self.0, parts, names, category })),
+            Ok((parts, names)) => {
+                Ok(Some(Scrubber { whole: self.0, parts, names, category, only_said: false }))
+            }
             Err(_) => Err(self),
         }
     }
@@ -68,12 +76,7 @@ impl Secrets {
             if secret.len() < MIN_SUBSTRING_BYTES {
                 return text.eq_ignore_ascii_case(secret);
             }
-            let is_in = |spelling: &str| text.contains(&spelling.to_ascii_lowercase());
-            let spelled_alike = || secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
-            is_in(secret)
-                || !spelled_alike()
-                    && (is_in(&percent_encoded(secret, b""))
-                        || json_escaped(secret).is_some_and(|spelling| is_in(&spelling)))
+            spellings(secret).any(|spelling| text.contains(&spelling.to_ascii_lowercase()))
         })
     }
 
@@ -86,8 +89,7 @@ impl Secrets {
             if secret.len() < MIN_SUBSTRING_BYTES || of_mark {
                 continue;
             }
-            for spelling in [Some(secret.clone()), json_escaped(secret), Some(percent_encoded(secret, b""))] {
-                let Some(spelling) = spelling else { continue };
+            for spelling in spellings(secret) {
                 if looks::looks_random(secret) {
                     random.add(&spelling);
                 }
@@ -97,6 +99,16 @@ impl Secrets {
         let names = if random.bytes == all.bytes { None } else { Some(Search::build(random)?) };
         Ok((Search::build(all)?, names))
     }
+}
+
+/// A secret as it is, in other case, and as it is usually encoded, where that differs.
+fn spellings(secret: &str) -> impl Iterator<Item = String> {
+    let alike = secret.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let encoded = (!alike).then(|| [json_escaped(secret), Some(percent_encoded(secret, b""))]);
+    // The search ignores the case of ASCII only.
+    let cased = (!secret.is_ascii()).then(|| [Some(secret.to_lowercase()), Some(secret.to_uppercase())]);
+    let others = encoded.into_iter().chain(cased).flatten().flatten();
+    std::iter::once(secret.to_owned()).chain(others)
 }
 
 /// What to look for: the beginning of each spelling, and with what it may go on.
@@ -149,21 +161,53 @@ impl Search {
         Ok(Self { beginnings, rests })
     }
 
+    /// The text without what is looked for, if there is any of it.
     fn replaced(&self, text: &str) -> Option<String> {
-        let mut result = String::new();
-        let mut from = 0;
-        // Searched anew behind each whole secret, lest another begin there unseen.
-        while let Some(found) = self.beginnings.find(Input::new(text).range(from..)) {
-            result.push_str(text.get(from..found.start())?);
-            result.push_str(MARK);
-            let after = text.get(found.end()..)?;
-            from = found.end() + longest_common(after, self.rests.get(found.pattern().as_usize())?);
-        }
-        if from == 0 {
+        let mut found = self.found(text);
+        let as_it_is = found.len();
+        self.found_decoded(text, MAX_DECODED, &mut |range| found.push(range));
+        if found.is_empty() {
             return None;
+        }
+        if found.len() > as_it_is {
+            found.sort_by_key(|range| range.start);
+        }
+        let (mut result, mut from) = (String::new(), 0);
+        for range in found {
+            // Two readings of one place are one; what was found beside another is another.
+            if range.start >= from {
+                result.push_str(text.get(from..range.start)?);
+                result.push_str(MARK);
+            }
+            from = from.max(range.end);
         }
         result.push_str(text.get(from..)?);
         Some(result)
+    }
+
+    /// Where what is looked for stands in a text as it is.
+    fn found(&self, text: &str) -> Vec<Range<usize>> {
+        let (mut ranges, mut from) = (Vec::new(), 0);
+        // Searched anew behind each whole secret, lest another begin there unseen.
+        while let Some(found) = self.beginnings.find(Input::new(text).range(from..)) {
+            let after = text.get(found.end()..).unwrap_or_default();
+            let rests = self.rests.get(found.pattern().as_usize()).map(Vec::as_slice).unwrap_or_default();
+            from = found.end() + longest_common(after, rests);
+            ranges.push(found.start()..from);
+        }
+        ranges
+    }
+
+    /// Where it stands in what a text decodes to, so many times over.
+    fn found_decoded(&self, text: &str, times: usize, report: &mut dyn FnMut(Range<usize>)) {
+        for reading in readings(text) {
+            for range in self.found(&reading.text) {
+                report(reading.origin(&range));
+            }
+            if times > 1 {
+                self.found_decoded(&reading.text, times - 1, &mut |range| report(reading.origin(&range)));
+            }
+        }
     }
 }
 
@@ -191,15 +235,53 @@ pub(super) struct Scrubber {
     /// rename the members that give the record its structure. `None` where everything does.
     names: Option<Search>,
     category: &'static str,
+    /// Whether only what is said of a call is scrubbed, and not the call itself.
+    only_said: bool,
 }
 
 impl Scrubber {
+    /// The same for what is said of a call only.
+    pub(super) fn only_of_said(self) -> Self {
+        Self { only_said: true, ..self }
+    }
+
+    /// Whether the root of that name is to be scrubbed.
+    pub(super) fn is_for(&self, root: &str) -> bool {
+        !self.only_said || matches!(root, DIAGNOSTICS | METADATA)
+    }
+
     /// The text without the secrets, if there were any in it.
     pub(super) fn text(&self, text: &str) -> Option<String> {
         if self.whole.contains(text.trim()) {
             return Some(MARK.to_owned());
         }
         self.parts.replaced(text)
+    }
+
+    /// Scrubs what somebody said.
+    pub(super) fn said(&self, value: &mut Value, place: &Place<'_>, voice: Voice, edits: &mut Edits) {
+        match voice {
+            Voice::Any => self.value(value, place, edits),
+            Voice::Policy => self.source(value, place, edits),
+        }
+    }
+
+    /// Scrubs source of a policy, as the names of members.
+    fn source(&self, value: &mut Value, place: &Place<'_>, edits: &mut Edits) {
+        match value {
+            Value::String(text) => {
+                if let Some(scrubbed) = self.names.as_ref().unwrap_or(&self.parts).replaced(text) {
+                    *text = scrubbed;
+                    edits.note(place, Op::Mask, "scrub", self.category);
+                }
+            }
+            Value::Array(items) => {
+                for (index, item) in items.iter_mut().enumerate() {
+                    self.source(item, &place.item(index), edits);
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Scrubs a value in place: strings, numbers, and the names of members.
@@ -273,6 +355,14 @@ mod tests {
             ("hunter2x", "password HUNTER2X is weak", "password [redacted] is weak"),
             ("a\"b\\c\n1", r#"{"x": "a\"b\\c\n1"}"#, r#"{"x": "[redacted]"}"#),
             ("p@ss/w d", "u=p%40ss%2Fw%20d&x", "u=[redacted]&x"),
+            ("p@ss/w d", "u=p%40ss/w%20d&x", "u=[redacted]&x"),
+            ("p@s*/w d~", "u=p%40s*%2fw+d%7E&x", "u=[redacted]&x"),
+            ("p@ss/w d", "u=p%2540ss%252Fw%2520d&x", "u=[redacted]&x"),
+            ("correct horse", "correct+horse+battery", "[redacted]+battery"),
+            ("pässwörd", "is PÄSSWÖRD, or p\\u00e4ssw\\u00f6rd", "is [redacted], or [redacted]"),
+            ("PÄSSWÖRD", "is p%C3%A4ssw%c3%b6rd!", "is [redacted]!"),
+            ("a/b\"c d", r#"{"x": "a\/b\"c d"}"#, r#"{"x": "[redacted]"}"#),
+            ("hunter2x", "hunter2x and %68unter2x 100%", "[redacted] and [redacted] 100%"),
             ("  padded\n", "got padded!", "got [redacted]!"),
             ("longer secret", "a longer secret", "a [redacted]"),
             ("abc", "abcdef abc", "abcdef abc"),

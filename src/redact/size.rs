@@ -60,7 +60,9 @@ pub(super) fn bound(record: &mut Record) {
             }
             ("action" | "context" | "resource" | "subject", value) => {
                 let mut rest = stub(value);
-                rest.extend(value.as_object().map(|object| named(object, &|_| true)).unwrap_or_default());
+                rest.extend(
+                    value.as_object().map(|object| named(object, &|_| true, &|_| true)).unwrap_or_default(),
+                );
                 *value = Value::Object(rest);
                 note(&mut record.edits, &format!("/{name}"), None);
             }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::Record;
 use super::edit::{Edits, Place};
 use super::scrub::Scrubber;
-use super::withhold::{FAILED, foreign, withhold};
+use super::withhold::{Authors, FAILED, repeating, withhold};
 
 /// What was taken from the records of one call. Cheap to clone.
 #[derive(Clone, Default)]
@@ -41,10 +41,11 @@ impl Taken {
             return;
         }
         let mut edits = Edits::resume(std::mem::take(&mut record.edits));
+        let authors = Authors::of(record);
         for scrubber in &self.scrubbers {
-            for (name, value) in &mut record.roots {
-                foreign(name, value, &Place::root(name), &mut |value, place| {
-                    scrubber.value(value, place, &mut edits);
+            for (name, value) in record.roots.iter_mut().filter(|(name, _)| scrubber.is_for(name)) {
+                repeating(name, value, &Place::root(name), authors, &mut |value, place, voice| {
+                    scrubber.said(value, place, voice, &mut edits);
                 });
             }
         }

@@ -298,9 +298,14 @@ fn withholding_keeps_shapes_and_what_docket_itself_knows() {
     );
     assert!(record.edits().iter().all(|edit| edit.category == "withheld"));
     assert!(record.edited("context") && !record.edited("determining_policies"));
-    // A name that repeats a secret goes as well.
-    let record = redactor().record(flooded("Delete_F"));
-    assert_eq!(record.get("resource"), Some(&json!({"type": "tool", "withheld": MARK})));
+    // What names the call stays even so: else its password could take it away.
+    let record = redactor().record(flooded("delete_file"));
+    assert_eq!(record.get("resource"), Some(&json!({"type": "tool", "id": "delete_file", "withheld": MARK})));
+    assert_eq!(record.get("subject").unwrap()["properties"], json!({"roles": ["agent"]}));
+    assert_eq!(record.get("diagnostics").unwrap()[0]["rule"], json!("weak"));
+    // Other names that a caller may have chosen go, if they repeat a secret.
+    assert_eq!(redactor().record(flooded("agent-1")).get("metadata").unwrap()["user_agent"], json!(MARK));
+    assert_eq!(redactor().record(flooded("agent")).get("subject").unwrap().get("properties"), None);
 }
 
 #[test]
@@ -462,4 +467,192 @@ fn what_is_cut_is_read_before() {
     let cut = redactor().cut(&text, 256);
     assert!(!cut.contains("ghp_") && cut.len() <= 256, "{cut}");
     assert_eq!(redactor().cut("short", 256), "short");
+}
+
+/// A call that gives what names it, and what docket knows, as its passwords.
+fn erasing(protocol: &str) -> Vec<(&'static str, Value)> {
+    let properties = json!({"agent": "billing-bot", "user": "alice", "team": "t1x9"});
+    vec![
+        ("action", json!({"name": "tools/call"})),
+        ("subject", json!({"type": "identity", "id": "billing-bot", "properties": properties})),
+        (
+            "resource",
+            json!({"type": "tool", "id": "fail", "properties": {"server": "bank-1", "definition_sha256": "sha256:0a"}}),
+        ),
+        (
+            "context",
+            json!({
+                "agent": "billing-bot", "peer": "127.0.0.1:99", "request_id": "req-1234", "time": "2026-11-20T00:00:00Z",
+                "protocol": protocol, "approval": null, "caller": {"agent": "billing-bot", "user": "alice"},
+                "client": {"name": "billing-bot"},
+                "arguments": {
+                    "password": "fail", "token": "tools/call", "secret": "billing-bot", "passwd": "127.0.0.1",
+                    "api_key": "alice", "cookie": "bank-1", "otp": "identity", "credential": "no_fail",
+                    "session_id": "req-1234", "passphrase": "tool", "client_secret": "2026-11-20T00:00:00Z",
+                    "private_key": "t1x9", "access_token": "sha256:0a", "jwt": protocol, "refresh_token": "alpha-7beta",
+                },
+                "alpha-7beta": 1,
+            }),
+        ),
+        (
+            "diagnostics",
+            json!([
+                {"policy_id": "p", "effect": "deny", "rule": "no_fail", "message": "billing-bot may not no_fail"},
+                {"policy_id": "p", "effect": "deny", "rule": "not for billing-bot!", "message": null}
+            ]),
+        ),
+        (
+            "metadata",
+            json!({
+                "agent": "billing-bot",
+                "user_agent": "billing-bot/1",
+                "why": [{
+                    "policy_id": "no_fail", "rule": "no_fail", "file": "fail.rego", "line": 3, "title": "tools/call",
+                    "effect": "deny", "uncertain": "it read billing-bot",
+                    "conditions": [{
+                        "file": "fail.rego", "line": 4, "condition": "input.action.name == \"tools/call\"",
+                        "values": {"input.action.name": "tools/call", "x": {"rule": "fail"}}, "note": "was bank-1",
+                    }],
+                }],
+            }),
+        ),
+    ]
+}
+
+#[test]
+fn no_password_takes_away_what_names_the_call_or_what_docket_knows() {
+    let given = erasing("mcp/2025-11-25");
+    let record = redactor().record(erasing("mcp/2025-11-25"));
+    for (index, root) in [(0, "action"), (1, "subject"), (2, "resource")] {
+        assert_eq!(record.get(root), Some(&given[index].1));
+    }
+    let (context, before) = (record.get("context").unwrap(), &given[3].1);
+    for own in ["agent", "peer", "request_id", "time", "protocol", "approval", "caller"] {
+        assert_eq!(context[own], before[own], "{own}");
+    }
+    assert_eq!(context["client"], json!({"name": MARK}), "which the caller says");
+    assert_eq!(
+        (context.get("alpha-7beta"), &context[MARK]),
+        (None, &json!(1)),
+        "names of members are read too"
+    );
+    assert!(context["arguments"].as_object().unwrap().values().all(|value| value == MARK), "{context}");
+    assert_eq!(
+        record.get("diagnostics"),
+        Some(&json!([
+            {"policy_id": "p", "effect": "deny", "rule": "no_fail", "message": "[redacted] may not [redacted]"},
+            {"policy_id": "p", "effect": "deny", "rule": "not for [redacted]!", "message": null}
+        ]))
+    );
+    let metadata = record.get("metadata").unwrap();
+    assert_eq!(metadata["user_agent"], json!("[redacted]/1"));
+    assert_eq!(
+        metadata["why"],
+        json!([{
+            "policy_id": "no_fail", "rule": "no_fail", "file": "fail.rego", "line": 3, "title": "tools/call",
+            "effect": "deny", "uncertain": "it read [redacted]",
+            "conditions": [{
+                "file": "fail.rego", "line": 4, "condition": "input.action.name == \"tools/call\"",
+                "values": {"input.action.name": MARK, "x": {"rule": MARK}}, "note": "was [redacted]",
+            }],
+        }])
+    );
+    // A password that is no word goes from the source of a policy too.
+    let record = redactor().record(vec![
+        ("context", json!({"arguments": {"password": "hunter2-and-Xy9"}})),
+        ("metadata", json!({"why": [{"conditions": [{"condition": "x == \"hunter2-and-Xy9\""}]}]})),
+    ]);
+    let condition = json!({"condition": "x == \"[redacted]\""});
+    assert_eq!(record.get("metadata").unwrap()["why"][0]["conditions"][0], condition);
+    // What a caller asserts of itself on the decision API is the call's, not docket's.
+    let record = redactor().record(erasing("authzen/1.0"));
+    assert_eq!(record.get("resource").unwrap()["id"], json!("fail"));
+    assert_eq!(
+        record.get("subject").unwrap()["properties"],
+        json!({"agent": MARK, "user": MARK, "team": MARK})
+    );
+    // A credential by its own shape goes from an id too.
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    let record = redactor().record(vec![("resource", json!({"type": "tool", "id": token}))]);
+    assert_eq!(record.get("resource"), Some(&json!({"type": "tool", "id": MARK})));
+}
+
+#[test]
+fn what_a_text_assigns_is_taken_out_of_what_is_said_of_the_call() {
+    let call = vec![
+        ("context", json!({"arguments": {"cmd": "login --password=swordfish", "note": "a swordfish"}})),
+        ("diagnostics", json!([{"message": "no swordfish here", "data": {"got": ["swordfish"]}}])),
+    ];
+    let record = redactor().record(call);
+    assert_eq!(
+        record.get("context"),
+        Some(&json!({"arguments": {"cmd": "login --password=[redacted]", "note": "a swordfish"}}))
+    );
+    assert_eq!(
+        record.get("diagnostics"),
+        Some(&json!([{"message": "no [redacted] here", "data": {"got": [MARK]}}]))
+    );
+    let after = redactor().record_after(
+        &record.taken(),
+        &About::default(),
+        vec![("metadata", json!({"error": "bad swordfish", "agent": "swordfish"}))],
+    );
+    assert_eq!(after.get("metadata"), Some(&json!({"error": "bad [redacted]", "agent": "swordfish"})));
+}
+
+#[test]
+fn a_policy_id_that_the_policy_chose_is_no_way_out() {
+    let chosen = |id: &str| {
+        let roots = vec![
+            ("context", json!({"arguments": {"password": "plainwordpw"}})),
+            ("determining_policies", json!([{"policy_id": id, "policy_version": "sha256:0"}])),
+            ("diagnostics", json!([{"policy_id": id, "effect": "deny", "rule": id}])),
+        ];
+        redactor().record_about(&About { policy_ids_chosen: true, ..About::default() }, roots)
+    };
+    let token = format!("ghp_{}", "a1B2".repeat(9));
+    for id in ["plainwordpw", "no id", token.as_str(), &"x".repeat(65)] {
+        let record = chosen(id);
+        assert_eq!(record.get("determining_policies").unwrap()[0]["policy_id"], json!(MARK), "{id}");
+        assert_eq!(record.get("diagnostics").unwrap()[0]["policy_id"], json!(MARK), "{id}");
+        assert!(record.edited("determining_policies"), "{id}");
+    }
+    assert!(!format!("{:?}", chosen("plainwordpw").into_inner().roots).contains("plainwordpw"));
+    let record = chosen("files.read-1");
+    assert_eq!(record.get("determining_policies").unwrap()[0]["policy_id"], json!("files.read-1"));
+    assert_eq!(record.get("diagnostics").unwrap()[0]["rule"], json!("files.read-1"));
+    // Withheld, nothing is known of what they chose.
+    let mut roots = flooded("plainwordpw");
+    roots[4].1 = json!([{"policy_id": "plainwordpw"}]);
+    let record = redactor().record_about(&About { policy_ids_chosen: true, ..About::default() }, roots);
+    assert_eq!(record.get("determining_policies"), Some(&json!([{"policy_id": MARK}])));
+}
+
+#[test]
+fn no_beginning_of_a_long_secret_is_left_at_a_cut() {
+    let secret = format!("q7{}", "Zx9Qw8Er7Ty6".repeat(1340));
+    let call = redactor().record(vec![("context", json!({"arguments": {"password": secret}}))]);
+    let error = format!("{secret} and {secret}");
+    let after = redactor().record_after(
+        &call.taken(),
+        &About::default(),
+        vec![("metadata", json!({"error": error}))],
+    );
+    assert_eq!(after.get("metadata"), Some(&json!({"error": "[redacted] and [redacted]"})));
+    let key = format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----", "aB3d".repeat(4060));
+    let token = format!("ghp_{}", "a1B2c3D4".repeat(5));
+    for length in 0..50 {
+        let text = format!("{key}{}{token} {}", "x ".repeat(length), "y".repeat(300));
+        let cut = redactor().cut(&text, 256);
+        assert!(!cut.contains("ghp_"), "{cut}");
+    }
+}
+
+#[test]
+fn a_schema_is_no_disguise() {
+    let schema = |title: &str| json!({"password": {"type": "string", "title": title, "description": "8 to 12 characters"}});
+    for title in ["Password", "The password of account 7"] {
+        assert_eq!(redacted(schema(title)), (schema(title), vec![]));
+    }
+    assert_eq!(redacted(schema("q7Zxsword!")).0, schema(MARK));
 }

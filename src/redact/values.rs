@@ -115,8 +115,8 @@ const SHAPES: &[Shape] = &[
     shape("gitlab-token", &["glpat-", "gldt-", "glrt-"], r"gl(?:pat|dt|rt)-[A-Za-z0-9_-]{20,}"),
     shape(
         "slack-token",
-        &["xoxa-", "xoxb-", "xoxe-", "xoxe.", "xoxp-", "xoxr-", "xoxs-", "xapp-"],
-        r"(?:xox[abeprs]|xapp)[.-][A-Za-z0-9.-]{10,}",
+        &["xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxp-", "xoxr-", "xoxs-", "xapp-"],
+        r"(?:xox[a-eprs]|xapp)[.-][A-Za-z0-9.-]{10,}",
     ),
     shape(
         "slack-webhook",
@@ -142,6 +142,8 @@ const SHAPES: &[Shape] = &[
     shape("shopify-token", &["shpat_", "shpss_", "shpca_", "shppa_"], r"shp(?:at|ss|ca|pa)_[A-Fa-f0-9]{32}"),
     shape("vault-token", &["hvs."], r"(?:^|[^A-Za-z0-9])(hvs\.[A-Za-z0-9_-]{24,})"),
     shape("telegram-token", &[":aa"], r"(?:^|[^A-Za-z0-9])([0-9]{8,10}:AA[A-Za-z0-9_-]{33})"),
+    shape("grafana-token", &["glsa_"], r"(?:^|[^A-Za-z0-9])(glsa_[A-Za-z0-9]{20,}(?:_[A-Fa-f0-9]{8})?)"),
+    shape("linear-key", &["lin_api_"], r"(?:^|[^A-Za-z0-9])(lin_api_[A-Za-z0-9]{20,})"),
     guarded("connection-string", &["://"], r#"://[^\s/?#:@"'<>\\]*:([^\s/?"'<>\\]+)@"#, Guard::Literal),
     guarded("bearer-token", &["bearer"], r"(?i)bearer[ \t]{1,4}([A-Za-z0-9._~+/-]{8,}=*)", Guard::Random),
     guarded("basic-auth", &["basic"], r"(?i)basic[ \t]{1,4}([A-Za-z0-9+/]{6,}={0,2})", Guard::UserPassword),
@@ -268,7 +270,7 @@ impl Values {
             }
             for captures in regex.captures_iter(text) {
                 let Some(secret) = captures.get(1).or_else(|| captures.get(0)) else { continue };
-                if !secret.as_str().starts_with(MARK) && shape.guard.passes(secret.as_str()) {
+                if !is_marked(secret.as_str()) && shape.guard.passes(secret.as_str()) {
                     findings.push(Finding::credential(secret.range(), shape.name, true));
                 }
             }
@@ -288,6 +290,12 @@ impl Values {
         findings.retain(|finding| self.is_on(finding.rule));
         merge(findings)
     }
+}
+
+/// Whether a text begins with what stands for a secret, so that it was masked before. Where it goes on as a word would, a
+/// caller wrote that mark.
+pub(super) fn is_marked(text: &str) -> bool {
+    text.strip_prefix(MARK).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
 }
 
 /// Sorts, and joins what overlaps; the outermost, or of equals the first, gives the name.

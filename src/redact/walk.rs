@@ -14,7 +14,7 @@ use super::scrub::Secrets;
 use super::values::{self, CREDENTIAL, Finding, Values};
 use crate::json::{self, Object};
 
-const MALFORMED: &str = "malformed";
+pub(super) const MALFORMED: &str = "malformed";
 
 /// Nesting beyond this is masked unread. It is what `serde_json` accepts, so only JSON inside strings gets there.
 const MAX_DEPTH: usize = 128;
@@ -22,6 +22,9 @@ const MAX_DEPTH: usize = 128;
 const MAX_STRING_LEVELS: usize = 8;
 /// A longer string is read as text, where assignments are still found.
 const MAX_INNER_BYTES: usize = 2 << 20;
+
+/// A shorter value of an assignment in a text is looked for nowhere else, unless it is a secret for sure.
+const MIN_ASSIGNED_BYTES: usize = 6;
 
 /// What is looked for.
 #[derive(Clone, Copy)]
@@ -85,6 +88,9 @@ pub(super) struct Walk<'a> {
     pub rules: Rules<'a>,
     pub edits: Edits,
     pub secrets: Secrets,
+    /// Values of assignments in texts that may be common words. They are secrets in what is said of the call, but not sure
+    /// enough to be taken out of the call itself.
+    pub assigned: Secrets,
 }
 
 /// How deep the walk is: in values, and in strings that hold JSON.
@@ -132,8 +138,11 @@ impl Walk<'_> {
             return;
         }
         for finding in &findings {
+            let found = text.get(finding.range.clone()).unwrap_or_default();
             if finding.sure {
-                self.secrets.add(text.get(finding.range.clone()).unwrap_or_default());
+                self.secrets.add(found);
+            } else if found.len() >= MIN_ASSIGNED_BYTES {
+                self.assigned.add(found);
             }
             self.edits.note(place, finding.op, finding.rule, finding.category);
         }
@@ -251,6 +260,11 @@ impl Walk<'_> {
         for (name, member) in schema.iter_mut() {
             let place = place.member(name);
             let example = matches!(name.as_str(), "default" | "const" | "enum" | "example" | "examples");
+            // What a schema says of itself is words; a single one that no language has is the secret, dressed up.
+            let worded = |text: &str| text.contains(char::is_whitespace) || !looks::looks_random(text);
+            let described =
+                matches!(name.as_str(), "title" | "description") && !member.as_str().is_none_or(worded);
+            let example = example || described;
             self.member(member, example.then_some(Sensitivity::Full), &place, depth.down());
         }
     }

@@ -98,6 +98,8 @@ async fn masks_that_fail_withhold_everything_and_are_counted() {
         "package system.log\n\nmask contains \"/labels/app\"\n",
         "package system.log\n\nmask := \"all\"\n",
         "package system.log\n\ndrop if count(numbers.range(1, 1000000000)) > 0\n",
+        "package system.log\n\ndrop := \"yes\"\n",
+        "package system.log\n\ndrop contains \"x\"\n",
         "package system.log\n\nmask contains \"/x\" if {\n\tsome i in numbers.range(1, 9000)\n\tsome j in numbers.range(1, 9000)\n\ti * j == -1\n}\n",
     ] {
         let docket = Docket::in_folder(folder("", masks)).await;
@@ -105,6 +107,7 @@ async fn masks_that_fail_withhold_everything_and_are_counted() {
         let entry = &docket.entries("call-1").await[0];
         assert!(!entry.to_string().contains("Rosalind"), "{masks}{entry}");
         assert_eq!((&entry["agent"], &entry["decision"]), (&json!("anonymous"), &json!("deny")), "{masks}");
+        assert_eq!(entry["resource"]["id"], "pay", "{masks}");
         let edit = &entry["redactions"][0];
         assert_eq!(
             (&edit["by"], &edit["category"]),

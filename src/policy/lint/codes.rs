@@ -50,7 +50,10 @@ pub const CODES: [Code; 36] = [
     warning("constant_effect", "all an effect's rules say `false`, so it never has one"),
     warning("default_allow", "`default allow := true`: whatever nobody thought of is allowed"),
     warning("ignored_file", "a `.json` or `.yaml` file that is not named as data files are"),
-    warning("mask_path", "a mask of `data.system.log` whose path leads neither to `/input` nor to `/result`"),
+    warning(
+        "mask_path",
+        "a mask of `data.system.log` whose path leads neither to `/input` nor to `/result`, or to an item of an array",
+    ),
     warning("misspelt_effect", "a rule that nobody uses, named almost like an effect"),
     warning("missing_id", "a policy without `custom.id`: its package path is its id, and changes with it"),
     warning("never_true", "a condition, or two of one body, that no call can satisfy"),

@@ -1,5 +1,5 @@
-//! Masks of `data.system.log` whose path leads nowhere. At run time such a mask withholds the whole record, so it is better
-//! told before. Only what is written out is looked at.
+//! Masks of `data.system.log` whose path leads nowhere. At run time such a mask withholds the whole record, or takes nothing,
+//! so it is better told before. Only what is written out is looked at.
 
 use regorus::unstable::{Expr, Rule, RuleHead};
 
@@ -36,11 +36,17 @@ fn written(rule: &Rule) -> Option<&Expr> {
 fn finding(path: &Expr) -> Option<Finding> {
     let written = text(path)?;
     let root = written.strip_prefix('/').and_then(|rest| rest.split('/').next());
-    if matches!(root, Some("input" | "result")) {
+    let last = written.rsplit('/').next().unwrap_or_default();
+    let message = if !matches!(root, Some("input" | "result")) {
+        format!(
+            "no record has `{written}`, and one that is masked so is withheld as a whole: a mask's path begins with `/input/` or `/result/`"
+        )
+    } else if !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) {
+        format!(
+            "`{written}` takes nothing where it leads to an item of an array, as in OPA: mask the array, or a member of the item"
+        )
+    } else {
         return None;
-    }
-    let message = format!(
-        "no record has `{written}`, and one that is masked so is withheld as a whole: a mask's path begins with `/input/` or `/result/`"
-    );
+    };
     Some(Finding::at("mask_path", &whole(path), message).warning())
 }

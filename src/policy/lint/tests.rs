@@ -232,6 +232,8 @@ fn each_lint_finds_its_own_and_nothing_once_mended() {
     };
     assert_eq!(masks("/context/x"), ["mask_path", "mask_path"]);
     assert_eq!(masks("input/context/x"), ["mask_path", "mask_path"]);
+    assert_eq!(masks("/input/context/arguments/rows/0"), ["mask_path", "mask_path"]);
+    assert_eq!(masks("/input/context/arguments/rows/0/x"), [""; 0]);
     assert_eq!(masks("/input/context/x"), [""; 0]);
     tested.extend(["missing_id", "unreachable", "ignored_file", "mask_path"]);
     for code in CODES.iter().filter(|code| code.is_warning) {

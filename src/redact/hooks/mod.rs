@@ -58,6 +58,8 @@ pub struct About<'a> {
     pub decision: Option<Effect>,
     /// By which manifest.
     pub manifest_sha: Option<&'a str>,
+    /// Whether a policy chose the id under which it decided, so that this may be something of the call.
+    pub policy_ids_chosen: bool,
 }
 
 /// One call of a hook, for those who count.

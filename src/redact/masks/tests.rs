@@ -13,6 +13,8 @@ impl Masks for Fixed {
     }
 
     fn unusable(&self, _: &str) {}
+
+    fn idle(&self, _: &str) {}
 }
 
 fn roots() -> Vec<(&'static str, Value)> {
@@ -145,7 +147,10 @@ fn masks_that_cannot_be_used_withhold_the_record() {
     ] {
         let (after, edits) = masked(mask.clone());
         assert_eq!(after["context"], json!({"withheld": MARK}), "{mask}");
-        assert_eq!(after["resource"], json!({"withheld": MARK}), "no name of a caller's choice stays");
+        let named = json!({"type": "tool", "id": "pay", "properties": {"server": "bank"}, "withheld": MARK});
+        assert_eq!(after["resource"], named, "a caller must not become anonymous by making masks late");
+        assert_eq!(after["action"]["name"], json!("tools/call"));
+        assert_eq!(after["subject"]["id"], json!("bot"));
         assert!(edits.iter().all(|edit| edit.by == MASK && edit.category == "withheld"), "{edits:?}");
     }
     let record = with(Err(Unanswered));
@@ -160,6 +165,7 @@ fn the_document_is_opas() {
         request_id: Some(&request_id),
         decision: Some(crate::decision::Effect::Deny),
         manifest_sha: Some("sha256:00"),
+        ..About::default()
     };
     let record = Record { roots: roots(), ..Record::default() };
     let made = document(&about, &record);
@@ -171,4 +177,58 @@ fn the_document_is_opas() {
     let record = Record { roots: vec![("metadata", json!({"error": "x"}))], ..Record::default() };
     let made = document(&About::default(), &record);
     assert_eq!((made.get("input"), &made["result"]), (None, &json!({"metadata": {"error": "x"}})));
+}
+
+#[test]
+fn masks_forge_nothing() {
+    let mut known = roots();
+    known[3].1 = json!({
+        "protocol": "mcp/2025-11-25", "agent": "bot", "peer": "127.0.0.1:1", "request_id": "r-1", "time": "t",
+        "caller": {"agent": "bot", "user": "alice"}, "arguments": {"amount": 1250},
+    });
+    let applied = |path: &str, op: &str| {
+        let mask = json!([{"op": op, "path": path, "value": "mallory"}]);
+        let said = Fixed(Ok(Said { drop: false, mask: Some(mask) }));
+        Redactor::builtin().with_masks(Box::new(said)).record(known.clone()).into_inner()
+    };
+    for path in [
+        "/input/context/agent",
+        "/input/context/caller",
+        "/input/context/caller/user",
+        "/input/context/request_id",
+        "/input/context/time",
+        "/input/context/peer",
+        "/input/subject/properties/agent",
+        "/input/resource/properties/server",
+        "/result/diagnostics/0/rule",
+    ] {
+        for op in ["upsert", "remove"] {
+            assert_eq!(applied(path, op).roots, known, "{op} {path}");
+        }
+    }
+    for path in ["/input/subject/id", "/input/resource/id", "/input/action/name", "/input/resource/type"] {
+        let record = applied(path, "upsert");
+        let parts: Vec<&str> = path.split('/').skip(2).collect();
+        let (_, root) = record.roots.iter().find(|(name, _)| *name == parts[0]).unwrap();
+        assert_eq!(root[parts[1]], json!(MARK), "{path}");
+        assert_eq!(record.edits[0].op, Op::Mask);
+    }
+    // All properties are more than docket's own, which stay.
+    for (op, left) in [("remove", json!({"agent": "bot"})), ("upsert", json!({"agent": "bot"}))] {
+        assert_eq!(applied("/input/subject/properties", op).roots[1].1["properties"], left);
+    }
+    // What is no name of docket's or of the call stands as the mask says.
+    assert_eq!(
+        applied("/input/context/arguments/amount", "upsert").roots[3].1["arguments"]["amount"],
+        "mallory"
+    );
+    // On the decision API, properties are the caller's own words.
+    known[3].1["protocol"] = json!("authzen/1.0");
+    let said = Fixed(Ok(Said { drop: false, mask: Some(json!(["/input/subject/properties/agent"])) }));
+    let record = Redactor::builtin().with_masks(Box::new(said)).record(known.clone()).into_inner();
+    assert_eq!(record.roots[1].1["properties"], json!({"desk": "north-7"}));
+    let mask = json!([{"op": "upsert", "path": "/input/subject/properties/agent", "value": "mallory"}]);
+    let said = Fixed(Ok(Said { drop: false, mask: Some(mask) }));
+    let record = Redactor::builtin().with_masks(Box::new(said)).record(known).into_inner();
+    assert_eq!(record.roots[1].1["properties"], json!({"agent": MARK, "desk": "north-7"}));
 }

@@ -51,6 +51,10 @@ fn each_rule_finds_its_own() {
         ("gitlab-token", format!("glpat-{}", word(20))),
         ("slack-token", format!("xoxb-1234567890-1234567890-{}", word(24))),
         ("slack-token", format!("xoxp-{}", word(40))),
+        ("slack-token", format!("xoxc-{}", word(40))),
+        ("slack-token", format!("xoxd-{}", word(40))),
+        ("grafana-token", format!("glsa_{}_{}", word(32), lower_hex(8))),
+        ("linear-key", format!("lin_api_{}", word(40))),
         ("slack-token", format!("xapp-1-{}", word(40))),
         ("stripe-key", format!("sk_live_{}", word(24))),
         ("stripe-key", format!("rk_live_{}", word(24))),
@@ -160,6 +164,10 @@ fn only_the_secret_part_is_masked() {
         ("assignment", "password = <swordfish>\nhost = x".into()),
         ("assignment", "<password><swordfish></password>".replacen('<', "\u{1}", 1).replace("</", "\u{2}")),
         ("assignment", "X-Api-Key: <abc123def>".into()),
+        ("assignment", "DB_PASSWORD=<Tr0ub4dor(3)> ./run".into()),
+        ("assignment", "password=<${ntr2zzB> x".into()),
+        ("assignment", "password=<[redacted]hunter2realA> x".into()),
+        ("connection-string", "postgres://user:<[redacted]hunter2>@host/db".into()),
     ];
     for (rule, marked) in cases {
         // `<…>` marks the secret; an XML tag is written with control characters.
@@ -176,6 +184,18 @@ fn only_the_secret_part_is_masked() {
         assert_eq!(result, expected, "{text}");
         assert_eq!(rules, [*rule], "{text}");
         assert_eq!(masked_by_rule(&values, &result).0, result, "not idempotent: {text}");
+    }
+}
+
+#[test]
+fn what_sql_binds_later_is_no_password() {
+    let values = Values::compile(&Settings::default()).unwrap();
+    for text in [
+        "UPDATE users SET password = :pw WHERE id = :id",
+        "INSERT INTO t SELECT 1 WHERE password=@p1",
+        "select 1 where token=?1 and secret=$2",
+    ] {
+        assert_eq!(masked_by_rule(&values, text), (text.to_owned(), vec![]));
     }
 }
 
@@ -207,6 +227,7 @@ fn hostile_long_texts_cost_time_in_proportion() {
         "a",
         "pwd=/a",
         "password=[redacted]",
+        "password=[redacted]x ",
         "authorization: bearer [redacted] ",
     ];
     for piece in pieces {
