@@ -76,7 +76,7 @@ const CONFIGURED: [&str; 3] = ["classification", "definition_sha256", "server"];
 /// Members of a call's context in which docket says who called.
 const CALLER: [&str; 2] = ["agent", "caller"];
 /// Members of a call's context that docket writes or removes, whatever a caller says.
-const CIRCUMSTANCES: [&str; 8] =
+pub(super) const CIRCUMSTANCES: [&str; 8] =
     ["agent", "approval", "caller", "listing", "peer", "protocol", "request_id", "time"];
 /// Members of an explanation trace that say where something stands in the policies.
 const TRACED: [&str; 10] = [
@@ -161,7 +161,7 @@ impl Authors {
     }
 
     /// Members of the properties of a root that docket wrote.
-    fn properties_of(self, root: &str) -> &'static [&'static str] {
+    pub(super) fn properties_of(self, root: &str) -> &'static [&'static str] {
         match root {
             "subject" if self.properties => &PROPERTIES,
             "resource" if self.properties => &CONFIGURED,

@@ -11,16 +11,9 @@ use super::failure::{Cause, Failure};
 use super::host;
 use crate::json::Object;
 use crate::redact::edit::push_member;
-use crate::redact::withhold::{FACTS, NAMES, PROPERTIES, SAID};
+use crate::redact::withhold::{Authors, CIRCUMSTANCES, FACTS, NAMES, SAID, is_identifier};
 use crate::redact::{DETERMINING, DIAGNOSTICS, METADATA, Record};
 
-/// Members of `context` that docket sets, whatever a caller says.
-const OWN_CONTEXT: [&str; 8] =
-    ["agent", "approval", "caller", "listing", "peer", "protocol", "request_id", "time"];
-/// More properties that no hook is asked about: digests and configuration.
-const OWN_PROPERTIES: [&str; 2] = ["classification", "definition_sha256"];
-/// A rule of this form is a name that a policy's author gave, and no message.
-const MAX_RULE_BYTES: usize = 64;
 /// More fields than this are more than any hook can read in time.
 const MAX_FIELDS: usize = 1 << 16;
 /// Bytes of all pointers and texts together.
@@ -130,7 +123,7 @@ impl<'r> List<'r> {
 }
 
 fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r Value)) {
-    let is_asserted = is_asserted(record);
+    let authors = Authors::of(record);
     for (root, (name, value)) in record.roots.iter().enumerate() {
         let pointer = format!("/{name}");
         let mut visit = |pointer, value| visit(root, pointer, value);
@@ -140,8 +133,9 @@ fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r V
                 members(object, &pointer, &|name, _| FACTS.contains(&name), &mut visit);
             }
             (DIAGNOSTICS, Value::Array(items)) => {
-                let own =
-                    |name: &str, value: &Value| SAID.contains(&name) || (name == "rule" && is_name(value));
+                let own = |name: &str, value: &Value| {
+                    SAID.contains(&name) || (name == "rule" && is_identifier(value))
+                };
                 for (index, item) in items.iter().enumerate() {
                     let pointer = format!("{pointer}/{index}");
                     match item {
@@ -151,7 +145,7 @@ fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r V
                 }
             }
             ("context", Value::Object(object)) => {
-                members(object, &pointer, &|name, _| OWN_CONTEXT.contains(&name), &mut visit);
+                members(object, &pointer, &|name, _| CIRCUMSTANCES.contains(&name), &mut visit);
             }
             ("action" | "resource" | "subject", Value::Object(object)) => {
                 let own = |name: &str, value: &Value| {
@@ -159,22 +153,14 @@ fn each_part<'r>(record: &'r Record, visit: &mut impl FnMut(usize, String, &'r V
                 };
                 members(object, &pointer, &own, &mut visit);
                 if let Some(Value::Object(properties)) = object.get("properties") {
-                    let own = |name: &str, _: &Value| {
-                        !is_asserted && (PROPERTIES.contains(&name) || OWN_PROPERTIES.contains(&name))
-                    };
+                    let known = authors.properties_of(name);
+                    let own = |name: &str, _: &Value| known.contains(&name);
                     members(properties, &format!("{pointer}/properties"), &own, &mut visit);
                 }
             }
             (_, value) => visit(pointer, value),
         }
     }
-}
-
-/// Whether subject, action and resource are what a caller of the decision API says they are.
-fn is_asserted(record: &Record) -> bool {
-    let context = record.roots.iter().find(|(name, _)| *name == "context").map(|(_, context)| context);
-    let protocol = context.and_then(|context| context.get("protocol")?.as_str());
-    protocol.is_some_and(|protocol| protocol.starts_with("authzen/"))
 }
 
 fn members<'r>(
@@ -188,13 +174,6 @@ fn members<'r>(
         push_member(&mut pointer, name);
         visit(pointer, value);
     }
-}
-
-fn is_name(value: &Value) -> bool {
-    value.as_str().is_some_and(|text| {
-        text.len() <= MAX_RULE_BYTES
-            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.:/".contains(&byte))
-    })
 }
 
 #[cfg(test)]
