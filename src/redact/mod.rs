@@ -36,7 +36,7 @@ use serde_json::Value;
 use crate::text::truncated;
 pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
 
-pub use edit::{Edit, MARK, Op};
+pub use edit::{Edit, MARK, MAX_EDITS, Op};
 pub use hash::HashKey;
 pub use hooks::{About, Hooks, Refusing};
 pub use masks::{Masks, Said, Unanswered};

@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
-use super::walk::free_name;
+use super::walk::FreeNames;
 use crate::json::Object;
 use crate::text::{json_escaped, percent_encoded};
 
@@ -237,9 +237,10 @@ impl Scrubber {
         let search = self.names.as_ref().unwrap_or(&self.parts);
         let named: Vec<(String, String)> =
             object.keys().filter_map(|name| Some((name.clone(), search.replaced(name)?))).collect();
+        let mut names = FreeNames::default();
         for (name, scrubbed) in named {
             if let Some(member) = object.remove(&name) {
-                let new = free_name(object, scrubbed);
+                let new = names.take(object, scrubbed);
                 edits.renamed(place, &name, &new);
                 edits.note(&place.member(&new), Op::Mask, "scrub", self.category);
                 object.insert(new, member);
