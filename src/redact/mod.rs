@@ -42,7 +42,7 @@ pub use hooks::{About, Hooks, Refusing};
 pub use masks::{Masks, Said, Unanswered};
 pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
-pub use size::MAX_PART_BYTES;
+pub use size::{MAX_PART_BYTES, is_heavy};
 pub use taken::Taken;
 
 use edit::{Edits, Place};
