@@ -103,19 +103,32 @@ impl Secrets {
 #[derive(Default)]
 struct Spellings {
     rests: BTreeMap<String, BTreeSet<String>>,
+    /// Of the beginnings alone.
+    beginning_bytes: usize,
     bytes: usize,
 }
 
 impl Spellings {
     fn add(&mut self, spelling: &str) {
+        // More will not be looked for, so that more need not be kept.
+        if self.beginning_bytes > MAX_SEARCH_BYTES {
+            return;
+        }
         let mut cut = spelling.len().min(MAX_BEGINNING_BYTES);
         while !spelling.is_char_boundary(cut) {
             cut -= 1;
         }
         let (beginning, rest) = spelling.split_at(cut);
         // Case is ignored, so that what differs in nothing else is one.
+        let known = self.rests.len();
         let rests = self.rests.entry(beginning.to_ascii_lowercase()).or_default();
-        if rests.insert(rest.to_ascii_lowercase()) {
+        // Most go on with nothing, and then there is no set to keep.
+        let goes_on = !rest.is_empty() && rests.insert(rest.to_ascii_lowercase());
+        let is_new = self.rests.len() > known;
+        if is_new {
+            self.beginning_bytes += beginning.len();
+        }
+        if goes_on || is_new {
             self.bytes += spelling.len();
         }
     }
@@ -130,7 +143,7 @@ struct Search {
 
 impl Search {
     fn build(spellings: Spellings) -> Result<Self, String> {
-        let bytes = spellings.rests.keys().map(String::len).sum::<usize>();
+        let bytes = spellings.beginning_bytes;
         if bytes > MAX_SEARCH_BYTES || spellings.bytes > MAX_SPELLINGS_BYTES {
             return Err("more secrets in one record than can be looked for".into());
         }
