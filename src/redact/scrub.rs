@@ -9,6 +9,7 @@
 //! to be recognised as a secret, such as `password` itself.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, Input, MatchKind};
 use serde_json::Value;
@@ -27,6 +28,9 @@ const MAX_BEGINNING_BYTES: usize = 256;
 const MAX_SEARCH_BYTES: usize = 1 << 20;
 /// The same for whole secrets in all their spellings, of which a sorted list is kept.
 const MAX_SPELLINGS_BYTES: usize = 32 << 20;
+
+/// Up to so many bytes of beginnings are compared one by one: what is read then costs at most as many times its length.
+const MAX_COMPARED_BYTES: usize = 64;
 
 /// The secrets of one record, while it is being redacted. Never shown.
 #[derive(Default)]
@@ -134,9 +138,63 @@ impl Spellings {
     }
 }
 
+/// Beginnings of spellings, in lower case, as they are looked for.
+enum Beginnings {
+    /// Very few: compared wherever one could begin, since an automaton costs more than reading an ordinary record.
+    Few { may_begin: Box<[bool; 256]>, words: Vec<String> },
+    /// One automaton.
+    Many(AhoCorasick),
+}
+
+impl Beginnings {
+    fn build(words: Vec<String>, bytes: usize) -> Result<Self, String> {
+        if bytes <= MAX_COMPARED_BYTES {
+            let mut may_begin = Box::new([false; 256]);
+            for byte in words.iter().filter_map(|word| word.bytes().next()) {
+                for byte in [byte, byte.to_ascii_uppercase()] {
+                    may_begin.iter_mut().skip(usize::from(byte)).take(1).for_each(|may| *may = true);
+                }
+            }
+            return Ok(Self::Few { may_begin, words });
+        }
+        // A table over few states is soon built, and read several times as fast.
+        let kind = if bytes < 512 { AhoCorasickKind::DFA } else { AhoCorasickKind::NoncontiguousNFA };
+        let built = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(kind))
+            .build(&words);
+        built.map(Self::Many).map_err(|e| format!("scrubbing: {e}"))
+    }
+
+    /// The first occurrence from there on, the longest of those: where it is, and which.
+    fn find(&self, text: &str, from: usize) -> Option<(Range<usize>, usize)> {
+        match self {
+            Self::Few { may_begin, words } => {
+                let at = |start: usize| {
+                    let rest = text.as_bytes().get(start..)?;
+                    let is_here = |word: &str| {
+                        rest.get(..word.len()).is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))
+                    };
+                    let here = words.iter().enumerate().filter(|(_, word)| is_here(word));
+                    let (nth, word) = here.max_by_key(|(_, word)| word.len())?;
+                    Some((start..start + word.len(), nth))
+                };
+                let may = |byte: &u8| may_begin.get(usize::from(*byte)).copied().unwrap_or_default();
+                let bytes = text.bytes().enumerate().skip(from);
+                bytes.filter(|(_, byte)| may(byte)).find_map(|(start, _)| at(start))
+            }
+            Self::Many(automaton) => {
+                let found = automaton.find(Input::new(text).range(from..))?;
+                Some((found.range(), found.pattern().as_usize()))
+            }
+        }
+    }
+}
+
 /// Looks for the beginnings, and takes away as much of the rest as is there: a quotation may be cut short.
 struct Search {
-    beginnings: AhoCorasick,
+    beginnings: Beginnings,
     /// With what each beginning may go on: in lower case, and sorted.
     rests: Vec<Vec<String>>,
 }
@@ -147,18 +205,11 @@ impl Search {
         if bytes > MAX_SEARCH_BYTES || spellings.bytes > MAX_SPELLINGS_BYTES {
             return Err("more secrets in one record than can be looked for".into());
         }
-        // A table over few states is soon built, and read several times as fast.
-        let kind = if bytes < 512 { AhoCorasickKind::DFA } else { AhoCorasickKind::NoncontiguousNFA };
         let sorted =
             |(beginning, rests): (String, BTreeSet<String>)| (beginning, rests.into_iter().collect());
         let (beginnings, rests): (Vec<String>, Vec<Vec<String>>) =
             spellings.rests.into_iter().map(sorted).unzip();
-        let beginnings = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(kind))
-            .build(&beginnings)
-            .map_err(|e| format!("scrubbing: {e}"))?;
+        let beginnings = Beginnings::build(beginnings, bytes)?;
         Ok(Self { beginnings, rests })
     }
 
@@ -166,11 +217,11 @@ impl Search {
         let mut result = String::new();
         let mut from = 0;
         // Searched anew behind each whole secret, lest another begin there unseen.
-        while let Some(found) = self.beginnings.find(Input::new(text).range(from..)) {
-            result.push_str(text.get(from..found.start())?);
+        while let Some((found, nth)) = self.beginnings.find(text, from) {
+            result.push_str(text.get(from..found.start)?);
             result.push_str(MARK);
-            let after = text.get(found.end()..)?;
-            from = found.end() + longest_common(after, self.rests.get(found.pattern().as_usize())?);
+            let after = text.get(found.end..)?;
+            from = found.end + longest_common(after, self.rests.get(nth)?);
         }
         if from == 0 {
             return None;
@@ -372,6 +423,21 @@ mod tests {
         let result = scrubbed(&known, json!(text));
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
         assert_eq!(result, json!("[redacted] ".repeat(2500)));
+    }
+
+    #[test]
+    fn few_secrets_are_found_as_many_are() {
+        let few = ["swordfish", "sword-77", "ordfi", "é9-x", "fish-swor"];
+        let bytes = few.iter().map(|word| word.len()).sum::<usize>();
+        assert!(bytes <= MAX_COMPARED_BYTES);
+        let fillers: Vec<String> = (0..9).map(|n| format!("nowhere-to-be-found-{n}")).collect();
+        let many: Vec<&str> = few.into_iter().chain(fillers.iter().map(String::as_str)).collect();
+        let pieces = ["sword", "fish", "-", "77", "SWOR", "é9", "É9-x", "-x", "ordfi", " "];
+        for seed in 0..500_usize {
+            let text: String =
+                (0..12).map(|n| pieces[seed.wrapping_mul(2_654_435_761).rotate_left(5 * n) % 10]).collect();
+            assert_eq!(scrubbed(&few, json!(text)), scrubbed(&many, json!(text)), "{text}");
+        }
     }
 
     #[test]
