@@ -301,10 +301,10 @@ impl Scrubber {
         let search = self.names.as_ref().unwrap_or(&self.parts);
         let named: Vec<(String, String)> =
             object.keys().filter_map(|name| Some((name.clone(), search.replaced(name)?))).collect();
-        let mut names = FreeNames::default();
+        let mut free = FreeNames::default();
         for (name, scrubbed) in named {
             if let Some(member) = object.remove(&name) {
-                let new = names.take(object, scrubbed);
+                let new = free.take(object, scrubbed);
                 edits.renamed(place, &name, &new);
                 edits.note(&place.member(&new), Op::Mask, "scrub", self.category);
                 object.insert(new, member);
