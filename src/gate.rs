@@ -12,6 +12,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use tokio::runtime::{Handle, RuntimeFlavor};
 use ulid::Ulid;
 
 use crate::block::{self, Block};
@@ -23,7 +24,7 @@ use crate::json::Object;
 use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
-use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken};
+use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken, is_heavy};
 use crate::trace::{Tracer, Untold};
 
 /// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
@@ -157,7 +158,7 @@ impl Gate {
             manifest_sha: Some(&decision.policy_set.manifest_sha),
             policy_ids_chosen: decision.determining.iter().any(|determining| determining.is_chosen),
         };
-        let content = self.redactor.record_about(&about, roots);
+        let content = in_place(is_heavy(&roots), || self.redactor.record_about(&about, roots));
         facts.taken = content.taken();
         let (decision, content) = self.unless_refused(decision, content);
         self.count(&decision, target);
@@ -384,6 +385,12 @@ impl Drop for Pending {
     }
 }
 
+/// Does work that takes `long` where it is, letting another thread go on with the tasks of this one meanwhile.
+fn in_place<T>(long: bool, work: impl FnOnce() -> T) -> T {
+    let others = || Handle::try_current().is_ok_and(|at| at.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if long && others() { tokio::task::block_in_place(work) } else { work() }
+}
+
 /// The free-form roots that repeat the call. What could not be read leaves only what docket knows by itself.
 fn call_roots(
     request: Result<Call, Fault>,
@@ -425,4 +432,28 @@ fn metadata_of(arrival: &Arrival) -> Object {
         }
     }
     metadata
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+    async fn long_work_holds_up_nobody() {
+        let work = || {
+            let (answer, answered) = channel();
+            tokio::spawn(async move { answer.send(()) });
+            in_place(true, || answered.recv_timeout(Duration::from_secs(20))).is_ok()
+        };
+        assert!(tokio::spawn(async move { work() }).await.unwrap(), "the only worker waits for itself");
+    }
+
+    #[tokio::test]
+    async fn long_work_is_done_where_there_is_one_thread_or_no_runtime() {
+        assert_eq!(in_place(true, || 7), 7);
+        assert_eq!(std::thread::spawn(|| in_place(true, || 7)).join().unwrap(), 7);
+    }
 }

@@ -13,6 +13,10 @@ use super::names::{self, Names, Sensitivity};
 use super::values::{Finding, is_marked};
 
 const MAX_BLANKS: usize = 8;
+/// Marks of a sentence or of code around a value that are not taken for its end; more of them are part of it.
+const MAX_TRAILING: usize = 64;
+/// How often a text may be read for the values of encoded names, which may lie in one another.
+const MAX_READINGS: usize = 4;
 
 /// Finds assignments around the given stems, which come in the order of their ends.
 pub(super) fn find(text: &str, stems: Vec<Range<usize>>, names: &Names, findings: &mut Vec<Finding>) {
@@ -41,6 +45,7 @@ pub(super) fn find(text: &str, stems: Vec<Range<usize>>, names: &Names, findings
 pub(super) fn find_encoded(text: &str, names: &Names, findings: &mut Vec<Finding>) {
     let text = Text(text);
     let part = |byte: u8| byte.is_ascii_alphanumeric() || b"_-.%+~[]".contains(&byte);
+    let mut budget = text.0.len().saturating_mul(MAX_READINGS);
     for (equals, _) in text.0.match_indices('=') {
         let floor = equals.saturating_sub(3 * names::MAX_NAME_BYTES);
         let start = (floor..equals).rev().find(|i| !part(text.byte(*i))).map_or(floor, |i| i + 1);
@@ -49,6 +54,13 @@ pub(super) fn find_encoded(text: &str, names: &Names, findings: &mut Vec<Finding
         if let Some(sensitivity) = names.sensitivity(&word)
             && let Some(finding) = text.value_of(&name, &word, false, sensitivity)
         {
+            // Nobody's query has value in value in value: what is left of such a text goes unread.
+            let Some(left) = budget.checked_sub(finding.range.len()) else {
+                let rest = finding.range.start.min(equals + 1)..text.0.len();
+                findings.push(self::finding(rest, finding.rule, false));
+                return;
+            };
+            budget = left;
             findings.push(finding);
         }
     }
@@ -268,7 +280,8 @@ impl Text<'_> {
             &['.', ',', ':', '!', '?', ')', ']', '}']
         };
         let mut value = self.slice(&(start..end));
-        while let Some(rest) = value.strip_suffix(trailing) {
+        for _ in 0..MAX_TRAILING {
+            let Some(rest) = value.strip_suffix(trailing) else { break };
             // A bracket that was opened in the value belongs to it: `{password}`, `get()`.
             let opener = match value.as_bytes().last() {
                 Some(b')') => '(',

@@ -10,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::Record;
-use super::edit::{Edits, Op, Place};
+use super::edit::{Edit, Edits, Op, Place};
 use super::withhold::foreign;
 use crate::json::Object;
 use crate::text::truncated;
@@ -21,6 +21,9 @@ pub const MAX_FIELD_BYTES: usize = 64 << 10;
 pub const MIN_FIELD_BYTES: usize = 256;
 /// From this length on a text of base64 is bytes; shorter ones may be names or keys.
 const MIN_BASE64_BYTES: usize = 1024;
+
+/// The members that hold the bytes of MCP's content, as paths end.
+const CONTENT: [&str; 2] = ["/data", "/blob"];
 
 /// The rule in edits, and the category.
 const BY: (&str, &str) = ("docket:size", "size");
@@ -34,6 +37,19 @@ pub(super) fn shorten(record: &mut Record, max_field_bytes: usize) {
         });
     }
     record.edits = edits.into_vec();
+    // A mask may have put something there that is bytes as well.
+    let Record { roots, edits, .. } = record;
+    edits
+        .retain(|edit| !CONTENT.iter().any(|name| edit.path.ends_with(name)) || leads_somewhere(edit, roots));
+}
+
+/// Whether what an edit is about is still there, or went by that edit.
+fn leads_somewhere(edit: &Edit, roots: &[(&str, Value)]) -> bool {
+    let is_in = |(name, value): &(&str, Value)| {
+        let pointer = edit.path.strip_prefix(&Place::root(name).pointer());
+        pointer.is_some_and(|pointer| value.pointer(pointer).is_some())
+    };
+    edit.op == Op::Remove || roots.iter().any(is_in)
 }
 
 fn shorten_value(value: &mut Value, place: &Place<'_>, max: usize, edits: &mut Edits) {
@@ -45,7 +61,7 @@ fn shorten_value(value: &mut Value, place: &Place<'_>, max: usize, edits: &mut E
                 None => return,
             };
             *value = short;
-            edits.replaced(place.pointer(), Op::Truncate, BY.0, BY.1);
+            edits.add(place, Op::Truncate, BY.0, BY.1);
         }
         Value::Array(items) => {
             for (index, item) in items.iter_mut().enumerate() {
@@ -54,7 +70,7 @@ fn shorten_value(value: &mut Value, place: &Place<'_>, max: usize, edits: &mut E
         }
         Value::Object(object) => {
             if without_content(object) {
-                edits.replaced(place.pointer(), Op::Truncate, BY.0, BY.1);
+                edits.add(place, Op::Truncate, BY.0, BY.1);
             }
             for (name, member) in object.iter_mut() {
                 shorten_value(member, &place.member(name), max, edits);
@@ -66,6 +82,10 @@ fn shorten_value(value: &mut Value, place: &Place<'_>, max: usize, edits: &mut E
 
 /// Puts length and digest in the place of the bytes of MCP's image, audio and blob content, which keeps its type.
 fn without_content(object: &mut Object) -> bool {
+    // Nearly no object has any, and this asks every object of every record.
+    if !object.keys().any(|name| name == "data" || name == "blob") {
+        return false;
+    }
     let is = |name: &str, values: &[&str]| {
         object.get(name).and_then(Value::as_str).is_some_and(|v| values.contains(&v))
     };

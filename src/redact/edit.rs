@@ -1,6 +1,7 @@
 //! An edit: what was taken away, where, and by which rule. The ledger keeps the list beside the record, so that a
 //! reader knows that something is missing and why, and can never learn from the list what it was.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use serde::Serialize;
@@ -10,8 +11,16 @@ use super::is_within;
 /// What stands in the record where something secret stood.
 pub const MARK: &str = "[redacted]";
 
+/// Edits of one record that are listed one by one. A body of some megabytes may give hundreds of thousands, and the list would
+/// be longer than what it is about.
+pub const MAX_EDITS: usize = 1000;
+/// Bytes that their paths may have: names of members are as long as a caller likes.
+const MAX_PATH_BYTES: usize = 128 << 10;
+/// Members that get another name while there are edits to follow them; each costs a look at all of these.
+const MAX_RENAMES: usize = 1000;
+
 /// What was done to a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Op {
@@ -26,7 +35,7 @@ pub enum Op {
 }
 
 /// One thing taken away from a record.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Edit {
     /// RFC 6901 pointer from the record's roots, as `/context/arguments/password`. It names members as they are called
     /// after redaction, so it resolves in the recorded document. For JSON inside a string it points to the string.
@@ -75,6 +84,15 @@ impl<'a> Place<'a> {
     /// The JSON inside the string here: everything below it is reported as the string's own pointer.
     pub(super) fn inside(&'a self) -> Self {
         Self { parent: Some(self), segment: Segment::Inside }
+    }
+
+    /// The pointer of the root that this is in.
+    fn root_pointer(&self) -> String {
+        let mut here = self;
+        while let Some(parent) = here.parent {
+            here = parent;
+        }
+        here.pointer()
     }
 
     /// Whether this is a member of that name.
@@ -126,52 +144,117 @@ pub(super) fn push_member(pointer: &mut String, name: &str) {
 }
 
 /// The edits of one record, in the order in which they were made, each once.
+///
+/// Beyond [`MAX_EDITS`] they are folded: one edit of the root for each rule. Folding costs neither a pointer nor a look at the
+/// list, so that what a caller sends decides about neither.
 #[derive(Debug, Default)]
-pub(super) struct Edits(Vec<Edit>);
+pub(super) struct Edits {
+    listed: Vec<Edit>,
+    /// Bytes of the paths that are listed.
+    path_bytes: usize,
+    /// Whether there was one that had no room any more.
+    is_full: bool,
+    folded: BTreeSet<Edit>,
+    renames: usize,
+}
 
 impl Edits {
     /// Continues a list that an earlier step began.
     pub(super) fn resume(edits: Vec<Edit>) -> Self {
-        Self(edits)
+        let mut result = Self::default();
+        for edit in edits {
+            result.push(edit);
+        }
+        result
+    }
+
+    /// For what is inside one string, where all edits have its pointer: only by what they were made is kept.
+    pub(super) fn inside() -> Self {
+        Self { is_full: true, ..Self::default() }
+    }
+
+    /// Whether nothing was taken away.
+    pub(super) fn is_empty(&self) -> bool {
+        self.listed.is_empty() && self.folded.is_empty()
     }
 
     /// The list as it goes into the entry.
     pub(super) fn into_vec(self) -> Vec<Edit> {
-        self.0
+        let Self { mut listed, folded, .. } = self;
+        let new: Vec<Edit> = folded.into_iter().filter(|edit| !listed.contains(edit)).collect();
+        listed.extend(new);
+        listed
     }
 
     /// Notes an edit by a built-in rule. Several matches of one rule in one string are one edit.
     pub(super) fn note(&mut self, place: &Place<'_>, op: Op, rule: &str, category: &str) {
-        let edit =
-            Edit { path: place.pointer(), op, by: format!("builtin:{rule}"), category: category.to_owned() };
-        self.append(vec![edit]);
+        self.add(place, op, &format!("builtin:{rule}"), category);
+    }
+
+    /// Notes an edit.
+    pub(super) fn add(&mut self, place: &Place<'_>, op: Op, by: &str, category: &str) {
+        let edit = |path| Edit { path, op, by: by.to_owned(), category: category.to_owned() };
+        if self.is_full {
+            self.folded.insert(edit(place.root_pointer()));
+            return;
+        }
+        let edit = edit(place.pointer());
+        // Edits of one place come one after the other, so looking back a little is enough.
+        if !self.listed.iter().rev().take(8).any(|noted| *noted == edit) {
+            self.push(edit);
+        }
     }
 
     /// Notes that what stood at a pointer went as a whole: what was noted below it leads nowhere now.
     pub(super) fn replaced(&mut self, path: String, op: Op, by: &str, category: &str) {
-        self.0.retain(|edit| !is_within(&edit.path, &path));
-        self.0.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
+        self.listed.retain(|edit| !is_within(&edit.path, &path));
+        self.push(Edit { path, op, by: by.to_owned(), category: category.to_owned() });
     }
 
-    /// Adds edits that were collected apart.
-    pub(super) fn append(&mut self, made: Vec<Edit>) {
-        for edit in made {
-            // Edits of one place come one after the other, so looking back a little is enough.
-            if !self.0.iter().rev().take(8).any(|noted| *noted == edit) {
-                self.0.push(edit);
-            }
+    /// Notes here what was collected [inside](Self::inside) a string.
+    pub(super) fn append(&mut self, place: &Place<'_>, made: Self) {
+        for Edit { op, by, category, .. } in made.folded {
+            self.add(place, op, &by, &category);
         }
     }
 
     /// A member got another name: what was noted below the old name is now found below the new one.
     pub(super) fn renamed(&mut self, parent: &Place<'_>, old: &str, new: &str) {
+        if self.listed.is_empty() {
+            return;
+        }
+        self.renames += 1;
+        if self.renames > MAX_RENAMES {
+            for edit in std::mem::take(&mut self.listed) {
+                self.fold(edit);
+            }
+            self.is_full = true;
+            return;
+        }
         let (old, new) = (parent.member(old).pointer(), parent.member(new).pointer());
-        for edit in &mut self.0 {
+        for edit in &mut self.listed {
             let below = edit.path.strip_prefix(&old).filter(|rest| rest.is_empty() || rest.starts_with('/'));
             if let Some(rest) = below {
                 edit.path = format!("{new}{rest}");
             }
         }
+    }
+
+    fn push(&mut self, edit: Edit) {
+        let path_bytes = self.path_bytes.saturating_add(edit.path.len());
+        if self.listed.len() < MAX_EDITS && path_bytes <= MAX_PATH_BYTES {
+            self.path_bytes = path_bytes;
+            self.listed.push(edit);
+        } else {
+            self.is_full = true;
+            self.fold(edit);
+        }
+    }
+
+    fn fold(&mut self, mut edit: Edit) {
+        let end = edit.path.bytes().skip(1).position(|byte| byte == b'/');
+        edit.path.truncate(end.map_or(edit.path.len(), |end| end + 1));
+        self.folded.insert(edit);
     }
 }
 

@@ -37,13 +37,13 @@ use serde_json::Value;
 use crate::text::truncated;
 pub use bulk::{MAX_FIELD_BYTES, MIN_FIELD_BYTES};
 
-pub use edit::{Edit, MARK, Op};
+pub use edit::{Edit, MARK, MAX_EDITS, Op};
 pub use hash::HashKey;
 pub use hooks::{About, Hooks, Refusing};
 pub use masks::{Masks, Said, Unanswered};
 pub use personal::{PersonalData, Treatment};
 pub use settings::{Settings, rules};
-pub use size::MAX_PART_BYTES;
+pub use size::{MAX_PART_BYTES, is_heavy};
 pub use taken::Taken;
 
 use edit::{Edits, Place};

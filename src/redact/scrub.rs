@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::edit::{Edits, MARK, Op, Place};
 use super::looks;
 use super::readings::readings;
-use super::walk::free_name;
+use super::walk::FreeNames;
 use super::withhold::Voice;
 use super::{DIAGNOSTICS, METADATA};
 use crate::json::Object;
@@ -33,6 +33,9 @@ const MAX_SEARCH_BYTES: usize = 1 << 20;
 const MAX_DECODED: usize = 2;
 /// The same for whole secrets in all their spellings, of which a sorted list is kept.
 const MAX_SPELLINGS_BYTES: usize = 32 << 20;
+
+/// Up to so many bytes of beginnings are compared one by one: what is read then costs at most as many times its length.
+const MAX_COMPARED_BYTES: usize = 64;
 
 /// The secrets of one record, while it is being redacted. Never shown.
 #[derive(Default)]
@@ -115,49 +118,109 @@ fn spellings(secret: &str) -> impl Iterator<Item = String> {
 #[derive(Default)]
 struct Spellings {
     rests: BTreeMap<String, BTreeSet<String>>,
+    /// Of the beginnings alone.
+    beginning_bytes: usize,
     bytes: usize,
 }
 
 impl Spellings {
     fn add(&mut self, spelling: &str) {
+        // More will not be looked for, so that more need not be kept.
+        if self.beginning_bytes > MAX_SEARCH_BYTES {
+            return;
+        }
         let mut cut = spelling.len().min(MAX_BEGINNING_BYTES);
         while !spelling.is_char_boundary(cut) {
             cut -= 1;
         }
         let (beginning, rest) = spelling.split_at(cut);
         // Case is ignored, so that what differs in nothing else is one.
+        let known = self.rests.len();
         let rests = self.rests.entry(beginning.to_ascii_lowercase()).or_default();
-        if rests.insert(rest.to_ascii_lowercase()) {
+        // Most go on with nothing, and then there is no set to keep.
+        let goes_on = !rest.is_empty() && rests.insert(rest.to_ascii_lowercase());
+        let is_new = self.rests.len() > known;
+        if is_new {
+            self.beginning_bytes += beginning.len();
+        }
+        if goes_on || is_new {
             self.bytes += spelling.len();
+        }
+    }
+}
+
+/// Beginnings of spellings, in lower case, as they are looked for.
+enum Beginnings {
+    /// Very few: compared wherever one could begin, since an automaton costs more than reading an ordinary record.
+    Few { may_begin: Box<[bool; 256]>, words: Vec<String> },
+    /// One automaton.
+    Many(AhoCorasick),
+}
+
+impl Beginnings {
+    fn build(words: Vec<String>, bytes: usize) -> Result<Self, String> {
+        if bytes <= MAX_COMPARED_BYTES {
+            let mut may_begin = Box::new([false; 256]);
+            for byte in words.iter().filter_map(|word| word.bytes().next()) {
+                for byte in [byte, byte.to_ascii_uppercase()] {
+                    may_begin.iter_mut().skip(usize::from(byte)).take(1).for_each(|may| *may = true);
+                }
+            }
+            return Ok(Self::Few { may_begin, words });
+        }
+        // A table over few states is soon built, and read several times as fast.
+        let kind = if bytes < 512 { AhoCorasickKind::DFA } else { AhoCorasickKind::NoncontiguousNFA };
+        let built = AhoCorasick::builder()
+            .ascii_case_insensitive(true)
+            .match_kind(MatchKind::LeftmostLongest)
+            .kind(Some(kind))
+            .build(&words);
+        built.map(Self::Many).map_err(|e| format!("scrubbing: {e}"))
+    }
+
+    /// The first occurrence from there on, the longest of those: where it is, and which.
+    fn find(&self, text: &str, from: usize) -> Option<(Range<usize>, usize)> {
+        match self {
+            Self::Few { may_begin, words } => {
+                let at = |start: usize| {
+                    let rest = text.as_bytes().get(start..)?;
+                    let is_here = |word: &str| {
+                        rest.get(..word.len()).is_some_and(|here| here.eq_ignore_ascii_case(word.as_bytes()))
+                    };
+                    let here = words.iter().enumerate().filter(|(_, word)| is_here(word));
+                    let (nth, word) = here.max_by_key(|(_, word)| word.len())?;
+                    Some((start..start + word.len(), nth))
+                };
+                let may = |byte: &u8| may_begin.get(usize::from(*byte)).copied().unwrap_or_default();
+                let bytes = text.bytes().enumerate().skip(from);
+                bytes.filter(|(_, byte)| may(byte)).find_map(|(start, _)| at(start))
+            }
+            Self::Many(automaton) => {
+                let found = automaton.find(Input::new(text).range(from..))?;
+                Some((found.range(), found.pattern().as_usize()))
+            }
         }
     }
 }
 
 /// Looks for the beginnings, and takes away as much of the rest as is there: a quotation may be cut short.
 struct Search {
-    beginnings: AhoCorasick,
+    beginnings: Beginnings,
     /// With what each beginning may go on: in lower case, and sorted.
     rests: Vec<Vec<String>>,
 }
 
 impl Search {
     fn build(spellings: Spellings) -> Result<Self, String> {
-        let bytes = spellings.rests.keys().map(String::len).sum::<usize>();
+        let bytes = spellings.beginning_bytes;
         if bytes > MAX_SEARCH_BYTES || spellings.bytes > MAX_SPELLINGS_BYTES {
             return Err("more secrets in one record than can be looked for".into());
         }
-        // A table over few states is soon built, and read several times as fast.
-        let kind = if bytes < 512 { AhoCorasickKind::DFA } else { AhoCorasickKind::NoncontiguousNFA };
         let sorted =
             |(beginning, rests): (String, BTreeSet<String>)| (beginning, rests.into_iter().collect());
         let (beginnings, rests): (Vec<String>, Vec<Vec<String>>) =
             spellings.rests.into_iter().map(sorted).unzip();
-        let beginnings = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::LeftmostLongest)
-            .kind(Some(kind))
-            .build(&beginnings)
-            .map_err(|e| format!("scrubbing: {e}"))?;
+        let beginnings = Beginnings::build(beginnings, bytes)?;
         Ok(Self { beginnings, rests })
     }
 
@@ -189,11 +252,11 @@ impl Search {
     fn found(&self, text: &str) -> Vec<Range<usize>> {
         let (mut ranges, mut from) = (Vec::new(), 0);
         // Searched anew behind each whole secret, lest another begin there unseen.
-        while let Some(found) = self.beginnings.find(Input::new(text).range(from..)) {
-            let after = text.get(found.end()..).unwrap_or_default();
-            let rests = self.rests.get(found.pattern().as_usize()).map(Vec::as_slice).unwrap_or_default();
-            from = found.end() + longest_common(after, rests);
-            ranges.push(found.start()..from);
+        while let Some((found, nth)) = self.beginnings.find(text, from) {
+            let after = text.get(found.end..).unwrap_or_default();
+            let rests = self.rests.get(nth).map(Vec::as_slice).unwrap_or_default();
+            from = found.end + longest_common(after, rests);
+            ranges.push(found.start..from);
         }
         ranges
     }
@@ -319,9 +382,10 @@ impl Scrubber {
         let search = self.names.as_ref().unwrap_or(&self.parts);
         let named: Vec<(String, String)> =
             object.keys().filter_map(|name| Some((name.clone(), search.replaced(name)?))).collect();
+        let mut free = FreeNames::default();
         for (name, scrubbed) in named {
             if let Some(member) = object.remove(&name) {
-                let new = free_name(object, scrubbed);
+                let new = free.take(object, scrubbed);
                 edits.renamed(place, &name, &new);
                 edits.note(&place.member(&new), Op::Mask, "scrub", self.category);
                 object.insert(new, member);
@@ -448,6 +512,21 @@ mod tests {
         let result = scrubbed(&known, json!(text));
         assert!(started.elapsed().as_secs() < 60, "{:?}", started.elapsed());
         assert_eq!(result, json!("[redacted] ".repeat(2500)));
+    }
+
+    #[test]
+    fn few_secrets_are_found_as_many_are() {
+        let few = ["swordfish", "sword-77", "ordfi", "é9-x", "fish-swor"];
+        let bytes = few.iter().map(|word| word.len()).sum::<usize>();
+        assert!(bytes <= MAX_COMPARED_BYTES);
+        let fillers: Vec<String> = (0..9).map(|n| format!("nowhere-to-be-found-{n}")).collect();
+        let many: Vec<&str> = few.into_iter().chain(fillers.iter().map(String::as_str)).collect();
+        let pieces = ["sword", "fish", "-", "77", "SWOR", "é9", "É9-x", "-x", "ordfi", " "];
+        for seed in 0..500_usize {
+            let text: String =
+                (0..12).map(|n| pieces[seed.wrapping_mul(2_654_435_761).rotate_left(5 * n) % 10]).collect();
+            assert_eq!(scrubbed(&few, json!(text)), scrubbed(&many, json!(text)), "{text}");
+        }
     }
 
     #[test]

@@ -71,6 +71,34 @@ pub(super) fn bound(record: &mut Record) {
     }
 }
 
+/// Whether what is to be redacted is so much that it takes noticeable time.
+#[must_use]
+pub fn is_heavy(roots: &[(&'static str, Value)]) -> bool {
+    let mut left = MAX_PART_BYTES;
+    !roots.iter().all(|(_, value)| fits(value, &mut left))
+}
+
+/// Whether a value has no more bytes than are left, about. Stops counting there.
+fn fits(value: &Value, left: &mut usize) -> bool {
+    const NODE_BYTES: usize = 8;
+    let mut take = |bytes: usize| {
+        *left = left.saturating_sub(bytes.saturating_add(NODE_BYTES));
+        *left > 0
+    };
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => take(0),
+        Value::String(text) => take(text.len()),
+        Value::Array(items) => take(0) && items.iter().all(|item| fits(item, left)),
+        Value::Object(object) => {
+            take(0)
+                && object.iter().all(|(name, member)| {
+                    *left = left.saturating_sub(name.len());
+                    fits(member, left)
+                })
+        }
+    }
+}
+
 fn stub(value: &Value) -> Object {
     let text = value.to_string();
     let digest = hex::encode(Sha256::digest(&text));

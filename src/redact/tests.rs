@@ -6,6 +6,7 @@ use serde_json::{Map, json};
 
 use super::*;
 
+mod cost;
 mod generated;
 
 fn redactor() -> &'static Redactor {

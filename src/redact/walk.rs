@@ -4,6 +4,8 @@
 //! Kubernetes and HAR files write it, `["--token", …]` in an argument list, and a JSON Schema, whose member `password`
 //! describes a password and is none. What it masks it also remembers, for scrubbing.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use serde_json::Value;
 
 use super::edit::{Edits, MARK, Op, Place};
@@ -144,9 +146,19 @@ impl Walk<'_> {
             } else if found.len() >= MIN_ASSIGNED_BYTES {
                 self.assigned.add(found);
             }
-            self.edits.note(place, finding.op, finding.rule, finding.category);
         }
+        self.note(place, &findings);
         *text = values::masked(text, &findings);
+    }
+
+    /// Notes by which rules something was found in one text: however often, the pointer is spelled out once for each.
+    fn note(&mut self, place: &Place<'_>, findings: &[Finding]) {
+        let mut noted = BTreeSet::new();
+        for Finding { op, rule, category, .. } in findings {
+            if noted.insert((*op, *rule)) {
+                self.edits.note(place, *op, rule, category);
+            }
+        }
     }
 
     /// Whether the string was JSON, and so is done. It is written anew only if something in it was edited.
@@ -167,16 +179,16 @@ impl Walk<'_> {
                 Err(_) => return false,
             },
         };
-        let outer = std::mem::take(&mut self.edits);
+        let outer = std::mem::replace(&mut self.edits, Edits::inside());
         self.value(&mut inner, &place.inside(), Depth { strings: depth.strings + 1, ..depth.down() });
-        let made = std::mem::replace(&mut self.edits, outer).into_vec();
+        let made = std::mem::replace(&mut self.edits, outer);
         if lossy {
             self.edits.note(place, Op::Remove, "duplicate-name", MALFORMED);
         }
         if lossy || !made.is_empty() {
             *text = serde_json::to_string(&inner).unwrap_or_else(|_| MARK.to_owned());
         }
-        self.edits.append(made);
+        self.edits.append(place, made);
         true
     }
 
@@ -239,15 +251,14 @@ impl Walk<'_> {
                 secret.push((name, member, findings));
             }
         }
+        let mut names = FreeNames::default();
         for (name, mut member, findings) in secret {
             for finding in &findings {
                 self.secrets.add(name.get(finding.range.clone()).unwrap_or_default());
             }
-            let new = free_name(object, values::masked(&name, &findings));
+            let new = names.take(object, values::masked(&name, &findings));
             let below = place.member(&new);
-            for finding in &findings {
-                self.edits.note(&below, finding.op, finding.rule, finding.category);
-            }
+            self.note(&below, &findings);
             let by_name = self.rules.sensitivity(&new).filter(|_| self.rules.is_on("key-name"));
             self.member(&mut member, by_name, &below, depth);
             object.insert(new, member);
@@ -325,7 +336,8 @@ impl Walk<'_> {
                             self.secrets.add(&password);
                         }
                     }
-                    for pair in text.split("; ").filter(|_| text.contains('=')) {
+                    let pairs = if text.contains('=') { text.as_str() } else { "" };
+                    for pair in pairs.split("; ") {
                         let crumb = pair.split_once('=').map_or("", |(_, crumb)| crumb);
                         if looks::looks_random(crumb) {
                             self.secrets.add(crumb);
@@ -352,14 +364,27 @@ impl Walk<'_> {
     }
 }
 
-/// `name`, or the first of `name (2)`, `name (3)`, … that the object does not have.
-pub(super) fn free_name(object: &Object, name: String) -> String {
-    if !object.contains_key(&name) {
-        return name;
+/// Names for the members of one object that are to lose theirs.
+#[derive(Default)]
+pub(super) struct FreeNames {
+    /// The number to go on from, for each name that was taken already: trying all again for each member would cost the
+    /// square of their count.
+    next: BTreeMap<String, usize>,
+}
+
+impl FreeNames {
+    /// `name`, or the first of `name (2)`, `name (3)`, … that the object does not have.
+    pub(super) fn take(&mut self, object: &Object, name: String) -> String {
+        if !object.contains_key(&name) {
+            return name;
+        }
+        let next = self.next.get(&name).copied().unwrap_or(2);
+        // One of len + 1 different names must be free.
+        let mut candidates = (next..=next + object.len()).map(|n| (n, format!("{name} ({n})")));
+        let Some((n, free)) = candidates.find(|(_, name)| !object.contains_key(name)) else { return name };
+        self.next.insert(name, n + 1);
+        free
     }
-    // One of len + 1 different names must be free.
-    let mut candidates = (2..=object.len() + 2).map(|n| format!("{name} ({n})"));
-    candidates.find(|candidate| !object.contains_key(candidate)).unwrap_or(name)
 }
 
 fn may_be_json(text: &str) -> bool {

@@ -229,6 +229,11 @@ fn hostile_long_texts_cost_time_in_proportion() {
         "password=[redacted]",
         "password=[redacted]x ",
         "authorization: bearer [redacted] ",
+        "p%61ssword=",
+        "p%61ssword=\"",
+        "%70wd=/",
+        "%61uthorization=bearer ",
+        "tok%65n=\\\"",
     ];
     for piece in pieces {
         let text = piece.repeat((1 << 20) / piece.len());
