@@ -7,14 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HOST, WWW_AUTHENTICATE};
+use http::header::{ALLOW, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::access::routes::{self, May};
-use crate::access::{Blocking, Guest, Tokens};
+use crate::access::{Blocking, Called, Guest, Tokens};
 use crate::api::export::{self, Exports};
 use crate::api::replay::Question;
 use crate::api::{
@@ -87,14 +87,17 @@ pub struct AdminPlane {
 impl Face for DataPlane {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let gate = &self.proxy.gate;
-        let visit = Visit::new(gate, request.headers(), peer);
+        let mut visit = Visit::new(gate, request.headers(), peer);
         let request_id = visit.request_id.clone();
         let response = match request.uri().path() {
             path @ ("/healthz" | "/readyz") => {
                 health(path, gate, &self.publisher, &self.hooks, &self.stopping)
             }
             _ => match self.admit(gate, request.headers(), &visit) {
-                Ok(caller) => self.route(request, caller, visit).await,
+                Ok((caller, ended)) => {
+                    visit.ended = ended;
+                    self.route(request, caller, visit).await
+                }
                 Err(refused) => *refused,
             },
         };
@@ -112,9 +115,9 @@ impl DataPlane {
         gate: &Arc<Gate>,
         headers: &HeaderMap,
         visit: &Visit,
-    ) -> Result<Arc<crate::call::Caller>, Box<Response<Body>>> {
+    ) -> Result<Called, Box<Response<Body>>> {
         web::guard(&self.plane, "data", headers).map_err(|error| forbidden(gate, visit, error))?;
-        self.tokens.identify(headers).map_err(|rejection| unauthorized(gate, visit, rejection))
+        self.tokens.identify(headers).map_err(|rejection| web::unauthorized(gate, visit, rejection))
     }
 
     async fn route(
@@ -131,6 +134,7 @@ impl DataPlane {
             (&Method::POST, "/access/v1/evaluation" | "/access/v1/evaluations") => {
                 let gate = &self.proxy.gate;
                 match web::receive(request.into_body(), &self.proxy.limits).await {
+                    Ok(_) if visit.is_ended() => *web::unauthorized(gate, &visit, Rejection::Unknown),
                     Ok(body) if path.ends_with('s') => authzen::evaluations(gate, &body, caller, visit).await,
                     Ok(body) => authzen::evaluation(gate, &body, caller, visit).await,
                     Err(error) => {
@@ -187,7 +191,7 @@ impl Face for AdminPlane {
 impl AdminPlane {
     fn admit(&self, headers: &HeaderMap, visit: &Visit) -> Result<Guest, Box<Response<Body>>> {
         web::guard(&self.plane, "admin", headers).map_err(|error| forbidden(&self.gate, visit, error))?;
-        self.tokens.admit(headers).map_err(|rejection| unauthorized(&self.gate, visit, rejection))
+        self.tokens.admit(headers).map_err(|rejection| web::unauthorized(&self.gate, visit, rejection))
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
@@ -203,6 +207,8 @@ impl AdminPlane {
         }
         if request.method() == Method::POST {
             return match web::receive(request.into_body(), &self.limits).await {
+                // It was taken back while the body came.
+                Ok(_) if visit.is_ended() => *web::unauthorized(&self.gate, visit, Rejection::Unknown),
                 Ok(body) => self.post(&path, &body, visit).await,
                 Err(error) => unreceived(&error, visit),
             };
@@ -380,16 +386,6 @@ fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
     let mut response = problem.response();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
-}
-
-fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
-    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
-    let title = "Not authenticated";
-    let problem =
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
-    let mut response = problem.response();
-    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docket\""));
-    Box::new(response)
 }
 
 fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Box<Response<Body>> {

@@ -10,7 +10,7 @@ pub mod tokens;
 use crate::ledger::LedgerError;
 
 pub use blocks::Blocking;
-pub use tokens::{Guest, Tokens};
+pub use tokens::{Called, Guest, Tokens};
 
 /// Why something was not changed.
 #[derive(Debug, thiserror::Error)]

@@ -66,6 +66,9 @@ pub struct Tokens {
     changing: Mutex<()>,
 }
 
+/// Who calls, and what turns true when the token may no longer be used; a configured agent's lasts as long as docket runs.
+pub type Called = (Arc<Caller>, Option<watch::Receiver<bool>>);
+
 impl Tokens {
     /// Reads the tokens of earlier runs. `agents` are those of the configuration.
     ///
@@ -107,14 +110,15 @@ impl Tokens {
         Ok(Guest { principal: held.principal.clone(), ended: held.ended.subscribe() })
     }
 
-    /// The caller of a request to the data plane: an agent of the configuration, or one with a token that was made since.
+    /// The caller of a request to the data plane: an agent of the configuration, or one with a token that was made since, and
+    /// then what says that it ended.
     ///
     /// # Errors
     /// [`Rejection`]: the request is refused with 401.
-    pub fn identify(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Rejection> {
+    pub fn identify(&self, headers: &HeaderMap) -> Result<Called, Rejection> {
         let unknown = match self.agents.identify(headers) {
             Err(Rejection::Unknown) => identity::presented_token(headers)?.ok_or(Rejection::Missing)?,
-            known => return known,
+            known => return known.map(|caller| (caller, None)),
         };
         let held = self.held(&identity::digest_of(&unknown))?;
         let Principal { name, role, zones, team, user } = &*held.principal;
@@ -122,14 +126,15 @@ impl Tokens {
             return Err(Rejection::Peoples);
         }
         let zone = zones.iter().flatten().next().map_or(DEFAULT_ZONE, String::as_str);
-        Ok(Arc::new(Caller {
+        let caller = Caller {
             agent: name.clone(),
             user: user.clone(),
             team: team.clone(),
             zone: zone.to_owned(),
             roles: vec![role.as_str().to_owned()],
             verified: true,
-        }))
+        };
+        Ok((Arc::new(caller), Some(held.ended.subscribe())))
     }
 
     fn held(&self, digest: &TokenDigest) -> Result<Arc<Held>, Rejection> {

@@ -30,6 +30,8 @@ use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
 use crate::web::{Body, Visit};
 
+/// Stands for why calls were skipped, where that may quote them.
+const SKIPPED: &str = "they could not be evaluated again";
 /// Lines waiting for a slow reader; replaying waits for it.
 const MAX_LINES: usize = 64;
 
@@ -110,12 +112,24 @@ pub async fn answer(
             }
             Event::Progress(..) => !lines.is_closed(),
         };
+        let told = |skipped: &mut BTreeMap<String, u64>| {
+            if !shows_content && !skipped.is_empty() {
+                // An error quotes what could not be evaluated.
+                *skipped = BTreeMap::from([(SKIPPED.to_owned(), skipped.values().sum())]);
+            }
+        };
         let came_to = match question {
-            Question::Flips => traffic.replay(&candidate, tell).map(|totals| json!(totals)),
+            Question::Flips => traffic.replay(&candidate, tell).map(|mut totals| {
+                told(&mut totals.skipped);
+                json!(totals)
+            }),
             Question::Rules => Cover::new(&candidate)
                 .map_err(LedgerError::Unreadable)
                 .and_then(|cover| traffic.cover(&cover, tell))
-                .map(|covered| json!(covered)),
+                .map(|mut covered| {
+                    told(&mut covered.skipped);
+                    json!(covered)
+                }),
         };
         send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
     });

@@ -27,6 +27,7 @@ use crate::call::{Call, Caller, Fault, RequestId};
 use crate::config::{Limits, Server};
 use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
+use crate::identity::Rejection;
 use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::text::truncated;
@@ -134,6 +135,10 @@ impl Proxy {
                 return web::json_response(error.status(), &answer);
             }
         };
+        if visit.is_ended() {
+            // The token was taken back while the body came.
+            return *web::unauthorized(&self.gate, &visit, Rejection::Unknown);
+        }
         let Some(server) = server else { return self.unknown_server(name, caller, visit, &body).await };
         let message = match unambiguous(&parts.headers) {
             Ok(()) => mcp::read(&body, &parts.headers),

@@ -94,7 +94,8 @@ impl Flip {
     /// policy can make from both.
     #[must_use]
     pub fn without_content(&self) -> Self {
-        let side = |side: &Side| Side { rules: Vec::new(), ..side.clone() };
+        // The object of an entry point names its policies and rules itself.
+        let side = |side: &Side| Side { policies: Vec::new(), rules: Vec::new(), ..side.clone() };
         Self {
             resource: String::new(),
             arguments: None,

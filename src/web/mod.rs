@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -28,6 +28,8 @@ use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
 use crate::principal::Principal;
+
+use crate::identity::Rejection;
 
 pub use problem::Problem;
 pub use server::{Face, serve};
@@ -369,4 +371,15 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+/// Refuses a request whose token is not accepted, and notes it.
+#[must_use]
+pub fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
+    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
+    let title = "Not authenticated";
+    let problem =
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
+    let mut response = problem.response();
+    response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docket\""));
+    Box::new(response)
 }

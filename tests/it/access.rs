@@ -534,3 +534,50 @@ async fn tokens_run_out_and_agents_have_theirs() {
     assert_eq!(evaluate(&agent).await, 401);
     docket.stop().await;
 }
+
+/// Sends a request but for the last byte of its body; the token ends; then sends the rest, and answers the first line.
+async fn half_sent(docket: &Docket, token: &str, end: impl AsyncFnOnce()) -> String {
+    let body = json!({"name": "backdoor", "role": "admin"}).to_string();
+    let address = docket.admin.trim_start_matches("http://");
+    let head = format!(
+        "POST /v1/tokens HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    let (first, last) = body.split_at(body.len() - 1);
+    let mut stream = std::net::TcpStream::connect(address).unwrap();
+    std::io::Write::write_all(&mut stream, format!("{head}{first}").as_bytes()).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    end().await;
+    std::io::Write::write_all(&mut stream, last.as_bytes()).unwrap();
+    let answer = tokio::task::spawn_blocking(move || {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stream), &mut line).unwrap();
+        line
+    });
+    answer.await.unwrap()
+}
+
+#[tokio::test]
+async fn a_request_that_is_half_sent_does_not_outlive_its_token() {
+    let docket = peopled().await;
+    let arguments = ["token", "create", "--name", "mallory", "--role", "admin"];
+    let (code, token, error) = docket.command(&arguments).await;
+    assert_eq!(code, 0, "{error}");
+    let revoke = async || assert_eq!(docket.command(&["token", "revoke", "mallory"]).await.0, 0);
+    let answer = half_sent(&docket, token.trim(), revoke).await;
+    assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    let (_, list, _) = docket.command(&["token", "list"]).await;
+    assert!(!list.contains("backdoor"), "{list}");
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn a_filter_takes_so_many_values_and_says_so() {
+    let docket = peopled().await;
+    let many = "tool=x&".repeat(101);
+    let answer = docket.admin_get(&format!("/v1/audit?{many}")).await;
+    assert_eq!(answer.status(), 400);
+    let problem: Value = answer.json().await.unwrap();
+    assert!(problem["detail"].as_str().unwrap().contains("`tool` can be given 100 times"), "{problem}");
+    docket.stop().await;
+}

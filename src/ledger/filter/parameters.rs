@@ -196,6 +196,9 @@ pub fn unknown(name: &str, others: &[&'static str]) -> Wrong {
     format!("parameter `{name}` is not known{meant}; accepted are `{}`", listed.join("`, `"))
 }
 
+/// Values of one filter at most, any of which may hold: SQL nests them.
+const MAX_VALUES: usize = 100;
+
 impl Filter {
     /// Takes one parameter; `false` where its name is no filter's. Given again, either value will do.
     ///
@@ -242,18 +245,22 @@ impl Filter {
                 let value = word_of(column, value).map_err(|accepted| {
                     format!("`{name}` must be one of `{}`, not `{value}`", accepted.join("`, `"))
                 })?;
-                self.any_of(column, value, false);
+                self.any_of(name, column, value, false)?;
             }
-            Sets::Part(column) => self.any_of(column, value.to_owned(), true),
+            Sets::Part(column) => self.any_of(name, column, value.to_owned(), true)?,
         }
         Ok(true)
     }
 
-    fn any_of(&mut self, column: Column, value: String, part: bool) {
+    fn any_of(&mut self, name: &str, column: Column, value: String, part: bool) -> Result<(), Wrong> {
         match self.terms.iter_mut().find(|term| term.column == column && term.part == part) {
+            Some(term) if term.any.len() >= MAX_VALUES => {
+                return Err(format!("`{name}` can be given {MAX_VALUES} times, and is given more often"));
+            }
             Some(term) => term.any.push(value),
             None => self.terms.push(Term { column, any: vec![value], part }),
         }
+        Ok(())
     }
 
     /// A filter from names and values.
