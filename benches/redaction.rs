@@ -87,7 +87,7 @@ fn hooked() -> Result<Redactor, String> {
         wasi: Wasi::Deny,
         unhealthy_after: 3,
     };
-    let loaded = Host::new()?.load(&spec, None).map_err(|error| error.to_string())?;
+    let loaded = Host::default().load(&spec, None).map_err(|error| error.to_string())?;
     Ok(Redactor::builtin().with_hooks(Hooks::new(vec![(spec, loaded)], Box::new(|_| {}))))
 }
 

@@ -147,8 +147,7 @@ impl Check {
             wasi: if self.wasi == WasiFlag::Trap { Wasi::Trap } else { Wasi::Deny },
             unhealthy_after: u32::MAX,
         };
-        let host = Host::new().map_err(anyhow::Error::msg).context("cannot start the WebAssembly engine")?;
-        let loaded = host.load(&spec, None)?;
+        let loaded = Host::default().load(&spec, None)?;
         let about = about_component(&loaded);
         if let Err(error) = try_out(&spec, &loaded) {
             eprintln!("docket: {error}");

@@ -163,7 +163,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let needs_tls = config.servers.values().any(|server| server.url.scheme_str() == Some("https"));
     let (policies, metrics) = (Arc::new(ArcSwap::from_pointee(policies)), Metrics::new()?);
     let masks = InForce { policies: policies.clone(), clock, failures: metrics.mask_failures.clone() };
-    let loader = Loader::new(Some(redactor::cache_beside(&config.ledger.path, ledger.hook_cache_key())))?;
+    let loader = Loader::new(Some(redactor::cache_beside(&config.ledger.path, ledger.hook_cache_key())));
     let hooks = loader.load(config.hooks, redactor::counting(&metrics))?;
     let redactor = Redactor::new(&config.redaction, ledger.hash_key());
     let redactor = Arc::new(redactor.with_masks(Box::new(masks)).with_hooks(hooks));

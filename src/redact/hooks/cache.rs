@@ -74,7 +74,10 @@ impl Cache {
         if !self.is_folder() {
             return;
         }
-        let wanted: Vec<PathBuf> = digests.iter().map(|sha256| self.path(host.engine(), sha256)).collect();
+        // Where there is no engine, nothing was loaded.
+        let loaded =
+            host.engine().into_iter().flat_map(|engine| digests.iter().map(move |sha256| (engine, sha256)));
+        let wanted: Vec<PathBuf> = loaded.map(|(engine, sha256)| self.path(engine, sha256)).collect();
         for file in std::fs::read_dir(&self.folder).into_iter().flatten().flatten() {
             let path = file.path();
             if path.extension().is_some_and(|extension| extension == EXTENSION) && !wanted.contains(&path) {

@@ -70,59 +70,26 @@ pub(super) struct Line {
     pub message: String,
 }
 
-/// The engine that all hooks share, with the ticker their deadlines are counted by.
+/// The engine that all hooks share, with the ticker their deadlines are counted by. Both start with the first component: without
+/// one there is nothing to compile and nothing to cut off.
+#[derive(Default)]
 pub struct Host {
-    engine: Engine,
-    /// Started with the first component: without one there is nothing to cut off.
-    ticker: OnceLock<Result<(), String>>,
+    engine: OnceLock<Result<Engine, String>>,
 }
 
 impl Host {
-    /// An engine without components.
+    /// The engine, running.
     ///
     /// # Errors
-    /// The machine is none that the compiler knows.
-    pub fn new() -> Result<Self, String> {
-        let mut config = Config::new();
-        config
-            .wasm_component_model(true)
-            .concurrency_support(false)
-            .epoch_interruption(true)
-            .wasm_backtrace_max_frames(None)
-            .max_wasm_stack(MAX_STACK_BYTES);
-        let engine = Engine::new(&config).map_err(|error| format!("{error:#}"))?;
-        Ok(Self { engine, ticker: OnceLock::new() })
-    }
-
-    /// Starts the ticker, unless it runs already.
-    pub(super) fn tick(&self) -> Result<(), String> {
-        let start = || {
-            let weak = self.engine.weak();
-            let (started, mut ticks) = (Instant::now(), 0_u128);
-            let tick = move || {
-                while let Some(engine) = weak.upgrade() {
-                    // On a busy machine a sleep takes longer; a deadline must not.
-                    let due = started.elapsed().as_millis() / u128::from(TICK_MS);
-                    (ticks..due).for_each(|_| engine.increment_epoch());
-                    ticks = due;
-                    drop(engine);
-                    std::thread::sleep(Duration::from_millis(TICK_MS));
-                }
-            };
-            let thread = std::thread::Builder::new().name("hook-ticker".into()).spawn(tick);
-            thread.map(drop).map_err(|error| format!("there is no thread for its deadline: {error}"))
-        };
-        self.ticker.get_or_init(start).clone()
-    }
-
-    /// The engine, for compiling.
-    pub(super) fn engine(&self) -> &Engine {
-        &self.engine
+    /// The machine is none that the compiler knows, or there is no thread for the ticker.
+    pub(super) fn engine(&self) -> Result<&Engine, String> {
+        self.engine.get_or_init(start).as_ref().map_err(Clone::clone)
     }
 
     /// Links a component to what a hook may have.
     pub(super) fn link(&self, component: &Component, wasi: Wasi) -> Result<Guest, String> {
-        let foreign: Vec<String> = imports(&self.engine, component)
+        let engine = self.engine()?;
+        let foreign: Vec<String> = imports(engine, component)
             .into_iter()
             .filter(|name| !name.starts_with(OWN_IMPORTS))
             .filter(|name| wasi == Wasi::Deny || !name.starts_with(WASI_IMPORTS))
@@ -135,7 +102,7 @@ impl Host {
             };
             return Err(format!("it imports `{import}`, which no hook gets{help}"));
         }
-        let mut linker = Linker::<State>::new(&self.engine);
+        let mut linker = Linker::<State>::new(engine);
         let prepared = bindings::Redactor::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
             .and_then(|()| {
                 if wasi == Wasi::Trap {
@@ -148,6 +115,33 @@ impl Host {
         })?;
         Ok(Guest { pre })
     }
+}
+
+fn start() -> Result<Engine, String> {
+    let mut config = Config::new();
+    config
+        .wasm_component_model(true)
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .wasm_backtrace_max_frames(None)
+        .max_wasm_stack(MAX_STACK_BYTES);
+    let engine =
+        Engine::new(&config).map_err(|error| format!("the WebAssembly engine cannot start: {error:#}"))?;
+    let weak = engine.weak();
+    let (started, mut ticks) = (Instant::now(), 0_u128);
+    let tick = move || {
+        while let Some(engine) = weak.upgrade() {
+            // On a busy machine a sleep takes longer; a deadline must not.
+            let due = started.elapsed().as_millis() / u128::from(TICK_MS);
+            (ticks..due).for_each(|_| engine.increment_epoch());
+            ticks = due;
+            drop(engine);
+            std::thread::sleep(Duration::from_millis(TICK_MS));
+        }
+    };
+    let thread = std::thread::Builder::new().name("hook-ticker".into()).spawn(tick);
+    thread.map_err(|error| format!("there is no thread for its deadline: {error}"))?;
+    Ok(engine)
 }
 
 /// The names of a component's imports.

@@ -71,21 +71,22 @@ impl Host {
     pub fn load(&self, spec: &HookSpec, cache: Option<&Cache>) -> Result<Loaded, LoadError> {
         let failed =
             |reason| LoadError { hook: spec.name.clone(), component: spec.component.clone(), reason };
+        let engine = self.engine().map_err(failed)?;
         let started = Instant::now();
         let binary = read(&spec.component).map_err(failed)?;
         let sha256 = digest::sha256(&binary);
-        let cached = cache.and_then(|cache| cache.load(self.engine(), &sha256));
+        let cached = cache.and_then(|cache| cache.load(engine, &sha256));
         let was_cached = cached.is_some();
         let component = match cached {
             Some(component) => component,
-            None => Component::from_binary(self.engine(), &binary)
+            None => Component::from_binary(engine, &binary)
                 .map_err(|error| failed(format!("it cannot be compiled: {error:#}")))?,
         };
-        let guest = self.tick().and_then(|()| self.link(&component, spec.wasi)).map_err(failed)?;
+        let guest = self.link(&component, spec.wasi).map_err(failed)?;
         if let Some(cache) = cache.filter(|_| !was_cached) {
-            cache.store(self.engine(), &sha256, &component);
+            cache.store(engine, &sha256, &component);
         }
-        let imports = host::imports(self.engine(), &component);
+        let imports = host::imports(engine, &component);
         Ok(Loaded { sha256, bytes: binary.len(), imports, took: started.elapsed(), was_cached, guest })
     }
 }
