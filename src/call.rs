@@ -13,7 +13,8 @@ use ulid::Ulid;
 use crate::json::Object;
 
 /// One evaluation request (AuthZEN 1.0 §5), the `input` of every policy.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvaluationRequest)]
 pub struct Call {
     /// Who acts.
     pub subject: Entity,
@@ -27,7 +28,7 @@ pub struct Call {
 }
 
 /// A subject or a resource (AuthZEN 1.0 §5.1, §5.3).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Entity {
     /// `identity`, `tool`, `resource`, `prompt`, `mcp_server`, `http`, or what a decision-API caller says.
     #[serde(rename = "type")]
@@ -52,7 +53,7 @@ impl Entity {
 }
 
 /// An action (AuthZEN 1.0 §5.2).
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Action {
     /// For MCP the JSON-RPC method, as `tools/call`.
     pub name: String,

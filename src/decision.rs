@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::call::{BLOCKED, Fault};
 
 /// The effect of a decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Effect {
     /// The call may go on.
@@ -41,7 +41,7 @@ impl Effect {
 }
 
 /// Whether the evaluation ran to its end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvaluationStatus {
     /// Every policy that applies was evaluated.
@@ -65,7 +65,8 @@ impl EvaluationStatus {
 }
 
 /// Names the policy set that was in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicySet)]
 pub struct PolicySetRef {
     /// The set's name.
     pub id: String,
@@ -76,13 +77,16 @@ pub struct PolicySetRef {
 }
 
 /// A policy that produced the winning effect (Cedar's sense of the word).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Determining {
     /// The policy's id: `custom.id` of its METADATA, else its package path.
+    #[schema(value_type = String)]
     pub policy_id: Arc<str>,
     /// `sha256:` over the digests of the files in its closure.
+    #[schema(value_type = String)]
     pub policy_version: Arc<str>,
     /// `title` of its METADATA.
+    #[schema(value_type = Option<String>)]
     pub title: Option<Arc<str>>,
     /// What it decided.
     pub decision: Effect,
@@ -92,9 +96,10 @@ pub struct Determining {
 }
 
 /// One thing a policy, or docket itself, said about the call.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Diagnostic {
     /// The policy that said it; `null` when it was docket.
+    #[schema(value_type = Option<String>)]
     pub policy_id: Option<Arc<str>>,
     /// The effect it argues for.
     pub effect: Effect,

@@ -10,18 +10,18 @@ use bytes::Bytes;
 use http::header::{ALLOW, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 
 use crate::access::routes::{self, May};
-use crate::access::{Blocking, Called, Guest, Tokens};
+use crate::access::{Blocking, Guest, Tokens};
+use crate::api::contract::{self, Side};
 use crate::api::export::{self, Exports};
 use crate::api::replay::Question;
 use crate::api::{
-    audit, authzen, blocks, cerbos, explain, keeping, policies, proof, recorded_tests, replay, simulate,
-    stats, stream, summary, tokens,
+    audit, authzen, blocks, cerbos, explain, health, keeping, policies, proof, recorded_tests, replay,
+    simulate, stats, stream, summary, tiles, tokens,
 };
-use crate::clock::rfc3339;
 use crate::config::{Limits, Plane};
 use crate::gate::Gate;
 use crate::identity::Rejection;
@@ -29,9 +29,8 @@ use crate::ledger::{Entry, Keeper, Kind, Reader};
 use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
-use crate::redact::hooks::{Cause, HookHealth};
 use crate::replay::Replayer;
-use crate::web::{self, Body, Face, Problem, Unreceived, Visit};
+use crate::web::{self, Body, Face, Problem, ProblemType, Unreceived, Visit, cors};
 
 /// The agents' side.
 pub struct DataPlane {
@@ -53,6 +52,10 @@ pub struct DataPlane {
 /// being watched.
 const UNWATCHED: [&str; 5] =
     ["/metrics", "/v1/checkpoint", "/v1/ledger/key", "/v1/proof/inclusion", "/v1/proof/consistency"];
+
+fn is_unwatched(path: &str) -> bool {
+    UNWATCHED.contains(&path) || tiles::is_of_hashes(path)
+}
 
 /// The people's side.
 pub struct AdminPlane {
@@ -87,21 +90,14 @@ pub struct AdminPlane {
 impl Face for DataPlane {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let gate = &self.proxy.gate;
-        let mut visit = Visit::new(gate, request.headers(), peer);
-        let request_id = visit.request_id.clone();
-        let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => {
-                health(path, gate, &self.publisher, &self.hooks, &self.stopping)
-            }
-            _ => match self.admit(gate, request.headers(), &visit) {
-                Ok((caller, ended)) => {
-                    visit.ended = ended;
-                    self.route(request, caller, visit).await
-                }
-                Err(refused) => *refused,
-            },
+        let visit = Visit::new(gate, request.headers(), peer);
+        let (request_id, origin) = (visit.request_id.clone(), cors::origin(&self.plane, request.headers()));
+        let state = State { gate, publisher: &self.publisher, hooks: &self.hooks, stopping: &self.stopping };
+        let response = match state.public(Side::Data, &request, &visit) {
+            Some(response) => response,
+            None => self.guarded(request, visit).await,
         };
-        web::with_request_id(response, &request_id)
+        web::with_request_id(cors::readable(response, origin), &request_id)
     }
 
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
@@ -110,14 +106,21 @@ impl Face for DataPlane {
 }
 
 impl DataPlane {
-    fn admit(
-        &self,
-        gate: &Arc<Gate>,
-        headers: &HeaderMap,
-        visit: &Visit,
-    ) -> Result<Called, Box<Response<Body>>> {
-        web::guard(&self.plane, "data", headers).map_err(|error| forbidden(gate, visit, error))?;
-        self.tokens.identify(headers).map_err(|rejection| web::unauthorized(gate, visit, rejection))
+    async fn guarded(&self, request: Request<Incoming>, mut visit: Visit) -> Response<Body> {
+        let gate = &self.proxy.gate;
+        if let Err(error) = web::guard(&self.plane, "data", request.headers()) {
+            return forbidden(gate, &visit, error);
+        }
+        if let Some(preflight) = cors::preflight(&self.plane, request.method(), request.headers()) {
+            return preflight;
+        }
+        match self.tokens.identify(request.headers()) {
+            Ok((caller, ended)) => {
+                visit.ended = ended;
+                self.route(request, caller, visit).await
+            }
+            Err(rejection) => *web::unauthorized(gate, &visit, rejection),
+        }
     }
 
     async fn route(
@@ -155,6 +158,7 @@ impl DataPlane {
                 authzen::configuration(host)
             }
             (_, "/access/v1/evaluation" | "/access/v1/evaluations") => method_not_allowed("POST", &visit),
+            (_, "/.well-known/authzen-configuration") => method_not_allowed("GET", &visit),
             _ => Problem::not_found(
                 format!("there is nothing at `{path}`; agents use `/mcp/SERVER` and `/access/v1/evaluation`"),
                 &visit,
@@ -166,21 +170,19 @@ impl DataPlane {
 
 impl Face for AdminPlane {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
-        let mut visit = Visit::new(&self.gate, request.headers(), peer);
-        let request_id = visit.request_id.clone();
-        let response = match request.uri().path() {
-            path @ ("/healthz" | "/readyz") => {
-                health(path, &self.gate, &self.publisher, &self.hooks, &self.stopping)
-            }
-            _ => match self.admit(request.headers(), &visit) {
-                Ok(Guest { principal, ended }) => {
-                    (visit.principal, visit.ended) = (principal, Some(ended));
-                    self.route(request, &visit).await
-                }
-                Err(refused) => *refused,
-            },
+        let visit = Visit::new(&self.gate, request.headers(), peer);
+        let (request_id, origin) = (visit.request_id.clone(), cors::origin(&self.plane, request.headers()));
+        let state = State {
+            gate: &self.gate,
+            publisher: &self.publisher,
+            hooks: &self.hooks,
+            stopping: &self.stopping,
         };
-        web::with_request_id(response, &request_id)
+        let response = match state.public(Side::Admin, &request, &visit) {
+            Some(response) => response,
+            None => self.guarded(request, visit).await,
+        };
+        web::with_request_id(cors::readable(response, origin), &request_id)
     }
 
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
@@ -189,9 +191,20 @@ impl Face for AdminPlane {
 }
 
 impl AdminPlane {
-    fn admit(&self, headers: &HeaderMap, visit: &Visit) -> Result<Guest, Box<Response<Body>>> {
-        web::guard(&self.plane, "admin", headers).map_err(|error| forbidden(&self.gate, visit, error))?;
-        self.tokens.admit(headers).map_err(|rejection| web::unauthorized(&self.gate, visit, rejection))
+    async fn guarded(&self, request: Request<Incoming>, mut visit: Visit) -> Response<Body> {
+        if let Err(error) = web::guard(&self.plane, "admin", request.headers()) {
+            return forbidden(&self.gate, &visit, error);
+        }
+        if let Some(preflight) = cors::preflight(&self.plane, request.method(), request.headers()) {
+            return preflight;
+        }
+        match self.tokens.admit(request.headers()) {
+            Ok(Guest { principal, ended }) => {
+                (visit.principal, visit.ended) = (principal, Some(ended));
+                self.route(request, &visit).await
+            }
+            Err(rejection) => *web::unauthorized(&self.gate, &visit, rejection),
+        }
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
@@ -202,7 +215,7 @@ impl AdminPlane {
             May::NotSo(methods) => return method_not_allowed(methods, visit),
             May::Nowhere => return nowhere(&path, visit),
         }
-        if !UNWATCHED.contains(&path.as_str()) && self.tokens.is_login(&visit.principal) {
+        if !is_unwatched(&path) && self.tokens.is_login(&visit.principal) {
             self.note_login(visit);
         }
         if request.method() == Method::POST {
@@ -220,8 +233,17 @@ impl AdminPlane {
         if let Some(id) = path.strip_prefix("/v1/entries/").and_then(|rest| rest.strip_suffix("/proof")) {
             return proof::entry(&self.gate, &self.reader, id, visit).await;
         }
+        if let Some(tile) = path.strip_prefix(tiles::PREFIX).filter(|rest| *rest != "checkpoint") {
+            return tiles::answer(&self.gate, &self.reader, tile, request.headers(), visit).await;
+        }
+        if let Some(digest) = path.strip_prefix("/v1/policies/files/") {
+            return policies::file(&self.gate, &self.reader, digest, request.headers(), visit).await;
+        }
         match path {
-            "/v1/checkpoint" => proof::checkpoint(&self.gate, &self.reader, visit).await,
+            "/v1/checkpoint" | "/v1/tlog/checkpoint" => {
+                proof::checkpoint(&self.gate, &self.reader, visit).await
+            }
+            "/v1/policies" => policies::list(&self.gate, request.headers()),
             "/v1/ledger/key" => proof::key(&self.gate),
             "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
             "/v1/tokens" => tokens::list(&self.gate, &self.tokens, visit).await,
@@ -317,83 +339,46 @@ fn not_permitted(gate: &Arc<Gate>, path: &str, visit: &Visit) -> Response<Body> 
     refused.facts.insert("principal".into(), name.clone().into());
     gate.note_refusal(refused);
     let detail = format!("`{path}` is not for a token of role `{}` and its zones", role.as_str());
-    Problem::new(StatusCode::FORBIDDEN, "not-permitted", "Not permitted", detail, visit).response()
+    Problem::new(StatusCode::FORBIDDEN, ProblemType::NotPermitted, detail, visit).response()
 }
 
-/// `/healthz`: the process answers. `/readyz`: it also takes calls, and says when the newest policies are not in force.
-fn health(
-    path: &str,
-    gate: &Gate,
-    publisher: &Publisher,
-    hooks: &HookPublisher,
-    stopping: &watch::Receiver<bool>,
-) -> Response<Body> {
-    let policies = gate.policies.load();
-    let set = policies.reference();
-    if path == "/healthz" {
-        return web::json_response(StatusCode::OK, &json!({"status": "ok"}));
-    }
-    let trouble = match (*stopping.borrow(), gate.ledger.health().is_failing()) {
-        (true, _) => Some("stopping"),
-        (false, true) => Some("the ledger cannot be written"),
-        (false, false) => None,
-    };
-    if let Some(status) = trouble {
-        return web::json_response(StatusCode::SERVICE_UNAVAILABLE, &json!({"status": status}));
-    }
-    let mut ready = json!({"status": "ready", "manifest_sha": set.manifest_sha});
-    if let (Some(rejected), Some(members)) = (publisher.rejected(), ready.as_object_mut()) {
-        let rejected = json!({"since": rfc3339(rejected.time_ms), "findings": rejected.findings.len()});
-        members.insert("policy_rejected".into(), rejected);
-    }
-    let troubled: Vec<Value> =
-        gate.redactor.hooks().health().into_iter().filter_map(|health| trouble_of(&health, hooks)).collect();
-    if let (false, Some(members)) = (troubled.is_empty(), ready.as_object_mut()) {
-        members.insert("hooks".into(), troubled.into());
-    }
-    web::json_response(StatusCode::OK, &ready)
+/// What says how docket is.
+struct State<'a> {
+    gate: &'a Gate,
+    publisher: &'a Publisher,
+    hooks: &'a HookPublisher,
+    stopping: &'a watch::Receiver<bool>,
 }
 
-/// What is wrong with a redaction hook, if something is. It runs on all the same: nothing passes it by.
-fn trouble_of(health: &HookHealth, hooks: &HookPublisher) -> Option<Value> {
-    let rejected = hooks.rejected(&health.hook);
-    (health.is_unhealthy || rejected.is_some()).then(|| {
-        json!({
-            "name": health.hook,
-            "sha256": health.sha256,
-            "status": if health.is_unhealthy { "unhealthy" } else { "update_rejected" },
-            "failures_in_a_row": health.failures_in_a_row,
-            "last_failure": health.last_cause.map(Cause::as_str),
-            "rejected": rejected,
-        })
-    })
+impl State<'_> {
+    /// Answers what everybody may ask on either plane; `None` where it is something else.
+    fn public(&self, side: Side, request: &Request<Incoming>, visit: &Visit) -> Option<Response<Body>> {
+        let response = match request.uri().path() {
+            "/healthz" => health::alive(),
+            "/readyz" => health::ready(self.gate, self.publisher, self.hooks, self.stopping),
+            path => contract::answer(side, path, request.headers())?,
+        };
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        Some(if is_read { response } else { method_not_allowed("GET, HEAD", visit) })
+    }
 }
 
 fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {
     let (status, detail) = (error.status(), error.to_string());
-    Problem::new(status, "invalid-request", "Body not received", detail, visit).response()
+    Problem::new(status, ProblemType::InvalidRequest, detail, visit).response()
 }
 
 fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
     let detail = format!("only {allowed} is answered here");
-    let problem = Problem::new(
-        StatusCode::METHOD_NOT_ALLOWED,
-        "method-not-allowed",
-        "Method not allowed",
-        detail,
-        visit,
-    );
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, ProblemType::MethodNotAllowed, detail, visit);
     let mut response = problem.response();
     response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
     response
 }
 
-fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Box<Response<Body>> {
+fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Response<Body> {
     gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", "foreign_host_or_origin", error.clone()));
-    Box::new(
-        Problem::new(StatusCode::FORBIDDEN, "foreign-host", "Foreign host or origin", error, visit)
-            .response(),
-    )
+    Problem::new(StatusCode::FORBIDDEN, ProblemType::ForeignHost, error, visit).response()
 }
 
 fn note_unreadable(gate: &Arc<Gate>, peer: SocketAddr, error: String) {

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use serde::{Serialize, Serializer};
 
 /// What somebody may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Everything.
@@ -54,7 +54,7 @@ impl Role {
 }
 
 /// Who looks.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Principal {
     /// The name of its token; `admin` for the one in the token file.
     pub name: String,

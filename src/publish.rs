@@ -110,7 +110,7 @@ impl Cause {
 }
 
 /// What came of looking.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(tag = "result", rename_all = "snake_case")]
 pub enum Published {
     /// The set in force is the one at its path.
@@ -125,7 +125,7 @@ pub enum Published {
 }
 
 /// One set in another's place.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Update {
     /// Digest of the manifest that was in force.
     pub before: String,
@@ -133,11 +133,12 @@ pub struct Update {
     pub after: String,
     /// Which policies are different; absent where the older set can no longer be read.
     #[serde(flatten)]
+    #[schema(value_type = Changes)]
     pub changes: Option<Changes>,
 }
 
 /// A set that was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Rejected {
     /// When, in milliseconds since the Unix epoch.
     #[serde(skip)]

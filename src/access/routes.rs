@@ -6,13 +6,27 @@ use http::Method;
 use crate::principal::{Principal, Role};
 
 /// One path with one method.
-struct Route {
+pub struct Route {
     post: bool,
-    /// `*` stands for one segment.
-    path: &'static str,
-    who: &'static [Role],
+    /// `*` stands for one segment, `**` at the end for the rest.
+    pub path: &'static str,
+    /// The roles that may.
+    pub who: &'static [Role],
     /// Whether it is about every tenant at once, so that nobody may who does not see all of them.
-    whole: bool,
+    pub whole: bool,
+}
+
+impl Route {
+    /// Its method.
+    #[must_use]
+    pub fn method(&self) -> Method {
+        if self.post { Method::POST } else { Method::GET }
+    }
+}
+
+/// Every path that needs a token.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter()
 }
 
 const fn get(path: &'static str, who: &'static [Role]) -> Route {
@@ -30,13 +44,15 @@ const fn whole(path: &'static str, who: &'static [Role]) -> Route {
 const ADMIN: &[Role] = &[Role::Admin];
 const AUDITOR: &[Role] = &[Role::Admin, Role::Auditor];
 const AUTHOR: &[Role] = &[Role::Admin, Role::Author];
+/// Those who read policies.
+const READS_POLICIES: &[Role] = &[Role::Admin, Role::Auditor, Role::Author];
 /// Those who read.
 const READER: &[Role] = &[Role::Admin, Role::Auditor, Role::Lead, Role::User];
 /// Those who look at single entries.
 const PEOPLE: &[Role] = &[Role::Admin, Role::Auditor, Role::Lead, Role::User, Role::Approver, Role::Author];
 
 /// Every path.
-const ROUTES: [Route; 34] = [
+static ROUTES: [Route; 40] = [
     get("/v1/audit", PEOPLE),
     get("/v1/audit/stats", READER),
     get("/v1/audit/stream", READER),
@@ -54,6 +70,12 @@ const ROUTES: [Route; 34] = [
     get("/v1/ledger/key", PEOPLE),
     get("/v1/proof/inclusion", PEOPLE),
     get("/v1/proof/consistency", PEOPLE),
+    get("/v1/tlog/checkpoint", PEOPLE),
+    // The first that fits counts: leaves are of every tenant.
+    whole("/v1/tlog/tile/entries/**", AUDITOR),
+    get("/v1/tlog/tile/*/**", PEOPLE),
+    get("/v1/policies", READS_POLICIES),
+    get("/v1/policies/files/*", READS_POLICIES),
     whole("/metrics", AUDITOR),
     whole("/v1/ledger/stats", AUDITOR),
     whole("/v1/ledger/holds", AUDITOR),
@@ -71,7 +93,8 @@ const ROUTES: [Route; 34] = [
     post("/v1/blocks", ADMIN),
     post("/v1/blocks/*/release", ADMIN),
     post("/v1/tokens", ADMIN),
-    post("/v1/tokens/*/*", ADMIN),
+    post("/v1/tokens/*/revoke", ADMIN),
+    post("/v1/tokens/*/role", ADMIN),
 ];
 
 /// Whether somebody may take a path.
@@ -113,6 +136,7 @@ fn is_like(path: &str, pattern: &str) -> bool {
     loop {
         match (segments.next(), wanted.next()) {
             (None, None) => return true,
+            (Some(segment), Some("**")) => return !segment.is_empty(),
             (Some(segment), Some("*")) if !segment.is_empty() => {}
             (Some(segment), Some(word)) if segment == word => {}
             _ => return false,

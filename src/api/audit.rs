@@ -3,17 +3,23 @@
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
 //! ledger cannot append: an incident is no time to lock its investigators out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
+use serde::Serialize;
 use serde_json::{Value, json};
+use utoipa::openapi::schema::{AnyOfBuilder, Schema};
+use utoipa::openapi::{Ref, RefOr};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::query::{Query, cursor_at, filters, number};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
+use crate::ledger::rollup::Named;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
 use crate::text::truncated;
-use crate::web::{self, Body, Problem, Visit};
+use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
 const DEFAULT_VALUES: usize = 100;
@@ -45,33 +51,109 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
     let (asked, start) = (parsed.filter.clone(), parsed.start);
     match blocking(reader, move |reader| reader.page(&asked, start)).await {
         Ok(page) => {
-            let size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
+            let page_size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
             let last = page.entries.last().filter(|_| page.has_more);
-            let pagination = json!({
-                "page": parsed.page, "pageSize": size, "totalEntries": page.total,
-                "totalPages": page.total.div_ceil(size),
-                "nextCursor": last.map(|entry| cursor_at(parsed.filter.order, entry.seq)),
-            });
-            match &parsed.fields {
-                None => {
-                    let listed = Listed { entries: &page.entries, pagination };
-                    web::json_response(StatusCode::OK, &listed)
-                }
-                Some(fields) => {
-                    let slim: Vec<Value> = page.entries.iter().map(|entry| slim(entry, fields)).collect();
-                    web::json_response(StatusCode::OK, &json!({"entries": slim, "pagination": pagination}))
-                }
-            }
+            let pagination = Pagination {
+                page: parsed.page,
+                page_size,
+                total_entries: page.total,
+                total_pages: page.total.div_ceil(page_size),
+                next_cursor: last.map(|entry| cursor_at(parsed.filter.order, entry.seq)),
+            };
+            let row = |entry: Stored| match &parsed.fields {
+                None => Row::Whole(Box::new(entry)),
+                Some(fields) => Row::Slim(slim(&entry, fields)),
+            };
+            let entries = page.entries.into_iter().map(row).collect();
+            web::json_response(StatusCode::OK, &Listed { entries, pagination })
         }
         Err(error) => failed(&error, &parsed.filter, visit),
     }
 }
 
-/// A page as it is answered.
-#[derive(serde::Serialize)]
-struct Listed<'a> {
-    entries: &'a [Stored],
-    pagination: Value,
+/// A page of a list.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EntryPage)]
+pub struct Listed {
+    /// Whole entries, or those members that `fields` names.
+    pub entries: Vec<Row>,
+    /// Where the page lies.
+    pub pagination: Pagination,
+}
+
+/// One entry of a list.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub enum Row {
+    /// All of it.
+    Whole(Box<Stored>),
+    /// Some of its members.
+    Slim(Slim),
+}
+
+impl PartialSchema for Row {
+    /// Either; a whole entry is both.
+    fn schema() -> RefOr<Schema> {
+        let either = AnyOfBuilder::new().item(Ref::from_schema_name(Stored::name()));
+        RefOr::T(Schema::AnyOf(either.item(Ref::from_schema_name(Slim::name())).build()))
+    }
+}
+
+impl ToSchema for Row {
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        schemas.extend([
+            (Stored::name().into_owned(), Stored::schema()),
+            (Slim::name().into_owned(), Slim::schema()),
+        ]);
+        Stored::schemas(schemas);
+    }
+}
+
+/// Some members of an entry, as `fields` names them.
+#[derive(Serialize)]
+pub struct Slim(Value);
+
+impl PartialSchema for Slim {
+    /// That of an entry, with no member required.
+    fn schema() -> RefOr<Schema> {
+        let RefOr::T(Schema::Object(mut entry)) = Stored::schema() else { return Stored::schema() };
+        entry.required = Vec::new();
+        entry.description = Some("Some members of an entry, as `fields` names them.".into());
+        entry.into()
+    }
+}
+
+impl ToSchema for Slim {
+    fn name() -> Cow<'static, str> {
+        Cow::Borrowed("SlimEntry")
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        Stored::schemas(schemas);
+    }
+}
+
+/// Where a page lies.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Pagination {
+    /// From 1; always 1 with a `cursor`.
+    pub page: u32,
+    /// Entries on a full page.
+    pub page_size: u64,
+    /// Entries that match.
+    pub total_entries: u64,
+    /// Pages they fill.
+    pub total_pages: u64,
+    /// The `cursor` of the next page; `null` on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// The values of a picker.
+#[derive(Serialize, ToSchema)]
+pub struct Values {
+    /// The most frequent first.
+    pub values: Vec<Named>,
 }
 
 /// Answers `GET /v1/audit/{id}`: one entry, bare.
@@ -123,18 +205,18 @@ pub async fn values(
     record_access(gate, "ledger.read", path, query, visit).await;
     let asked = filter.clone();
     match blocking(reader, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
-        Ok(values) => web::json_response(StatusCode::OK, &json!({ "values": values })),
+        Ok(values) => web::json_response(StatusCode::OK, &Values { values }),
         Err(error) => failed(&error, &filter, visit),
     }
 }
 
 /// Only these members of an entry.
-pub(super) fn slim(entry: &Stored, fields: &[String]) -> Value {
+pub(super) fn slim(entry: &Stored, fields: &[String]) -> Slim {
     let mut value = json!(entry);
     if let Some(members) = value.as_object_mut() {
         members.retain(|name, _| fields.contains(name));
     }
-    value
+    Slim(value)
 }
 
 /// Writes down who looked at what, before the first byte of the answer.
@@ -170,7 +252,7 @@ pub(super) async fn blocking<T: Send + 'static>(
 }
 
 pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid-parameter", "Invalid parameter", detail, visit).response()
+    Problem::new(StatusCode::BAD_REQUEST, ProblemType::InvalidParameter, detail, visit).response()
 }
 
 /// A question that could not be answered. Where it took too long, says what would narrow it.
@@ -179,18 +261,11 @@ pub(super) fn failed(error: &LedgerError, filter: &Filter, visit: &Visit) -> Res
         return unreadable(error, visit);
     }
     let detail = format!("{error}; {} (`admin.query_timeout_ms` is the limit)", filter.advice());
-    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "query-timeout", "Query took too long", detail, visit)
-        .response()
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemType::QueryTimeout, detail, visit).response()
 }
 
 pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
-    Problem::new(
-        StatusCode::INTERNAL_SERVER_ERROR,
-        "ledger-unreadable",
-        "Ledger unreadable",
-        error.to_string(),
-        visit,
-    )
-    .response()
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ProblemType::LedgerUnreadable, error.to_string(), visit)
+        .response()
 }

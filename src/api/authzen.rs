@@ -9,16 +9,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::future::join_all;
 use http::{Response, StatusCode};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::call::{Action, Call, Caller, Entity};
+use crate::call::{Action, Call, Caller, Entity, RequestId};
 use crate::clock::rfc3339;
-use crate::decision::{Decision, Effect};
+use crate::decision::{Decision, Determining, Diagnostic, Effect, EvaluationStatus};
 use crate::gate::{Arrival, Gate, Ruling};
 use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError};
-use crate::web::{self, Body, Problem, Visit};
+use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Evaluations in one request at most.
 const MAX_EVALUATIONS: usize = 1_000;
@@ -34,19 +34,22 @@ const OWN_CONTEXT_KEYS: [&str; 9] =
     ["request_id", "time", "protocol", "peer", "client", "agent", "approval", "listing", "caller"];
 
 /// The body of `/evaluations` (AuthZEN 1.0 §7): defaults, and what differs from one evaluation to the next.
-#[derive(Deserialize)]
-struct Evaluations {
+#[derive(Deserialize, utoipa::ToSchema)]
+pub struct Evaluations {
     subject: Option<Entity>,
     action: Option<Action>,
     resource: Option<Entity>,
     context: Option<Object>,
+    /// One evaluation each; none stands for one by the defaults alone.
     #[serde(default, rename = "evaluations")]
+    #[schema(max_items = 1000)]
     each: Vec<Evaluation>,
     #[serde(default)]
     options: Options,
 }
 
-#[derive(Deserialize)]
+/// One of several evaluations: what it has of its own.
+#[derive(Deserialize, utoipa::ToSchema)]
 struct Evaluation {
     subject: Option<Entity>,
     action: Option<Action>,
@@ -54,14 +57,17 @@ struct Evaluation {
     context: Option<Object>,
 }
 
-#[derive(Default, Deserialize)]
+/// How several evaluations are done.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvaluationsOptions)]
 struct Options {
     #[serde(default, rename = "evaluations_semantic")]
     semantic: Semantic,
 }
 
 /// When to stop (AuthZEN 1.0 §7.1.2.1).
-#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Deserialize, utoipa::ToSchema)]
+#[schema(as = EvaluationsSemantic)]
 #[serde(rename_all = "snake_case")]
 enum Semantic {
     #[default]
@@ -70,11 +76,63 @@ enum Semantic {
     PermitOnFirstPermit,
 }
 
+/// A decision (AuthZEN 1.0 §6.2); what docket adds is in `context`.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = EvaluationResponse)]
+pub struct Answer<'a> {
+    /// Whether the call may go on.
+    decision: bool,
+    context: Reasons<'a>,
+}
+
+/// Why it was decided so.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = EvaluationReasons)]
+struct Reasons<'a> {
+    /// The id of the request, for `docket explain`.
+    #[schema(value_type = String)]
+    request_id: &'a RequestId,
+    /// Joins the entries of this evaluation.
+    call_id: String,
+    /// The effect.
+    decision: Effect,
+    /// How to treat the answer: `allowed`, `needs_approval`, `blocked`, and why else it may be refused.
+    #[schema(value_type = String)]
+    class: &'static str,
+    /// How the evaluation went.
+    evaluation_status: EvaluationStatus,
+    /// The policies that produced the effect.
+    #[schema(value_type = Vec<Determining>)]
+    determining_policies: &'a [Determining],
+    /// What the winning rules said.
+    #[schema(value_type = Vec<Diagnostic>)]
+    diagnostics: &'a [Diagnostic],
+    /// Digest of the manifest of the policies that were asked.
+    #[schema(value_type = String)]
+    manifest_sha: &'a str,
+}
+
+/// Several decisions (AuthZEN 1.0 §7.2), in the order they were asked for.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = EvaluationsResponse)]
+pub struct Answers<'a> {
+    evaluations: Vec<Answer<'a>>,
+}
+
+/// Where decisions are asked for (AuthZEN 1.0 §9).
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = AuthzenConfiguration)]
+pub struct Configuration {
+    policy_decision_point: String,
+    access_evaluation_endpoint: String,
+    access_evaluations_endpoint: String,
+}
+
 /// Answers `POST /access/v1/evaluation`.
 pub async fn evaluation(gate: &Arc<Gate>, body: &Bytes, caller: Arc<Caller>, visit: Visit) -> Response<Body> {
     match json::parse_as::<Call>(body) {
         Ok(call) => match decide(gate, call, &caller, &visit).await {
-            Ok(ruling) => web::json_response(StatusCode::OK, &answer(&ruling)),
+            Ok(ruling) => web::json_response(StatusCode::OK, &Answer::of(&ruling)),
             Err(error) => Problem::unrecorded(&error, &visit).response(),
         },
         Err(error) => unreadable(gate, body, &caller, &visit, error.to_string()),
@@ -116,14 +174,13 @@ pub async fn evaluations(
         }
     }
     match rulings.into_iter().collect::<Result<Vec<_>, LedgerError>>() {
-        Ok(rulings) if single => web::json_response(
-            StatusCode::OK,
-            &rulings.first().map_or_else(|| json!({"decision": false}), answer),
-        ),
-        Ok(rulings) => {
-            let answers: Vec<Value> = rulings.iter().map(answer).collect();
-            web::json_response(StatusCode::OK, &json!({"evaluations": answers}))
-        }
+        Ok(rulings) => match rulings.first() {
+            Some(ruling) if single => web::json_response(StatusCode::OK, &Answer::of(ruling)),
+            _ => {
+                let evaluations = rulings.iter().map(Answer::of).collect();
+                web::json_response(StatusCode::OK, &Answers { evaluations })
+            }
+        },
         Err(error) => Problem::unrecorded(&error, &visit).response(),
     }
 }
@@ -132,14 +189,12 @@ pub async fn evaluations(
 #[must_use]
 pub fn configuration(host: &str) -> Response<Body> {
     let base = format!("http://{host}");
-    web::json_response(
-        StatusCode::OK,
-        &json!({
-            "policy_decision_point": base,
-            "access_evaluation_endpoint": format!("{base}/access/v1/evaluation"),
-            "access_evaluations_endpoint": format!("{base}/access/v1/evaluations"),
-        }),
-    )
+    let configuration = Configuration {
+        access_evaluation_endpoint: format!("{base}/access/v1/evaluation"),
+        access_evaluations_endpoint: format!("{base}/access/v1/evaluations"),
+        policy_decision_point: base,
+    };
+    web::json_response(StatusCode::OK, &configuration)
 }
 
 impl Evaluations {
@@ -213,22 +268,21 @@ async fn decide(
     .await
 }
 
-/// A decision as AuthZEN has it; what docket adds is in `context`.
-fn answer(ruling: &Ruling) -> Value {
-    let Decision { effect, status, determining, diagnostics, policy_set, .. } = &ruling.decision;
-    json!({
-        "decision": *effect == Effect::Allow,
-        "context": {
-            "request_id": ruling.request_id(),
-            "call_id": ruling.call_id().to_string(),
-            "decision": effect,
-            "class": ruling.decision.class(),
-            "evaluation_status": status,
-            "determining_policies": determining,
-            "diagnostics": diagnostics,
-            "manifest_sha": policy_set.manifest_sha,
-        },
-    })
+impl<'a> Answer<'a> {
+    fn of(ruling: &'a Ruling) -> Self {
+        let Decision { effect, status, determining, diagnostics, policy_set, .. } = &ruling.decision;
+        let context = Reasons {
+            request_id: ruling.request_id(),
+            call_id: ruling.call_id().to_string(),
+            decision: *effect,
+            class: ruling.decision.class(),
+            evaluation_status: *status,
+            determining_policies: determining,
+            diagnostics,
+            manifest_sha: &policy_set.manifest_sha,
+        };
+        Self { decision: *effect == Effect::Allow, context }
+    }
 }
 
 /// Refuses a request that is no evaluation request: noted by length and digest, answered with what is wrong.
@@ -243,8 +297,7 @@ fn unreadable(
     refused.facts = web::facts_of(body);
     refused.facts.insert("agent".into(), caller.agent.clone().into());
     gate.note_refusal(refused);
-    let title = "Not an evaluation request";
-    let problem = Problem::new(StatusCode::BAD_REQUEST, "invalid-request", title, error, visit);
+    let problem = Problem::new(StatusCode::BAD_REQUEST, ProblemType::InvalidRequest, error, visit);
     Problem { decision: Some("deny"), class: Some("invalid_request"), retryable: Some(false), ..problem }
         .response()
 }

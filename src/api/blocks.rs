@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::audit::{bad_parameter, record_access, unreadable};
 use super::keeping::{actor, read};
@@ -21,30 +20,75 @@ use crate::web::{self, Body, Problem, Visit};
 /// What a body looks like.
 const SHAPE: &str = "{\"agent\": NAME | \"server\": NAME | \"all\": true, \"for\": \"1h\", \"reason\": TEXT}";
 
-#[derive(Deserialize)]
+/// What is to be stopped: one of `agent`, `server` and `all`, for how long, and why.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = BlockWanted)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub struct Wanted {
+    /// Every call of this agent.
+    #[schema(example = "billing-bot")]
     agent: Option<String>,
+    /// Every call to this server.
     server: Option<String>,
+    /// Every call.
     #[serde(default)]
     all: bool,
+    /// How long: `15m`, `1h`, `7d`. Until it is released, where neither this nor `until` is given.
     #[serde(rename = "for")]
+    #[schema(example = "1h")]
     lasts: Option<String>,
+    /// Until when: RFC 3339.
     until: Option<String>,
+    /// Why; it is recorded, and agents are told.
+    #[schema(example = "runaway loop")]
     reason: String,
 }
 
-#[derive(Default, Deserialize)]
+/// Why something is released.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = BlockRelease)]
 #[serde(deny_unknown_fields)]
-struct Release {
+pub struct Release {
+    /// Why; it is recorded.
     reason: Option<String>,
+}
+
+/// A block, as it is shown.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Block)]
+pub struct Shown {
+    /// ULID; `docket unblock` takes it.
+    block_id: String,
+    /// `agent`, `server` or `all`.
+    #[schema(value_type = String)]
+    what: &'static str,
+    /// Which agent or server.
+    name: Option<String>,
+    /// Why, as it was given.
+    reason: String,
+    /// Who placed it.
+    principal: String,
+    /// Since when: RFC 3339, UTC.
+    since: String,
+    /// When it is over; `null` where it lasts until it is released.
+    until: Option<String>,
+    /// Whether docket knows an agent or server of that name.
+    known: bool,
+}
+
+/// Every block in force.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Blocks)]
+pub struct Listed {
+    /// The oldest first.
+    blocks: Vec<Shown>,
 }
 
 /// Answers `GET /v1/blocks`.
 pub async fn list(gate: &Arc<Gate>, blocking: &Blocking, visit: &Visit) -> Response<Body> {
     record_access(gate, "block.listed", "/v1/blocks", "", visit).await;
-    let blocks: Vec<Value> = blocking.list().iter().map(|block| shown(block, blocking)).collect();
-    web::json_response(StatusCode::OK, &json!({ "blocks": blocks }))
+    let blocks = blocking.list().iter().map(|block| shown(block, blocking)).collect();
+    web::json_response(StatusCode::OK, &Listed { blocks })
 }
 
 /// What is asked for.
@@ -141,9 +185,9 @@ pub(super) fn until(lasts: Option<&str>, until: Option<&str>, now_ms: i64) -> Re
 }
 
 /// What came of a change.
-pub(super) fn answered<T>(
+pub(super) fn answered<T, S: Serialize>(
     done: Result<Result<T, AccessError>, tokio::task::JoinError>,
-    shown: impl FnOnce(T) -> Value,
+    shown: impl FnOnce(T) -> S,
     visit: &Visit,
 ) -> Response<Body> {
     match done.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string()).into())) {
@@ -157,11 +201,16 @@ pub(super) fn answered<T>(
     }
 }
 
-fn shown(block: &Block, blocking: &Blocking) -> Value {
+fn shown(block: &Block, blocking: &Blocking) -> Shown {
     let (what, name) = block.stop.words();
-    json!({
-        "block_id": block.id, "what": what, "name": name, "reason": block.reason, "principal": block.principal,
-        "since": rfc3339(block.since_ms), "until": block.until_ms.map(rfc3339),
-        "known": blocking.is_known(&block.stop),
-    })
+    Shown {
+        block_id: block.id.clone(),
+        what,
+        name: name.map(str::to_owned),
+        reason: block.reason.clone(),
+        principal: block.principal.clone(),
+        since: rfc3339(block.since_ms),
+        until: block.until_ms.map(rfc3339),
+        known: blocking.is_known(&block.stop),
+    }
 }

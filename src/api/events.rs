@@ -118,7 +118,12 @@ pub const EVENTS: [Event; 67] = [
         "a token has another role or scope; what was begun with it ended",
         &["key_id", "before", "after", "principal"],
     ),
-    event("ledger.read", "access", "entries were listed, fetched, counted or summed up", LOOK),
+    event(
+        "ledger.read",
+        "access",
+        "entries, leaves or policies were listed, fetched, counted or summed up",
+        LOOK,
+    ),
     event("stream.opened", "access", "somebody began to follow the ledger", LOOK),
     event("ledger.explained", "access", "a request was explained", LOOK),
     event("ledger.simulated", "access", "a recorded call was simulated", LOOK),

@@ -23,7 +23,7 @@ use crate::web::{self, Body, Problem, Visit};
 const MAX_REPLAYED: usize = 20;
 
 /// What an explanation shows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Explanation {
     /// The request that was asked about.
     pub request_id: String,
@@ -47,7 +47,7 @@ pub struct Explanation {
 }
 
 /// Why one decision came out as it did.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Why {
     /// Joins it to the entries of its call.
     pub call_id: Option<String>,
@@ -64,7 +64,7 @@ pub struct Why {
 }
 
 /// One reason: as recorded, and the rule it came from as the evaluation shows it.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct Because {
     /// The policy; `null` when it was docket.
     pub policy_id: Option<String>,
@@ -80,26 +80,33 @@ pub struct Because {
     pub data: Option<Value>,
     /// Where the rule stands.
     #[serde(flatten)]
+    #[schema(value_type = Source)]
     pub source: Option<Source>,
 }
 
 /// A rule in its source, condition by condition.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = RuleSource)]
 pub struct Source {
     /// Its file in the policy set.
+    #[schema(required = false)]
     pub file: String,
     /// First line.
+    #[schema(required = false)]
     pub line: u32,
     /// Last line.
+    #[schema(required = false)]
     pub end_line: u32,
     /// The lines themselves.
+    #[schema(required = false)]
     pub excerpt: String,
     /// Its conditions in the order of their evaluation.
+    #[schema(required = false)]
     pub conditions: Vec<Condition>,
 }
 
 /// What an `allow` rule lacked for one decision.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct WhyNot {
     /// Joins it to the entries of its call.
     pub call_id: Option<String>,
@@ -109,7 +116,8 @@ pub struct WhyNot {
 }
 
 /// One rule of a trace.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = TracedRule)]
 pub struct Traced {
     /// Joins it to the entries of its call.
     pub call_id: Option<String>,

@@ -10,14 +10,13 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::audit::{bad_parameter, record_access, unreadable};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::filter::parse_time;
-use crate::ledger::{Actor, Cut, Keeper, KeepingError, LedgerError, Scope, prunable};
-use crate::web::{self, Body, Problem, Visit};
+use crate::ledger::{Actor, Cut, Hold, Keeper, KeepingError, LedgerError, Scope, prunable};
+use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// What is asked for.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,39 +47,74 @@ impl Asked {
     }
 }
 
-#[derive(Deserialize)]
+/// Payloads to be removed by age.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = PruneWanted)]
 #[serde(deny_unknown_fields)]
-struct Prune {
+pub struct Prune {
+    /// Everything older: RFC 3339, a date, or how long ago (`90d`).
+    #[schema(example = "365d")]
     before: String,
+    /// Only of this tenant.
     zone: Option<String>,
+    /// Only entries of this kind.
     kind: Option<String>,
+    /// Why; it is recorded.
     reason: Option<String>,
+    /// Says what would be done, and does nothing.
     #[serde(default)]
+    #[schema(example = true)]
     dry_run: bool,
 }
 
-#[derive(Deserialize)]
+/// A subject whose payloads are to be removed.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = EraseWanted)]
 #[serde(deny_unknown_fields)]
-struct Erase {
+pub struct Erase {
+    /// The id of a subject, user or agent, exactly.
+    #[schema(example = "nobody@example.org")]
     subject: String,
+    /// Why; it is recorded.
     reason: Option<String>,
+    /// Says what would be done, and does nothing.
     #[serde(default)]
+    #[schema(example = true)]
     dry_run: bool,
 }
 
-#[derive(Deserialize)]
+/// What is to be held: one of `request_id`, `zone` and `subject`, and why.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = HoldWanted)]
 #[serde(deny_unknown_fields)]
-struct HoldBody {
+pub struct HoldBody {
+    /// Every entry of this request.
     request_id: Option<String>,
+    /// Every entry of this tenant.
+    #[schema(example = "default")]
     zone: Option<String>,
+    /// Every entry of this subject, user or agent.
     subject: Option<String>,
+    /// Why; it is recorded.
+    #[schema(example = "case 2026-117")]
     reason: String,
 }
 
-#[derive(Default, Deserialize)]
+/// Why a hold ends.
+#[derive(Default, Deserialize, utoipa::ToSchema)]
+#[schema(as = HoldRelease)]
 #[serde(deny_unknown_fields)]
-struct Release {
+pub struct Release {
+    /// Why; it is recorded.
     reason: Option<String>,
+}
+
+/// Every active hold.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Holds)]
+pub struct Held {
+    /// The oldest first.
+    holds: Vec<Hold>,
 }
 
 /// Answers a request to prune, erase, hold or release.
@@ -104,7 +138,7 @@ pub async fn answer(
 pub async fn holds(gate: &Arc<Gate>, keeper: &Keeper, visit: &Visit) -> Response<Body> {
     record_access(gate, "ledger.holds_listed", "/v1/ledger/holds", "", visit).await;
     match keeper.holds().await {
-        Ok(holds) => web::json_response(StatusCode::OK, &json!({"holds": holds})),
+        Ok(holds) => web::json_response(StatusCode::OK, &Held { holds }),
         Err(error) => unreadable(&error, visit),
     }
 }
@@ -199,7 +233,7 @@ async fn finish<T: Serialize + Send + 'static>(
         Ok(done) => Ok(web::json_response(StatusCode::OK, &done)),
         Err(KeepingError::Refused(detail)) => {
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            Err(Box::new(Problem::new(status, "not-allowed", "Not allowed", detail, visit).response()))
+            Err(Box::new(Problem::new(status, ProblemType::NotAllowed, detail, visit).response()))
         }
         Err(error @ KeepingError::NoHold(_)) => {
             Err(Box::new(Problem::not_found(error.to_string(), visit).response()))

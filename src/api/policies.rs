@@ -1,22 +1,168 @@
-//! `POST /v1/policies/reload`: reads the policy set again, and puts it in force or says why not.
+//! The policies over HTTP, on the admin plane: `GET /v1/policies` is what is in force, `GET /v1/policies/files/{digest}` a
+//! manifest or file as a decision used it, and `POST /v1/policies/reload` reads the set again and puts it in force, or says
+//! why not.
 //!
-//! Answers `{"result": "unchanged" | "updated", …}`; a set that is refused is a problem document (422) with the `findings`
-//! beside it. Either way the ledger has an entry, `policy.updated` or `policy.rejected`.
+//! What is in force is known to docket without the ledger, and asking for it is no access. A reload answers
+//! `{"result": "unchanged" | "updated", …}`; a set that is refused is a problem document (422) with the `findings` beside it.
+//! Either way the ledger has an entry, `policy.updated` or `policy.rejected`.
+
+use std::sync::Arc;
 
 use http::header::CONTENT_TYPE;
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use crate::policy::Finding;
+use super::audit::{blocking, record_access, unreadable};
+use crate::decision::{Effect, PolicySetRef};
+use crate::gate::Gate;
+use crate::ledger::Reader;
+use crate::policy::{Finding, Policy};
 use crate::publish::{Cause, Published, Publisher};
-use crate::web::{self, Body, Problem, Visit};
+use crate::text::truncated;
+use crate::web::cached::{Cached, Freshness};
+use crate::web::{self, Body, PROBLEM_JSON, Problem, ProblemType, Visit};
+
+/// What is in force.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PoliciesInForce)]
+pub struct InForce<'a> {
+    /// The set.
+    policy_set: &'a PolicySetRef,
+    /// Its policies, by package.
+    policies: Vec<Told<'a>>,
+    /// Its files, by path: `GET /v1/policies/files/{digest}` has their bytes.
+    files: Vec<File<'a>>,
+}
+
+/// A policy in force.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Policy)]
+struct Told<'a> {
+    /// Its id.
+    #[schema(value_type = String)]
+    policy_id: &'a str,
+    /// `sha256:` over the digests of its files.
+    #[schema(value_type = String)]
+    policy_version: &'a str,
+    /// `title` of its METADATA.
+    #[schema(value_type = Option<String>)]
+    title: Option<&'a str>,
+    /// `description` of its METADATA.
+    #[schema(value_type = Option<String>)]
+    description: Option<&'a str>,
+    /// Its package.
+    #[schema(value_type = String)]
+    package: &'a str,
+    /// The effects it can produce.
+    #[schema(value_type = Vec<Effect>)]
+    effects: &'a [Effect],
+    /// The calls it is evaluated for.
+    targets: Targets<'a>,
+    /// Every file whose change could change what it decides.
+    #[schema(value_type = Vec<String>)]
+    files: &'a [String],
+}
+
+/// Globs over what a policy is about; `null` is everything.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyTargets)]
+struct Targets<'a> {
+    #[schema(value_type = Option<Vec<String>>)]
+    servers: Option<&'a [String]>,
+    #[schema(value_type = Option<Vec<String>>)]
+    tools: Option<&'a [String]>,
+    #[schema(value_type = Option<Vec<String>>)]
+    actions: Option<&'a [String]>,
+}
+
+/// A file of the set in force.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyFile)]
+struct File<'a> {
+    /// Its path within the set.
+    #[schema(value_type = String)]
+    path: &'a str,
+    /// `sha256:` and hex.
+    #[schema(value_type = String)]
+    digest: &'a str,
+    /// How many.
+    bytes: usize,
+}
+
+impl<'a> Told<'a> {
+    fn of(policy: &'a Policy) -> Self {
+        let [servers, tools, actions] = policy.targets.written();
+        Self {
+            policy_id: &policy.id,
+            policy_version: &policy.version,
+            title: policy.title.as_deref(),
+            description: policy.description.as_deref(),
+            package: &policy.package,
+            effects: &policy.effects,
+            targets: Targets { servers, tools, actions },
+            files: &policy.files,
+        }
+    }
+}
+
+/// Answers `GET /v1/policies`.
+#[must_use]
+pub fn list(gate: &Gate, headers: &HeaderMap) -> Response<Body> {
+    let set = gate.policies.load_full();
+    let tag = &set.reference().manifest_sha;
+    Cached { tag, freshness: Freshness::Checked }.response(headers, || {
+        let in_force = InForce {
+            policy_set: set.reference(),
+            policies: set.policies().iter().map(Told::of).collect(),
+            files: set
+                .files()
+                .map(|(path, digest, bytes)| File { path, digest, bytes: bytes.len() })
+                .collect(),
+        };
+        web::json_response(StatusCode::OK, &in_force)
+    })
+}
+
+/// Answers `GET /v1/policies/files/{digest}`.
+pub async fn file(
+    gate: &Arc<Gate>,
+    reader: &Reader,
+    digest: &str,
+    headers: &HeaderMap,
+    visit: &Visit,
+) -> Response<Body> {
+    let shown = truncated(digest, 80);
+    record_access(gate, "ledger.read", "/v1/policies/files/DIGEST", shown, visit).await;
+    let wanted = digest.to_owned();
+    match blocking(reader, move |reader| reader.digest(&wanted)).await {
+        Ok(Some(bytes)) => Cached { tag: digest, freshness: Freshness::Forever }.response(headers, || {
+            let mut response = Response::new(Body::bytes(bytes.into()));
+            let format = HeaderValue::from_static("application/octet-stream");
+            response.headers_mut().insert(CONTENT_TYPE, format);
+            response
+        }),
+        Ok(None) => {
+            let detail = format!(
+                "the ledger keeps no manifest or policy file `{shown}`; `/v1/policies` lists those in force, and \
+                 decisions name theirs"
+            );
+            Problem::not_found(detail, visit).response()
+        }
+        Err(error) => unreadable(&error, visit),
+    }
+}
 
 /// A problem document with what is wrong.
-#[derive(Serialize)]
-struct Refused<'a> {
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = PoliciesRejected)]
+pub struct Refused<'a> {
     #[serde(flatten)]
     problem: Problem,
+    /// Digest of the manifest that stays in force.
+    #[schema(value_type = String)]
     manifest_sha: &'a str,
+    /// What is wrong.
+    #[schema(value_type = Vec<Finding>)]
     findings: &'a [Finding],
 }
 
@@ -32,10 +178,10 @@ pub async fn reload(publisher: &Publisher, visit: &Visit) -> Response<Body> {
                 if count == 1 { "error was" } else { "errors were" }
             );
             let status = StatusCode::UNPROCESSABLE_ENTITY;
-            let problem = Problem::new(status, "policies-rejected", "Policies rejected", detail, visit);
+            let problem = Problem::new(status, ProblemType::PoliciesRejected, detail, visit);
             let (manifest_sha, findings) = (rejected.manifest_sha.as_str(), rejected.findings.as_slice());
             let mut response = web::json_response(status, &Refused { problem, manifest_sha, findings });
-            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
             response
         }
         Ok(answer) => web::json_response(StatusCode::OK, &answer),

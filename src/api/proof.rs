@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::json;
 
 use super::audit::{bad_parameter, blocking, record_access, unreadable};
 use super::query::decode;
@@ -21,8 +20,46 @@ use crate::text::truncated;
 use crate::tlog::{Checkpoint, Hash, Proof, leaf_hash};
 use crate::web::{self, Body, Problem, Visit};
 
+/// The ledger's public key.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = LedgerKey)]
+pub struct Key {
+    /// The verifier key of C2SP `signed-note`.
+    pub key: String,
+}
+
+/// That a leaf is in a tree (RFC 6962 §2.1.1). Hashes are in standard base64.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct InclusionProof {
+    /// Leaf index.
+    pub index: u64,
+    /// Leaves in the tree.
+    pub size: u64,
+    /// RFC 6962 hash of the leaf.
+    pub leaf_hash: String,
+    /// The root of the tree.
+    pub root: String,
+    /// The audit path.
+    pub hashes: Vec<String>,
+}
+
+/// That a tree is the beginning of another (RFC 6962 §2.1.2). Hashes are in standard base64.
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+pub struct ConsistencyProof {
+    /// Leaves in the older tree.
+    pub from: u64,
+    /// Leaves in the newer.
+    pub to: u64,
+    /// The root of the older tree.
+    pub from_root: String,
+    /// The root of the newer.
+    pub to_root: String,
+    /// The proof.
+    pub hashes: Vec<String>,
+}
+
 /// What proves one entry. Hashes are in standard base64, as in C2SP `tlog-proof`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub struct EntryProof {
     /// ULID of the entry.
     pub id: String,
@@ -82,7 +119,7 @@ pub async fn checkpoint(gate: &Arc<Gate>, reader: &Reader, visit: &Visit) -> Res
 /// Answers `GET /v1/ledger/key`: the verifier key of C2SP `signed-note`.
 #[must_use]
 pub fn key(gate: &Gate) -> Response<Body> {
-    web::json_response(StatusCode::OK, &json!({"key": gate.ledger.verifier().to_string()}))
+    web::json_response(StatusCode::OK, &Key { key: gate.ledger.verifier().to_string() })
 }
 
 /// Answers `GET /v1/entries/{id}/proof`.
@@ -125,7 +162,7 @@ pub async fn inclusion(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &V
         let hashes = encoded(&reader.inclusion(index, size)?);
         let leaf = reader.leaf_hash(index)?;
         let (leaf, root) = (STANDARD.encode(leaf), STANDARD.encode(reader.root(size)?));
-        Ok(Ok(json!({"index": index, "size": size, "leaf_hash": leaf, "root": root, "hashes": hashes})))
+        Ok(Ok(InclusionProof { index, size, leaf_hash: leaf, root, hashes }))
     })
     .await
 }
@@ -143,22 +180,20 @@ pub async fn consistency(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: 
         }
         let hashes = encoded(&reader.consistency(from, to)?);
         let (old, new) = (STANDARD.encode(reader.root(from)?), STANDARD.encode(reader.root(to)?));
-        Ok(Ok(json!({"from": from, "to": to, "from_root": old, "to_root": new, "hashes": hashes})))
+        Ok(Ok(ConsistencyProof { from, to, from_root: old, to_root: new, hashes }))
     })
     .await
 }
 
 /// Runs one proof against a tree that is there. `what` returns the answer, or what is wrong with the parameters.
-async fn prove(
+async fn prove<P: Serialize + Send + 'static>(
     gate: &Arc<Gate>,
     reader: &Reader,
     visit: &Visit,
     number: u64,
     size: Option<u64>,
     name: &'static str,
-    what: impl FnOnce(&Reader, u64, u64) -> Result<Result<serde_json::Value, String>, LedgerError>
-    + Send
-    + 'static,
+    what: impl FnOnce(&Reader, u64, u64) -> Result<Result<P, String>, LedgerError> + Send + 'static,
 ) -> Response<Body> {
     let size = match size {
         Some(size) => Ok(size),

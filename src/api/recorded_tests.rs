@@ -22,14 +22,20 @@ use crate::replay::Replayer;
 use crate::replay::recorded_tests::{Wanted, write};
 use crate::web::{self, Body, Visit};
 
-/// The body.
-#[derive(Default, Serialize, Deserialize)]
+/// The body: request ids, or filters of `/v1/audit` as further members.
+#[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = TestsWanted)]
 #[serde(default)]
-struct Asked {
+pub struct Asked {
+    /// Only these requests.
     request_ids: Vec<String>,
     #[serde(flatten)]
+    #[schema(ignore)]
     selection: Selection,
+    /// At most so many tests, of the newest decisions; 100 if not given.
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     limit: Option<u32>,
+    /// The package of the tests; `docket_recorded_test` if not given.
     package: Option<String>,
 }
 

@@ -35,18 +35,27 @@ const SKIPPED: &str = "they could not be evaluated again";
 /// Lines waiting for a slow reader; replaying waits for it.
 const MAX_LINES: usize = 64;
 
-/// The body.
-#[derive(Default, Serialize, Deserialize)]
+/// The body: a candidate, and filters of `/v1/audit` as further members.
+#[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ReplayWanted)]
 #[serde(default)]
-struct Wanted {
+pub struct Wanted {
+    /// The candidate's files by path; the set in force, where there are none.
     #[serde(skip_serializing)]
     policies: Option<BTreeMap<String, String>>,
+    /// What the candidate is called.
     id: Option<String>,
+    /// Its revision.
     revision: Option<String>,
+    /// The rule that decides, where one does: `data.authz.decision`.
     entrypoint: Option<String>,
     #[serde(flatten)]
+    #[schema(ignore)]
     selection: Selection,
+    /// Only the newest calls, so many.
+    #[schema(value_type = Option<u64>, minimum = 1, maximum = 4_294_967_295_u64)]
     limit: Option<u32>,
+    /// Whether progress is told.
     progress: bool,
 }
 

@@ -21,7 +21,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::filter::Scope;
 use crate::policy::{Limits, PolicySet, Source, SourceFile};
 use crate::replay::{Replayer, moment_of, put, simulate};
-use crate::web::{self, Body, Problem, Visit};
+use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Inline policy files.
 const MAX_FILES: usize = 200;
@@ -30,18 +30,27 @@ const MAX_POLICY_BYTES: usize = 2 * 1024 * 1024;
 /// Edits of one call.
 const MAX_EDITS: usize = 100;
 
-/// The body.
-#[derive(Deserialize)]
+/// The body: either `input` or `from`.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = SimulationWanted)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub struct Wanted {
+    /// The call, as a policy sees it.
     input: Option<Call>,
+    /// A recorded call instead: its request id.
     from: Option<String>,
+    /// Values put into the call, by RFC 6901 pointers from its root.
     #[serde(default)]
     set: BTreeMap<String, Value>,
+    /// Policy files by path, in place of the set in force.
     policies: Option<BTreeMap<String, String>>,
+    /// What that set is called.
     id: Option<String>,
+    /// Its revision.
     revision: Option<String>,
+    /// The rule that decides, where one does: `data.authz.decision`.
     entrypoint: Option<String>,
+    /// Whether every condition of every rule is told.
     #[serde(default)]
     trace: bool,
 }
@@ -151,5 +160,5 @@ pub(super) fn compile(Inline { files, id, revision, entrypoint }: Inline) -> Res
 
 /// A body that cannot be used.
 pub(super) fn invalid(detail: String, visit: &Visit) -> Response<Body> {
-    Problem::new(StatusCode::BAD_REQUEST, "invalid-request", "Invalid request", detail, visit).response()
+    Problem::new(StatusCode::BAD_REQUEST, ProblemType::InvalidRequest, detail, visit).response()
 }

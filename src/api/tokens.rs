@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 
 use super::audit::{bad_parameter, record_access};
 use super::blocks::{answered, until};
@@ -24,26 +23,91 @@ const SHAPE: &str = "{\"name\": NAME, \"role\": ROLE, \"zones\": [NAME], \"team\
 /// What a body that changes a role looks like.
 const ROLE_SHAPE: &str = "{\"role\": ROLE, \"zones\": [NAME], \"team\": NAME, \"user\": NAME}";
 
-#[derive(Deserialize)]
+/// A token to be made.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = TokenWanted)]
 #[serde(deny_unknown_fields)]
-struct Wanted {
+pub struct Wanted {
+    /// Whose it is; no two tokens have one name.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9._@-]+$", example = "carol")]
     name: String,
+    /// What it may do.
+    #[schema(value_type = Role)]
     role: String,
+    /// Its tenants; the default one where none is given, and `*` for every one.
     #[serde(default)]
     zones: Vec<String>,
+    /// Its team; a lead has one.
     team: Option<String>,
+    /// The person it is, as decisions name it; a user is one.
     user: Option<String>,
+    /// How long it lasts (`90d`), or until when (RFC 3339).
+    #[schema(example = "90d")]
     expires: Option<String>,
 }
 
-#[derive(Deserialize)]
+/// Another role for a token.
+#[derive(Deserialize, utoipa::ToSchema)]
+#[schema(as = RoleWanted)]
 #[serde(deny_unknown_fields)]
-struct Another {
+pub struct Another {
+    /// What it may do from now on.
+    #[schema(value_type = Role)]
     role: String,
+    /// Its tenants; the default one where none is given, and `*` for every one.
     #[serde(default)]
     zones: Vec<String>,
+    /// Its team; a lead has one.
     team: Option<String>,
+    /// The person it is, as decisions name it; a user is one.
     user: Option<String>,
+}
+
+/// A token, as it is shown: whose it is, and never itself.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Token)]
+pub struct Shown {
+    /// Whose it is.
+    #[serde(flatten)]
+    principal: Principal,
+    /// ULID; a path takes it as well as the name.
+    key_id: String,
+    /// When it was made: RFC 3339, UTC.
+    created: String,
+    /// Who made it.
+    created_by: String,
+    /// When it is over; `null` where it lasts until it is revoked.
+    expires: Option<String>,
+}
+
+impl From<Token> for Shown {
+    fn from(token: Token) -> Self {
+        Self {
+            principal: token.principal,
+            key_id: token.id,
+            created: rfc3339(token.created_ms),
+            created_by: token.created_by,
+            expires: token.expires_ms.map(rfc3339),
+        }
+    }
+}
+
+/// A token that was made, and itself: it is shown this once.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = NewToken)]
+pub struct Created {
+    #[serde(flatten)]
+    kept: Shown,
+    /// What to send as `Authorization: Bearer`.
+    token: String,
+}
+
+/// Every token.
+#[derive(Serialize, utoipa::ToSchema)]
+#[schema(as = Tokens)]
+pub struct Listed {
+    /// The oldest first.
+    tokens: Vec<Shown>,
 }
 
 /// What is asked for.
@@ -78,8 +142,8 @@ impl Asked {
 /// Answers `GET /v1/tokens`.
 pub async fn list(gate: &Arc<Gate>, tokens: &Tokens, visit: &Visit) -> Response<Body> {
     record_access(gate, "api_key.listed", "/v1/tokens", "", visit).await;
-    let tokens: Vec<Value> = tokens.list().iter().map(shown).collect();
-    web::json_response(StatusCode::OK, &json!({ "tokens": tokens }))
+    let tokens = tokens.list().into_iter().map(Shown::from).collect();
+    web::json_response(StatusCode::OK, &Listed { tokens })
 }
 
 /// Answers a request to make, end or change a token.
@@ -109,20 +173,13 @@ async fn create(gate: &Gate, tokens: &Arc<Tokens>, body: &Bytes, visit: &Visit) 
     let (tokens, actor) = (tokens.clone(), actor(visit, None));
     // Once begun, it goes on although its caller hangs up.
     let done = tokio::spawn(async move { tokens.create(principal, expires_ms, &actor).await }).await;
-    let told = |(token, text): (Token, String)| {
-        let mut told = shown(&token);
-        if let Some(members) = told.as_object_mut() {
-            members.insert("token".into(), text.into());
-        }
-        told
-    };
-    Ok(answered(done, told, visit))
+    Ok(answered(done, |(kept, token): (Token, String)| Created { kept: kept.into(), token }, visit))
 }
 
 async fn revoke(tokens: &Arc<Tokens>, name: String, visit: &Visit) -> Response<Body> {
     let (tokens, actor) = (tokens.clone(), actor(visit, None));
     let done = tokio::spawn(async move { tokens.revoke(&name, &actor).await }).await;
-    answered(done, |token| shown(&token), visit)
+    answered(done, Shown::from, visit)
 }
 
 async fn change_role(tokens: &Arc<Tokens>, name: String, body: &Bytes, visit: &Visit) -> Answer {
@@ -131,7 +188,7 @@ async fn change_role(tokens: &Arc<Tokens>, name: String, body: &Bytes, visit: &V
     let (tokens, actor) = (tokens.clone(), actor(visit, None));
     let scope = (zones, team, user);
     let done = tokio::spawn(async move { tokens.change_role(&name, role, scope, &actor).await }).await;
-    Ok(answered(done, |token| shown(&token), visit))
+    Ok(answered(done, Shown::from, visit))
 }
 
 fn role_of(word: &str) -> Result<Role, String> {
@@ -146,15 +203,4 @@ fn expiry(text: Option<&str>, now_ms: i64) -> Result<Option<i64>, String> {
     until(text, None, now_ms)
         .or_else(|_| until(None, text, now_ms))
         .map_err(|error| error.replacen("`until`", "`expires`", 1))
-}
-
-fn shown(token: &Token) -> Value {
-    let mut shown = json!(token.principal);
-    if let Some(members) = shown.as_object_mut() {
-        members.insert("key_id".into(), token.id.clone().into());
-        members.insert("created".into(), rfc3339(token.created_ms).into());
-        members.insert("created_by".into(), token.created_by.clone().into());
-        members.insert("expires".into(), token.expires_ms.map(rfc3339).into());
-    }
-    shown
 }

@@ -20,6 +20,7 @@ mod hook;
 mod keeping;
 mod ledger_backup;
 mod ledger_stats;
+mod openapi;
 mod policy;
 mod progress;
 mod prove;
@@ -94,6 +95,8 @@ enum Command {
     Export(export::Export),
     /// List the event types entries may have, and what each one says.
     Events(events::Events),
+    /// Print the contract of the HTTP API: OpenAPI 3.1.
+    Openapi(openapi::Openapi),
     /// Verify the ledger: every entry, the tree over them, and every signed checkpoint.
     Verify(verify::Verify),
     /// Write an evidence bundle: entries, policies and proofs for somebody who has only the ledger's public key.
@@ -172,6 +175,7 @@ pub fn run(cli: Cli) -> ExitCode {
         Command::Stats(stats) => stats.run(),
         Command::Export(export) => export.run(),
         Command::Events(events) => events.run(),
+        Command::Openapi(openapi) => openapi.run(),
         Command::Completions(completions) => completions.run(),
         Command::Verify(verify) => verify.run(),
         Command::Prove(prove) => prove.run(),

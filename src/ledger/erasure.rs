@@ -34,7 +34,7 @@ const FILE_HEADER_BYTES: usize = 100;
 const TABLE_LEAF: u8 = 13;
 
 /// What is left of an erased id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Remains {
     /// Whether the write-ahead log could be copied and truncated; a reader with an old snapshot keeps it.
     pub log_truncated: bool,

@@ -12,7 +12,8 @@ use super::LedgerError;
 use super::reader::Reader;
 
 /// What a hold keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = HoldScope)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Every entry of a request.
@@ -24,7 +25,7 @@ pub enum Scope {
 }
 
 /// An active hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Hold {
     /// ULID; `docket ledger hold release` takes it.
     pub hold_id: String,
@@ -40,7 +41,8 @@ pub struct Hold {
 }
 
 /// A hold as it was placed, with what it keeps at that moment. What is recorded later and matches, it keeps as well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PlacedHold)]
 pub struct Placed {
     /// The hold.
     #[serde(flatten)]
@@ -50,7 +52,8 @@ pub struct Placed {
 }
 
 /// How many payloads a hold keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = HoldCovers)]
 pub struct Covered {
     /// Entries, apart from those that say what became of others.
     pub entries: u64,

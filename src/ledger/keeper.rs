@@ -48,7 +48,8 @@ pub struct Actor {
 }
 
 /// What was done, or would be.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = Kept)]
 pub struct Summary {
     /// Whether nothing was changed.
     pub dry_run: bool,

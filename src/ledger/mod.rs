@@ -49,12 +49,13 @@ pub use erasure::Remains;
 pub use filter::{Column, Filter, Order};
 pub use gone::Gone;
 pub use holds::{Covered, Hold, Placed, Scope};
-pub use keeper::{Actor, Keeper, KeepingError, Summary};
+pub use keeper::{Actor, Keeper, KeepingError, Summary as Kept};
 pub use key::Signing;
 pub use reader::{DEFAULT_LIMIT, FIELDS, MAX_LIMIT, MORE_FIELDS, Page, Reader, Stored, StoredPolicySet};
 pub use registry::Change;
 pub use removals::Removal;
 pub use retention::{Cut, Plan, Retention, Rule, prunable};
+pub use stats::Stats as LedgerStats;
 pub use traffic::{Extent, Recorded};
 pub use tree::StoredLeaf;
 

@@ -85,7 +85,8 @@ pub const MORE_FIELDS: [&str; 3] = ["redactions", "damaged", "removed"];
 
 /// One entry as it is shown. A decision has its outcome and duration joined in. Members whose payload was erased are
 /// `null`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Entry)]
 pub struct Stored {
     /// ULID of the entry.
     pub id: String,
@@ -106,6 +107,7 @@ pub struct Stored {
     /// The tenant.
     pub zone: String,
     /// Who acted, as policies saw it.
+    #[schema(value_type = Option<crate::call::Entity>)]
     pub subject: Option<Box<RawValue>>,
     /// The authenticated agent.
     pub agent: Option<String>,
@@ -122,6 +124,7 @@ pub struct Stored {
     /// What was to be done.
     pub action: Option<String>,
     /// What it was to be done to.
+    #[schema(value_type = Option<crate::call::Entity>)]
     pub resource: Option<Box<RawValue>>,
     /// The configured classification of the tool.
     pub classification: Option<String>,
@@ -138,12 +141,16 @@ pub struct Stored {
     /// The set that was in force.
     pub policy_set: Option<StoredPolicySet>,
     /// The policies that produced the effect.
+    #[schema(value_type = Option<Vec<crate::decision::Determining>>)]
     pub determining_policies: Option<Box<RawValue>>,
     /// What the winning rules said.
+    #[schema(value_type = Option<Vec<crate::decision::Diagnostic>>)]
     pub diagnostics: Option<Box<RawValue>>,
     /// Everything else, redacted: `context` holds what the policy saw as `input.context`.
+    #[schema(value_type = Object)]
     pub metadata: serde_json::Map<String, serde_json::Value>,
     /// What redaction took away.
+    #[schema(value_type = Vec<crate::redact::Edit>)]
     pub redactions: Box<RawValue>,
     /// Parts and columns that do not hold what docket writes, shown as if they were erased. `docket verify` says more.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -160,7 +167,8 @@ pub struct Stored {
 }
 
 /// Names the policy set of an entry.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = EntryPolicySet)]
 pub struct StoredPolicySet {
     /// The set's name.
     pub id: Option<String>,

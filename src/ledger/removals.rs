@@ -122,7 +122,7 @@ impl Told {
 }
 
 /// Why an entry has no payload any more.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Removal {
     /// `prune` or `erase`.
     pub kind: String,

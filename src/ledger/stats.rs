@@ -24,7 +24,8 @@ const DAY_MS: i64 = 24 * 60 * 60 * 1_000;
 const GROWTH_DAYS: i64 = 7;
 
 /// A ledger in numbers.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = LedgerStats)]
 pub struct Stats {
     /// Entries there are.
     pub entries: u64,
@@ -49,7 +50,8 @@ pub struct Stats {
 }
 
 /// The entries of one kind.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = KindStats)]
 pub struct Kind {
     /// `decision`, `outcome`, …
     pub kind: String,
@@ -64,7 +66,8 @@ pub struct Kind {
 }
 
 /// One use of the database's pages.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = SpaceUse)]
 pub struct Use {
     /// `payloads`, `leaves`, `indexes`, `tree`, `checkpoints`, `digests`, `rollups`, `other` or `free`.
     pub what: String,
@@ -75,7 +78,7 @@ pub struct Use {
 }
 
 /// How fast the ledger grows.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Growth {
     /// Entries of the last 24 hours.
     pub entries_last_day: u64,
@@ -86,7 +89,8 @@ pub struct Growth {
 }
 
 /// The signed tree heads that are kept.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = CheckpointStats)]
 pub struct Checkpoints {
     /// How many.
     pub count: u64,
@@ -95,7 +99,8 @@ pub struct Checkpoints {
 }
 
 /// Bytes on disk.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = FileSizes)]
 pub struct Files {
     /// The database.
     pub database_bytes: u64,

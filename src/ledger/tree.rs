@@ -4,6 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::reader::Reader;
 use super::{LedgerError, schema};
+use crate::tlog::tiles::{TILE_WIDTH, Tile};
 use crate::tlog::tree::{self, HASH_BYTES};
 use crate::tlog::{Checkpoint, Edge, Hash, Node, VerifierKey, leaf_hash};
 
@@ -110,6 +111,39 @@ impl Reader {
     /// As [`Reader::entries`].
     pub fn checkpoint(&self) -> Result<Option<String>, LedgerError> {
         self.with(newest_checkpoint)
+    }
+
+    /// What is at a tile of C2SP `tlog-tiles`: its hashes one after the other, or its leaves, each after its length in two bytes,
+    /// the higher first. `None` where the tree does not go so far.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn tile(&self, tile: Tile) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let there = rows(&snapshot, "nodes")?;
+            let Some((first, end)) = tile.leaves().filter(|(_, end)| *end <= there) else { return Ok(None) };
+            let mut bytes = Vec::new();
+            let Some(level) = tile.level else {
+                let mut select = snapshot
+                    .prepare_cached("SELECT leaf FROM leaves WHERE seq >= ? AND seq < ? ORDER BY seq")?;
+                let mut leaves = select.query([first.cast_signed(), end.cast_signed()])?;
+                while let Some(row) = leaves.next()? {
+                    let leaf = row.get_ref(0)?.as_bytes()?;
+                    let length = u16::try_from(leaf.len())
+                        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(0, i64::MAX))?;
+                    bytes.extend(length.to_be_bytes());
+                    bytes.extend(leaf);
+                }
+                return Ok(Some(bytes));
+            };
+            let mut hash = lookup(&snapshot);
+            let first = tile.index * TILE_WIDTH;
+            for index in first..first + tile.width {
+                bytes.extend(hash(Node { level: 8 * level, index })?);
+            }
+            Ok(Some(bytes))
+        })
     }
 
     /// Leaves that are in the tree.

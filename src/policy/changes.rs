@@ -7,18 +7,23 @@ use serde::Serialize;
 use super::set::PolicySet;
 
 /// The difference from one set to another, each list sorted by policy id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyChanges)]
 pub struct Changes {
     /// Policies only the newer set has.
+    #[schema(required = false)]
     pub added: Vec<Version>,
     /// Policies only the older set has.
+    #[schema(required = false)]
     pub removed: Vec<Version>,
     /// Policies both have, in different versions.
+    #[schema(required = false)]
     pub changed: Vec<Changed>,
 }
 
 /// A policy in one version.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyVersion)]
 pub struct Version {
     /// Its id.
     pub policy_id: String,
@@ -27,7 +32,8 @@ pub struct Version {
 }
 
 /// A policy in two versions.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = PolicyChanged)]
 pub struct Changed {
     /// Its id.
     pub policy_id: String,

@@ -23,7 +23,7 @@ use super::{builtins, deep, explain, value};
 use crate::call::{Call, Moment};
 
 /// One definition of a rule, with how often it fired.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct RuleUse {
     /// The policy whose effect it argues for; absent for the rules and functions those are made of.
     pub policy_id: Option<String>,

@@ -8,7 +8,8 @@ use regorus::unstable::Span;
 use serde::Serialize;
 
 /// How bad a finding is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+#[schema(as = FindingSeverity)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
     /// The set cannot be put in force, or its tests cannot run.
@@ -29,7 +30,7 @@ impl Severity {
 }
 
 /// One thing to say about a policy set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Finding {
     /// Whether the set can be used in spite of it.
     pub severity: Severity,

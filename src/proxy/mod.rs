@@ -32,7 +32,7 @@ use crate::json::{self, Object};
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::text::truncated;
 use crate::upstream::{Upstream, UpstreamError};
-use crate::web::{self, Body, Problem, Stoppable, Visit};
+use crate::web::{self, Body, Problem, ProblemType, Stoppable, Visit};
 use answer::{Judge, Watched};
 use mcp::{Era, Message};
 pub use sessions::Sessions;
@@ -104,8 +104,7 @@ impl Proxy {
                 let detail = format!("{} is not a method of MCP; send POST, GET or DELETE", parts.method);
                 return Problem::new(
                     StatusCode::METHOD_NOT_ALLOWED,
-                    "method-not-allowed",
-                    "Method not allowed",
+                    ProblemType::MethodNotAllowed,
                     detail,
                     &visit,
                 )
@@ -251,14 +250,7 @@ impl Proxy {
         match result {
             Ok(response) if !relayable(response.status()) => {
                 let detail = wandering(server, &response);
-                Problem::new(
-                    StatusCode::BAD_GATEWAY,
-                    "upstream-failed",
-                    "The server did not answer",
-                    detail,
-                    visit,
-                )
-                .response()
+                Problem::new(StatusCode::BAD_GATEWAY, ProblemType::UpstreamFailed, detail, visit).response()
             }
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
@@ -274,7 +266,7 @@ impl Proxy {
                     UpstreamError::Unreachable(_) | UpstreamError::Broken(_) => StatusCode::BAD_GATEWAY,
                 };
                 let detail = format!("server `{}`: {error}", server.name);
-                Problem::new(status, "upstream-failed", "The server did not answer", detail, visit).response()
+                Problem::new(status, ProblemType::UpstreamFailed, detail, visit).response()
             }
         }
     }
@@ -524,7 +516,10 @@ fn wandering(server: &Server, response: &Response<Incoming>) -> String {
     )
 }
 
-/// Removes hop-by-hop headers, those that `Connection` names included.
+/// Prefix of the headers by which a server lets pages of other origins read its answers. Which may is docket's to say.
+const CORS_PREFIX: &str = "access-control-";
+
+/// Removes what is not for the other side: hop-by-hop headers, those that `Connection` names included, and CORS.
 fn strip(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -533,7 +528,9 @@ fn strip(headers: &mut HeaderMap) {
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
         .collect();
-    for name in HOP_BY_HOP.iter().chain(&named) {
+    let cors = headers.keys().filter(|name| name.as_str().starts_with(CORS_PREFIX)).cloned();
+    let cors: Vec<HeaderName> = cors.collect();
+    for name in HOP_BY_HOP.iter().chain(&named).chain(&cors) {
         headers.remove(name);
     }
 }

@@ -20,7 +20,8 @@ const MAX_PATH_BYTES: usize = 128 << 10;
 const MAX_RENAMES: usize = 1000;
 
 /// What was done to a value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, utoipa::ToSchema)]
+#[schema(as = RedactionOp)]
 #[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum Op {
@@ -35,7 +36,8 @@ pub enum Op {
 }
 
 /// One thing taken away from a record.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, utoipa::ToSchema)]
+#[schema(as = Redaction)]
 pub struct Edit {
     /// RFC 6901 pointer from the record's roots, as `/context/arguments/password`. It names members as they are called
     /// after redaction, so it resolves in the recorded document. For JSON inside a string it points to the string.

@@ -286,7 +286,8 @@ impl Parts<'_> {
 }
 
 /// What a simulated call comes to (DESIGN §9).
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
+#[schema(as = Simulation)]
 pub struct Simulated {
     /// `allow`, `deny` or `require_approval`.
     pub decision: Effect,

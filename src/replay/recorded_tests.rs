@@ -44,7 +44,8 @@ pub struct Wanted {
 }
 
 /// A file of tests.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize, utoipa::ToSchema)]
+#[schema(as = WrittenTests)]
 pub struct Written {
     /// The file.
     pub rego: String,
@@ -55,6 +56,7 @@ pub struct Written {
     /// Decisions that are the same as one with a test, but for ids and times.
     pub repeated: usize,
     /// Decisions without a test: request id and why.
+    #[schema(value_type = Vec<Vec<String>>)]
     pub left_out: Vec<(String, String)>,
     /// Request ids under which no decision is recorded.
     pub unknown: Vec<String>,

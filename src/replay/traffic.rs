@@ -64,7 +64,7 @@ pub enum Event<'a> {
 }
 
 /// One decision that comes out otherwise: with another effect, or with the same by other policies.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 #[serde(tag = "type", rename = "flip")]
 pub struct Flip {
     /// The request.
@@ -80,6 +80,7 @@ pub struct Flip {
     /// The tool, or what else the call was about.
     pub resource: String,
     /// What it was called with, as recorded.
+    #[schema(value_type = Option<Object>)]
     pub arguments: Option<Box<RawValue>>,
     /// As recorded.
     pub before: Side,
@@ -108,7 +109,8 @@ impl Flip {
 }
 
 /// A decision, as far as it is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = FlipSide)]
 pub struct Side {
     /// `allow`, `deny` or `require_approval`.
     pub decision: String,
@@ -119,7 +121,8 @@ pub struct Side {
 }
 
 /// What replaying came to.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = ReplayTotals)]
 #[serde(tag = "type", rename = "totals")]
 pub struct Totals {
     /// Decisions that were looked at.
@@ -349,7 +352,8 @@ impl Totals {
 }
 
 /// Which rules fired, over traffic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[schema(as = CoverTotals)]
 #[serde(tag = "type", rename = "cover")]
 pub struct Covered {
     /// Decisions that were looked at.

@@ -2,6 +2,8 @@
 //!
 //! It knows HTTP and the bounds of the configuration, and nothing of what a request is about.
 
+pub mod cached;
+pub mod cors;
 mod problem;
 mod server;
 
@@ -31,7 +33,7 @@ use crate::principal::Principal;
 
 use crate::identity::Rejection;
 
-pub use problem::Problem;
+pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, Problem, ProblemType};
 pub use server::{Face, serve};
 
 /// As much of a `User-Agent` as is recorded, in bytes.
@@ -61,7 +63,13 @@ impl Body {
     /// A text that is known from the start.
     #[must_use]
     pub fn whole(text: String) -> Self {
-        Self::Full(Full::from(text))
+        Self::bytes(text.into())
+    }
+
+    /// Bytes that are known from the start.
+    #[must_use]
+    pub fn bytes(bytes: Bytes) -> Self {
+        Self::Full(Full::from(bytes))
     }
 
     /// A body that is sent as it comes out of a channel, and ends with it.
@@ -234,10 +242,10 @@ pub fn stream_response(body: Body) -> Response<Body> {
     response
 }
 
-/// A plain-text response.
+/// A plain-text response, about this moment.
 #[must_use]
 pub fn text_response(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Body::Full(Full::from(text)));
+    let mut response = stream_response(Body::whole(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -376,9 +384,8 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
 #[must_use]
 pub fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
     gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
-    let title = "Not authenticated";
     let problem =
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, rejection.to_string(), visit);
+        Problem::new(StatusCode::UNAUTHORIZED, ProblemType::Unauthenticated, rejection.to_string(), visit);
     let mut response = problem.response();
     response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"docket\""));
     Box::new(response)

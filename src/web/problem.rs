@@ -7,13 +7,204 @@ use serde::Serialize;
 use super::{Body, Visit, json_response};
 use crate::ledger::LedgerError;
 
+/// Where the problem types are described, on either plane; a type is a fragment of it.
+pub const PROBLEMS_PATH: &str = "/v1/problems";
+
+/// The media type of problem documents.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A kind of problem (RFC 9457 §3.1.1): what a program tells them apart by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProblemType {
+    /// No token, or none that is accepted.
+    Unauthenticated,
+    /// A page from elsewhere may not call.
+    ForeignHost,
+    /// The path is for others.
+    NotPermitted,
+    /// There is no such thing.
+    NotFound,
+    /// Not with this method.
+    MethodNotAllowed,
+    /// The body cannot be used.
+    InvalidRequest,
+    /// A parameter, or a member of the body, cannot be taken.
+    InvalidParameter,
+    /// It must not be done.
+    NotAllowed,
+    /// The policies do not compile, or fail their tests.
+    PoliciesRejected,
+    /// As many exports as there may be.
+    TooManyExports,
+    /// The query was interrupted.
+    QueryTimeout,
+    /// The ledger cannot record.
+    LedgerUnavailable,
+    /// The ledger cannot be read.
+    LedgerUnreadable,
+    /// The server behind the proxy did not answer.
+    UpstreamFailed,
+}
+
+impl ProblemType {
+    /// Every type.
+    pub const ALL: [Self; 14] = [
+        Self::Unauthenticated,
+        Self::ForeignHost,
+        Self::NotPermitted,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::InvalidRequest,
+        Self::InvalidParameter,
+        Self::NotAllowed,
+        Self::PoliciesRejected,
+        Self::TooManyExports,
+        Self::QueryTimeout,
+        Self::LedgerUnavailable,
+        Self::LedgerUnreadable,
+        Self::UpstreamFailed,
+    ];
+
+    /// Its word, the fragment of its URI.
+    #[must_use]
+    pub fn slug(self) -> &'static str {
+        self.described().0
+    }
+
+    /// Its title.
+    #[must_use]
+    pub fn title(self) -> &'static str {
+        self.described().1
+    }
+
+    /// The HTTP statuses it comes with.
+    #[must_use]
+    pub fn statuses(self) -> &'static [u16] {
+        self.described().2
+    }
+
+    /// What it means, and what to do about it.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.described().3
+    }
+
+    /// Its URI, relative to docket: it resolves to the section of a page that docket serves itself.
+    #[must_use]
+    pub fn uri(self) -> String {
+        format!("{PROBLEMS_PATH}#{}", self.slug())
+    }
+
+    fn described(self) -> (&'static str, &'static str, &'static [u16], &'static str) {
+        match self {
+            Self::Unauthenticated => (
+                "unauthenticated",
+                "Not authenticated",
+                &[401],
+                "The request has no token, or one that is unknown, revoked, over, or of the other plane: agents' \
+                 tokens are for the data plane, people's for the admin plane. Send `Authorization: Bearer TOKEN`, \
+                 or Basic with the token as its password.",
+            ),
+            Self::ForeignHost => (
+                "foreign-host",
+                "Foreign host or origin",
+                &[403],
+                "The `Host` or `Origin` header is not one this plane answers to, as when a web page makes a \
+                 browser call it. Where that is meant, add the name to `allowed_hosts` or `allowed_origins` of \
+                 the plane's section.",
+            ),
+            Self::NotPermitted => (
+                "not-permitted",
+                "Not permitted",
+                &[403],
+                "The token is good, and its role or its zones do not go that far. An admin can change that with \
+                 `docket token role`, or make another token.",
+            ),
+            Self::NotFound => (
+                "not-found",
+                "Not found",
+                &[404],
+                "There is nothing at this path or under this id, or nothing that this token may see: the two look \
+                 the same.",
+            ),
+            Self::MethodNotAllowed => (
+                "method-not-allowed",
+                "Method not allowed",
+                &[405],
+                "The path exists and is asked with another method; the `Allow` header names it.",
+            ),
+            Self::InvalidRequest => (
+                "invalid-request",
+                "Invalid request",
+                &[400, 408, 413],
+                "The body is not what is expected here, did not arrive in time (408), or is larger than allowed \
+                 (413). `detail` says what is wrong and where. Nothing was done.",
+            ),
+            Self::InvalidParameter => (
+                "invalid-parameter",
+                "Invalid parameter",
+                &[400],
+                "A parameter or a member of the body is not known, or has a value it cannot have. `detail` names \
+                 it, its value, and what is accepted. Nothing was done.",
+            ),
+            Self::NotAllowed => (
+                "not-allowed",
+                "Not allowed",
+                &[422],
+                "The request is well-formed and must not be carried out: a hold or the retention keeps what was \
+                 to be removed, or a name is taken. `detail` says which. Nothing was done.",
+            ),
+            Self::PoliciesRejected => (
+                "policies-rejected",
+                "Policies rejected",
+                &[422],
+                "The policy set does not compile, or fails its own tests. The one in force stays; `findings` says \
+                 what is wrong and where.",
+            ),
+            Self::TooManyExports => (
+                "too-many-exports",
+                "Too many exports",
+                &[429],
+                "As many exports as docket allows at once are under way. Try again after `Retry-After` seconds.",
+            ),
+            Self::QueryTimeout => (
+                "query-timeout",
+                "Query took too long",
+                &[503],
+                "The query was interrupted after `admin.query_timeout_ms`. `detail` says which filter would narrow it.",
+            ),
+            Self::LedgerUnavailable => (
+                "ledger-unavailable",
+                "Ledger unavailable",
+                &[503],
+                "The ledger cannot record, so nothing is decided and nothing goes on. Try again after \
+                 `Retry-After` seconds; `/readyz` and docket's log say why.",
+            ),
+            Self::LedgerUnreadable => (
+                "ledger-unreadable",
+                "Ledger unreadable",
+                &[500],
+                "The ledger's file cannot be read, or holds something docket did not write. `docket verify` says what.",
+            ),
+            Self::UpstreamFailed => (
+                "upstream-failed",
+                "The server did not answer",
+                &[502, 504],
+                "The server behind the proxy could not be reached, broke off, or took too long (504). The call \
+                 was recorded; whether the server acted on it is not known.",
+            ),
+        }
+    }
+}
+
 /// An RFC 9457 problem document.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
 pub struct Problem {
-    /// A URI that names the kind of problem.
+    /// A URI that names the kind of problem, relative to docket, where it resolves to its description.
     #[serde(rename = "type")]
     pub kind: String,
     /// The kind in words.
+    #[schema(value_type = String)]
     pub title: &'static str,
     /// HTTP status.
     pub status: u16,
@@ -23,9 +214,11 @@ pub struct Problem {
     pub request_id: String,
     /// `allow`, `deny` or `require_approval`, where a decision was made.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub decision: Option<&'static str>,
     /// How to treat the refusal.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub class: Option<&'static str>,
     /// Whether trying again may help.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,12 +226,12 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// A problem of the given slug, which is also the section of the API documentation that describes it.
+    /// A problem of a type.
     #[must_use]
-    pub fn new(status: StatusCode, slug: &str, title: &'static str, detail: String, visit: &Visit) -> Self {
+    pub fn new(status: StatusCode, kind: ProblemType, detail: String, visit: &Visit) -> Self {
         Self {
-            kind: format!("urn:docket:problem:{slug}"),
-            title,
+            kind: kind.uri(),
+            title: kind.title(),
             status: status.as_u16(),
             detail,
             request_id: visit.request_id.to_string(),
@@ -52,20 +245,15 @@ impl Problem {
     #[must_use]
     pub fn unrecorded(error: &LedgerError, visit: &Visit) -> Self {
         let detail = format!("{error}; no call goes on without a record");
-        let problem = Self::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "ledger-unavailable",
-            "Ledger unavailable",
-            detail,
-            visit,
-        );
+        let problem =
+            Self::new(StatusCode::SERVICE_UNAVAILABLE, ProblemType::LedgerUnavailable, detail, visit);
         Self { decision: Some("deny"), class: Some("ledger_unavailable"), retryable: Some(true), ..problem }
     }
 
-    /// There is nothing at this path, or not with this method.
+    /// There is nothing at this path, or nothing of this id.
     #[must_use]
     pub fn not_found(detail: String, visit: &Visit) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail, visit)
+        Self::new(StatusCode::NOT_FOUND, ProblemType::NotFound, detail, visit)
     }
 
     /// The response that carries it.
@@ -73,7 +261,7 @@ impl Problem {
     pub fn response(&self) -> Response<Body> {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json_response(status, self);
-        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }

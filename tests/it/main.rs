@@ -12,6 +12,7 @@ mod author;
 mod bad_input;
 mod check;
 mod command_line;
+mod contract;
 mod crash;
 mod decision_api;
 mod disk;

@@ -374,7 +374,7 @@ async fn what_a_server_could_read_differently_is_refused() {
 async fn answers_without_a_body_and_redirects_have_an_outcome() {
     for (head, expected) in [
         ("HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n", 500),
-        ("HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n", 404),
+        ("HTTP/1.1 404 Not Found\r\naccess-control-allow-origin: *\r\ncontent-length: 0\r\n\r\n", 404),
         (
             "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:9/mcp/\r\ncontent-length: 0\r\n\r\n",
             200,
@@ -384,7 +384,9 @@ async fn answers_without_a_body_and_redirects_have_an_outcome() {
         let docket = Docket::before(&scripted(head).await, POLICY).await;
         let response = docket.rpc(&call("echo", &json!({})), &[]).await;
         assert_eq!(response.status(), expected, "{head}");
-        assert!(!response.headers().contains_key("location"), "{head}");
+        for name in ["location", "access-control-allow-origin"] {
+            assert!(!response.headers().contains_key(name), "{head}");
+        }
         docket.wait_for(|entry| entry["kind"] == "decision" && entry["outcome"] == "error").await;
         docket.stop().await;
     }

@@ -27,7 +27,7 @@ use crate::ledger::filter::Scope;
 use crate::ledger::filter::parameters::Wrong;
 use crate::ledger::{Entry, Filter, Kind, MAX_LIMIT, Reader};
 use crate::text::plain;
-use crate::web::{self, Body, BodyError, Problem, Visit};
+use crate::web::{self, Body, BodyError, Problem, ProblemType, Visit};
 
 pub use format::{COLUMNS, Format};
 
@@ -268,8 +268,7 @@ pub async fn answer(
     };
     let Ok(place) = exports.0.clone().try_acquire_owned() else {
         let detail = format!("{MAX_EXPORTS} exports are under way; try again when one has ended");
-        let title = "Too many exports";
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-exports", title, detail, visit);
+        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, ProblemType::TooManyExports, detail, visit);
         let mut response = problem.response();
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
         return response;

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// Times in microseconds, each to within 4 %.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Percentiles {
     /// How many were measured.
     pub count: u64,

@@ -50,7 +50,8 @@ pub struct SummaryWanted {
 }
 
 /// Decisions, by effect.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = DecisionCounts)]
 pub struct Counted {
     /// All of them.
     pub decisions: u64,
@@ -65,7 +66,8 @@ pub struct Counted {
 }
 
 /// A value and how many decisions have it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = CountedValue)]
 pub struct Named {
     /// Name of the filter it is a value of.
     pub column: String,
@@ -81,7 +83,8 @@ pub struct Named {
 pub type Caller = Named;
 
 /// One step of the time series.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = TimeStep)]
 pub struct Bucket {
     /// When it begins: RFC 3339, UTC.
     pub time: String,
@@ -94,7 +97,8 @@ pub struct Bucket {
 }
 
 /// One server; `null` for calls of the decision API.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = ServerStats)]
 pub struct ServerSummary {
     /// Its configured name.
     pub server: Option<String>,
@@ -112,7 +116,8 @@ pub struct ServerSummary {
 }
 
 /// Traffic in numbers.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
+#[schema(as = TrafficStats)]
 pub struct Summary {
     /// Where the time series begins: RFC 3339, UTC.
     pub since: String,

@@ -61,7 +61,7 @@ pub struct Explanation {
 }
 
 /// One rule, condition by condition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct RuleTrace {
     /// The policy it belongs to.
     pub policy_id: String,
@@ -92,7 +92,7 @@ pub struct RuleTrace {
 }
 
 /// One condition with what it came to.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Condition {
     /// Where it stands.
     pub file: String,
@@ -120,7 +120,7 @@ pub struct Condition {
 }
 
 /// A condition passed on the way to another.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Step {
     /// The rule or function it stands in.
     pub rule: String,
@@ -135,7 +135,7 @@ pub struct Step {
 }
 
 /// What an `allow` rule lacked.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, utoipa::ToSchema)]
 pub struct Missing {
     /// The policy.
     pub policy_id: String,
