@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 
 use super::client::{Client, encode, refusal, runtime};
 use super::redactor::{cache_beside, offline};
-use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
+use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::ledger::filter::parse_time;
-use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
+use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Scope, Signing, prunable};
 
 /// Arguments of `docket ledger prune`.
 #[derive(Debug, Args)]
@@ -222,7 +222,7 @@ impl Add {
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let holds = if let Some(file) = &self.place.remote.ledger {
-            json!(Reader::new(file.as_path().into()).holds()?)
+            json!(open(file)?.holds()?)
         } else {
             let client = Client::new(&self.place.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/holds"))?;

@@ -598,7 +598,8 @@ mod tests {
 
     async fn close_and_verify(ledger: Ledger, path: &Path) {
         ledger.close().await;
-        let options = Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None };
+        let options =
+            Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None, now_ms: 0 };
         let report = verify::ledger(path, &options, &mut |_, _| ()).unwrap();
         assert!(report.ok, "{report:?}");
     }
