@@ -158,10 +158,10 @@ pub(super) fn answered<T>(
 }
 
 fn shown(block: &Block, blocking: &Blocking) -> Value {
-    let (what, name) = block.stop.words();
+    let ((what, name), warning) = (block.stop.words(), blocking.warning(&block.stop));
     json!({
         "block_id": block.id, "what": what, "name": name, "reason": block.reason, "principal": block.principal,
         "since": rfc3339(block.since_ms), "until": block.until_ms.map(rfc3339),
-        "known": blocking.is_known(&block.stop),
+        "known": warning.is_none(), "warning": warning,
     })
 }

@@ -118,9 +118,9 @@ impl How {
         if status != StatusCode::OK {
             bail!("{}", refusal(&answer));
         }
-        if answer.get("known") == Some(&Value::Bool(false)) {
-            let (what, name) = (render::field(&answer, "what"), render::field(&answer, "name"));
-            eprintln!("docket: the configuration has no {what} `{name}`; it is blocked all the same");
+        let warning = render::field(&answer, "warning");
+        if !warning.is_empty() {
+            eprintln!("docket: warning: {warning}");
         }
         self.place.print(&answer, || format!("blocked: {}", line(&answer)))?;
         Ok(ExitCode::SUCCESS)
