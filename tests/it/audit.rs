@@ -415,6 +415,9 @@ async fn cerbos_clients_find_their_entries() {
     assert_eq!(entry["checkResources"]["inputs"][0]["requestId"], "c-2");
     let output = &entry["checkResources"]["outputs"][0]["actions"]["tools/call"];
     assert_eq!(*output, json!({"effect": "EFFECT_DENY", "policy": "test.tools"}));
+    // As protojson writes it: what is empty is left out.
+    let text = list("KIND_DECISION", "tail=1").await.text().await.unwrap();
+    assert!(!text.contains("null") && !text.contains("{}") && !text.contains("\"metadata\""), "{text}");
     let call_id = entry["callId"].as_str().unwrap();
     assert_eq!(lines("KIND_DECISION", &format!("lookup={call_id}")).await, tail);
     assert_eq!(lines("KIND_DECISION", "since=1h").await.len(), 2);
