@@ -31,8 +31,8 @@ impl Clock {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: `2026-11-20T07:00:00.000Z`. What is beyond the times that can be written is the last of them,
-/// or the first.
+/// RFC 3339 in UTC with milliseconds: `2026-11-20T07:00:00.000Z`. What is beyond the times that can be written is the last of
+/// them, or the first.
 #[must_use]
 pub fn rfc3339(time_ms: i64) -> String {
     let beyond = if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };

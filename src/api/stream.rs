@@ -1,10 +1,10 @@
 //! Following the ledger: `GET /v1/audit/stream`, server-sent events, one per entry.
 //!
 //! `id:` is the leaf index. Entries are sent in the order of the ledger, each once: whoever comes back with `Last-Event-ID` goes
-//! on after it. An id that the ledger does not have yet is another ledger's, or one that was taken away: a browser's `EventSource`
-//! would never come back after an error, so it gets an event `reset` that says so, and what comes from now on; whoever asks by
-//! `after` is refused. Nothing is kept for a reader but a bounded queue. One that does not empty it in time is told so, and let go: what
-//! it missed is in the ledger, after the id it had last.
+//! on after it. An id that the ledger does not have yet is another ledger's, or one that was taken away. A browser's
+//! `EventSource` would never come back after an error, so it gets an event `reset` that says so, and what comes from now on;
+//! whoever asks by `after` is refused. Nothing is kept for a reader but a bounded queue. One that does not empty it in time is
+//! told so, and let go: what it missed is in the ledger, after the id it had last.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -42,7 +42,8 @@ pub struct Outcome {
     pub report: Report,
 }
 
-/// Copies `ledger` to `file`, verifies the copy with `key` as of `now_ms` and gives it its name. `progress` is told how far it is.
+/// Copies `ledger` to `file`, verifies the copy with `key` as of `now_ms` and gives it its name. `progress` is told how far it
+/// is.
 ///
 /// # Errors
 /// The ledger cannot be read, `file` exists and `replace` is false, `file` is in use, or it cannot be written. Nothing stands

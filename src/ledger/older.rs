@@ -1,9 +1,9 @@
 //! Ledgers that an older docket wrote, read without touching them.
 //!
-//! A file under an older schema lacks tables and indexes that every query here asks. It may be evidence, which nobody is to alter,
-//! and lie where nobody can write: so it is copied, as it is at one moment, into a temporary file that is its owner's alone, and
-//! the copy is brought up to date. The copy is removed with whoever read it last. What is proved of the copy's entries is proved of
-//! the file's: leaves, payloads and checkpoints are copied byte by byte, and no step of a migration changes one.
+//! A file under an older schema lacks tables and indexes that every query here asks. It may be evidence, which nobody is to
+//! alter: so it is copied, as it is at one moment, into a temporary file that is its owner's alone, and the copy is brought up to
+//! date. The copy is removed with whoever read it last. What is proved of the copy's entries is proved of the file's: leaves,
+//! payloads and checkpoints are copied byte by byte, and no step of a migration changes one.
 
 use std::fs::OpenOptions;
 use std::io::ErrorKind;
