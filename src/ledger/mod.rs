@@ -25,6 +25,7 @@ mod retention;
 pub mod rollup;
 mod schema;
 pub mod stats;
+mod tip;
 mod traffic;
 mod tree;
 pub mod verify;
