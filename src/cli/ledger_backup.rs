@@ -10,9 +10,8 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{EXIT_FINDINGS, checkpoint, system_clock, verify};
+use super::{EXIT_FINDINGS, checkpoint, open, system_clock, verify};
 use crate::config::{Flags, Raw};
-use crate::ledger::Reader;
 use crate::ledger::backup::{self, Phase};
 use crate::ledger::key;
 use crate::tlog::VerifierKey;
@@ -54,7 +53,7 @@ impl Backup {
         };
         let verifier = match &self.key {
             Some(key) => VerifierKey::parse(key).with_context(|| format!("`{key}`"))?,
-            None => checkpoint::of_file(&ledger, key_file.as_deref(), &Reader::new(ledger.as_path().into()))?,
+            None => checkpoint::of_file(&ledger, key_file.as_deref(), &open(&ledger)?)?,
         };
         let now_ms = (system_clock().now_ms)();
         let mut under_way = (Phase::Copying, Progress::new("copying pages"));

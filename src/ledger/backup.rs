@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::verify::{self, Options, Report};
-use super::{LedgerError, schema};
+use super::{LedgerError, Readable, schema};
 use crate::files::{self, OWNER_ONLY, beside};
 use crate::tlog::VerifierKey;
 
@@ -64,10 +64,14 @@ pub fn backup(
     let copy = Temporary::at(name);
     let written =
         |error: std::io::Error| LedgerError::open(&copy.0, format!("it cannot be written: {error}"));
-    copy_pages(ledger, &schema::open_reader(ledger)?, &copy.0, progress)?;
+    let (source, _) = schema::open_any(ledger)?;
+    copy_pages(ledger, &source, &copy.0, progress)?;
     let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None, now_ms };
-    let report =
-        verify::ledger(&copy.0, &options, &mut |done, total| progress(Phase::Verifying, done, total))?;
+    // A copy is of the schema of its ledger.
+    let readable = Readable::open(&copy.0, &mut |_, _| ())?;
+    let report = verify::ledger(readable.path(), &options, &mut |done, total| {
+        progress(Phase::Verifying, done, total);
+    })?;
     let bytes = std::fs::metadata(&copy.0).map_err(written)?.len();
     if report.ok {
         files::put_in_place(&copy.0, file).map_err(written)?;

@@ -92,8 +92,8 @@ fn make() -> Result<Temporary, LedgerError> {
         }
     }
     let why = last.map(|error| error.to_string()).unwrap_or_default();
-    Err(LedgerError::open(
-        &folder,
-        format!("a copy of an older ledger cannot be made here: {why}; set `TMPDIR` to where there is room"),
-    ))
+    Err(LedgerError::Unreadable(format!(
+        "it is of an older schema, and a copy of it cannot be made in `{}`: {why}; set `TMPDIR` to where there is room",
+        folder.display()
+    )))
 }

@@ -117,6 +117,15 @@ fn ledgers_of_every_version_are_read_and_left_as_they_are() {
         assert!(warned, "{report:#}");
         assert!(std::fs::read(&path).unwrap() == before, "version {number}: the file was changed");
         assert_eq!(files(), beside, "version {number}");
+        if number > 1 {
+            // A backup is of the schema it is of.
+            let (code, _) = run(&["ledger", "backup", "copy.db"]);
+            let copy = folder.path().join("copy.db");
+            assert_eq!((code, version(&Connection::open(copy).unwrap())), (0, number));
+        }
+        let nowhere = folder.path().join("nowhere");
+        let (code, _, error) = docket_with(&["tail", "--ledger", "docket.db"], folder.path(), &nowhere);
+        assert!(code == 2 && error.contains("set `TMPDIR` to where there is room"), "{code} {error}");
     }
 }
 
