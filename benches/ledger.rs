@@ -338,7 +338,7 @@ async fn large(total: u64) {
     println!("stats                            {:.0} ms", began.elapsed().as_secs_f64() * 1e3);
     for _ in 0..2 {
         let (began, cpu) = (Instant::now(), cpu_seconds());
-        let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None };
+        let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None, now_ms: 0 };
         let report = verify::ledger(&path, &options, &mut |_, _| ()).unwrap();
         assert!(report.ok, "{report:#?}");
         let (took, cpu) = (began.elapsed().as_secs_f64(), cpu_seconds() - cpu);

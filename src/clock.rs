@@ -31,10 +31,12 @@ impl Clock {
     }
 }
 
-/// RFC 3339 in UTC with milliseconds: `2026-11-20T07:00:00.000Z`.
+/// RFC 3339 in UTC with milliseconds: `2026-11-20T07:00:00.000Z`. What is beyond the times that can be written is the last of
+/// them, or the first.
 #[must_use]
 pub fn rfc3339(time_ms: i64) -> String {
-    let time = Timestamp::from_millisecond(time_ms).unwrap_or(Timestamp::UNIX_EPOCH);
+    let beyond = if time_ms < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    let time = Timestamp::from_millisecond(time_ms).unwrap_or(beyond);
     format!("{time:.3}")
 }
 
@@ -46,6 +48,7 @@ mod tests {
     fn times_have_milliseconds_and_end_in_z() {
         assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
         assert_eq!(rfc3339(1_795_158_000_007), "2026-11-20T07:00:00.007Z");
+        assert_eq!(rfc3339(i64::MAX), "9999-12-30T22:00:00.999Z");
     }
 
     #[test]

@@ -44,9 +44,9 @@ impl Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EvaluationStatus {
-    /// Every policy that applies was evaluated.
+    /// Every policy that applies was evaluated; or somebody had stopped the call, so that none was to be.
     Complete,
-    /// A policy failed, or the request never reached the policies; the decision is deny.
+    /// A policy failed, or the request could not be brought before the policies; the decision is deny.
     Error,
     /// A policy ran into its time limit; the decision is deny.
     Timeout,
@@ -61,6 +61,14 @@ impl EvaluationStatus {
             Self::Error => "error",
             Self::Timeout => "timeout",
         }
+    }
+}
+
+impl Fault {
+    /// How the evaluation of what was refused for it went. A block is no failure: it does what somebody asked for.
+    #[must_use]
+    pub fn status(&self) -> EvaluationStatus {
+        if matches!(self, Self::Blocked(_)) { EvaluationStatus::Complete } else { EvaluationStatus::Error }
     }
 }
 
@@ -141,7 +149,7 @@ impl Decision {
         };
         Self {
             effect: Effect::Deny,
-            status: EvaluationStatus::Error,
+            status: fault.status(),
             determining: Vec::new(),
             diagnostics: vec![diagnostic],
             evaluation_us: 0,

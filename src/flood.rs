@@ -1,9 +1,9 @@
 //! Folds repeated refusals from one peer, so that garbage cannot fill the disk.
 //!
 //! The first [`MAX_PER_SECOND`] refusals of a peer in a second are recorded one by one; the rest are only counted, and the
-//! count is recorded as one entry when the second is over. Pure: time is passed in.
+//! count is recorded as one entry of each event type when the second is over. Pure: time is passed in.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
 /// Refusals of one peer recorded one by one in a second.
@@ -16,8 +16,18 @@ const MAX_PEERS: usize = 1_024;
 #[derive(Debug, Default)]
 pub struct Flood {
     second: i64,
-    peers: HashMap<IpAddr, u64>,
-    others: u64,
+    peers: HashMap<IpAddr, Watched>,
+    others: Counts,
+}
+
+/// Refusals that were folded, by the event type of the entry they are folded into.
+type Counts = BTreeMap<&'static str, u64>;
+
+/// One peer in the current second.
+#[derive(Debug, Default)]
+struct Watched {
+    recorded: u64,
+    folded: Counts,
 }
 
 /// A number of refusals that were counted instead of recorded.
@@ -25,21 +35,28 @@ pub struct Flood {
 pub struct Folded {
     /// The peer; `None` for all that were too many to watch.
     pub peer: Option<IpAddr>,
+    /// The event type of the entry that says so.
+    pub event_type: &'static str,
     /// How many were folded.
     pub count: u64,
 }
 
 impl Flood {
-    /// Counts one refusal; whether it is to be recorded by itself, and what the second before had folded.
-    pub fn admit(&mut self, peer: IpAddr, now_ms: i64) -> (bool, Vec<Folded>) {
+    /// Counts one refusal; whether it is to be recorded by itself, and what the second before had folded. `event_type` is that
+    /// of the entry it is folded into, if it is.
+    pub fn admit(&mut self, peer: IpAddr, event_type: &'static str, now_ms: i64) -> (bool, Vec<Folded>) {
         let folded = self.turn(now_ms);
         if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_PEERS {
-            self.others += 1;
+            *self.others.entry(event_type).or_default() += 1;
             return (false, folded);
         }
-        let count = self.peers.entry(peer).or_default();
-        *count += 1;
-        (*count <= MAX_PER_SECOND, folded)
+        let watched = self.peers.entry(peer).or_default();
+        if watched.recorded < MAX_PER_SECOND {
+            watched.recorded += 1;
+            return (true, folded);
+        }
+        *watched.folded.entry(event_type).or_default() += 1;
+        (false, folded)
     }
 
     /// What was folded, once the second it happened in is over; empty before.
@@ -49,17 +66,12 @@ impl Flood {
             return Vec::new();
         }
         self.second = second;
-        let mut folded: Vec<Folded> = self
-            .peers
-            .drain()
-            .filter(|(_, count)| *count > MAX_PER_SECOND)
-            .map(|(peer, count)| Folded { peer: Some(peer), count: count - MAX_PER_SECOND })
-            .collect();
-        let others = std::mem::take(&mut self.others);
-        if others > 0 {
-            folded.push(Folded { peer: None, count: others });
-        }
-        folded
+        let of_peers = self.peers.drain().map(|(peer, watched)| (Some(peer), watched.folded));
+        let all = of_peers.chain([(None, std::mem::take(&mut self.others))]);
+        all.flat_map(|(peer, counts)| {
+            counts.into_iter().map(move |(event_type, count)| Folded { peer, event_type, count })
+        })
+        .collect()
     }
 }
 
@@ -71,21 +83,23 @@ mod tests {
     fn nothing_is_lost_between_recorded_and_folded() {
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let mut flood = Flood::default();
-        let recorded = (0..25).filter(|_| flood.admit(a, 1_000).0).count();
+        let event_type = |at: i32| if at % 5 == 0 { "auth.failed" } else { "request.folded" };
+        let recorded = (0..25).filter(|at| flood.admit(a, event_type(*at), 1_000).0).count();
         assert_eq!(recorded, 10);
-        assert!(flood.admit(b, 1_999).0);
+        assert!(flood.admit(b, "request.folded", 1_999).0);
         assert_eq!(flood.turn(1_999), []);
-        assert_eq!(flood.turn(2_000), [Folded { peer: Some(a), count: 15 }]);
+        let folded = |event_type, count| Folded { peer: Some(a), event_type, count };
+        assert_eq!(flood.turn(2_000), [folded("auth.failed", 3), folded("request.folded", 12)]);
         assert_eq!(flood.turn(2_500), []);
-        assert!(flood.admit(a, 2_600).0);
+        assert!(flood.admit(a, "request.folded", 2_600).0);
     }
 
     #[test]
     fn too_many_peers_are_counted_together() {
         let mut flood = Flood::default();
         let peers = (0..2_000_u32).map(|n| IpAddr::from(n.to_be_bytes()));
-        let recorded = peers.filter(|peer| flood.admit(*peer, 0).0).count();
+        let recorded = peers.filter(|peer| flood.admit(*peer, "auth.failed", 0).0).count();
         assert_eq!(recorded, 1_024);
-        assert_eq!(flood.turn(1_000), [Folded { peer: None, count: 976 }]);
+        assert_eq!(flood.turn(1_000), [Folded { peer: None, event_type: "auth.failed", count: 976 }]);
     }
 }

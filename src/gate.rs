@@ -16,7 +16,7 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 use ulid::Ulid;
 
 use crate::block::{self, Block};
-use crate::call::{Call, Caller, Fault, Moment, RequestId};
+use crate::call::{BLOCKED, Call, Caller, Fault, Moment, RequestId};
 use crate::clock::Clock;
 use crate::decision::{Decision, Effect, EvaluationStatus, Outcome};
 use crate::flood::{Flood, Folded};
@@ -29,6 +29,9 @@ use crate::trace::{Tracer, Untold};
 
 /// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
 const MAX_ERROR_BYTES: usize = 256;
+
+/// The event type of those who could not be identified, and of many of them in one entry.
+const AUTH_FAILED: &str = "auth.failed";
 
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {
@@ -205,8 +208,13 @@ impl Gate {
     pub fn note_refusal(self: &Arc<Self>, refusal: Refused) {
         self.metrics.refused.with_label_values(&[refusal.reason]).inc();
         let now_ms = (self.clock.now_ms)();
-        let (by_itself, folded) =
-            self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(refusal.peer.ip(), now_ms);
+        // Whoever looks for failed logins finds those that were folded too.
+        let folds_as = if refusal.kind == Kind::Auth { AUTH_FAILED } else { "request.folded" };
+        let (by_itself, folded) = self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(
+            refusal.peer.ip(),
+            folds_as,
+            now_ms,
+        );
         self.note_folded(folded);
         if by_itself {
             let mut metadata = refusal.facts;
@@ -214,7 +222,10 @@ impl Gate {
             metadata.insert("reason".into(), refusal.reason.into());
             metadata.insert("error".into(), self.redactor.cut(&refusal.error, MAX_ERROR_BYTES).into());
             let content = self.redactor.record(vec![("metadata", Value::Object(metadata))]);
-            self.note(refusal.kind, refusal.event_type, Some(refusal.request_id), content);
+            // A block is no failure of anything.
+            let is_blocked = refusal.reason == BLOCKED;
+            let status = if is_blocked { EvaluationStatus::Complete } else { EvaluationStatus::Error };
+            self.note((refusal.kind, status), refusal.event_type, Some(refusal.request_id), content);
         }
     }
 
@@ -225,22 +236,23 @@ impl Gate {
     }
 
     fn note_folded(self: &Arc<Self>, folded: Vec<Folded>) {
-        for Folded { peer, count } in folded {
+        for Folded { peer, event_type, count } in folded {
             let metadata = json!({"peer": peer, "count": count, "reason": "folded"});
             let content = self.redactor.record(vec![("metadata", metadata)]);
-            self.note(Kind::Decision, "request.folded".into(), None, content);
+            let kind = if event_type == AUTH_FAILED { Kind::Auth } else { Kind::Decision };
+            self.note((kind, EvaluationStatus::Error), event_type.into(), None, content);
         }
     }
 
     /// Queues an entry nobody waits for. A refused request of no agent's is in the default zone, and is denied.
     fn note(
         self: &Arc<Self>,
-        kind: Kind,
+        (kind, status): (Kind, EvaluationStatus),
         event_type: Cow<'static, str>,
         request_id: Option<RequestId>,
         content: Redacted<Record>,
     ) {
-        let denied = (kind == Kind::Decision).then_some((Effect::Deny, EvaluationStatus::Error, 0));
+        let denied = (kind == Kind::Decision).then_some((Effect::Deny, status, 0));
         let time_ms = (self.clock.now_ms)();
         self.ledger.note(Entry {
             request_id,

@@ -98,6 +98,12 @@ impl Agents {
         self.by_token.values().any(|(caller, _)| caller.agent == name)
     }
 
+    /// The name of each, and that of callers without a token.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let callers = self.by_token.values().map(|(caller, _)| caller);
+        callers.chain(&self.anonymous).map(|caller| caller.agent.as_str())
+    }
+
     /// The caller of a request, by its `Authorization` header.
     ///
     /// # Errors

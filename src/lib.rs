@@ -25,6 +25,7 @@
 //! | level | modules | what they are |
 //! | --- | --- | --- |
 //! | 0 | `json`, `text`, `digest`, `clock`, `block`, `call`, `decision`, `flood`, `principal`, `tlog` | words: pure, no I/O |
+//! | 0 | `methods` | words too: the requests of the Model Context Protocol |
 //! | 0 | `files` | files that are whole or not there: the one thing below the engines that touches a disk |
 //! | 1 | `policy`, `redact`, `ledger`, `identity`, `upstream`, `metrics` | engines: each alone knows its heavy crate |
 //! | 2 | `trace` | the spine's worker: explains what could not be explained once its call is redacted |
@@ -57,6 +58,7 @@ pub mod identity;
 pub mod json;
 pub mod ledger;
 pub mod masks;
+pub mod methods;
 pub mod metrics;
 pub mod planes;
 pub mod policy;

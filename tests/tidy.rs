@@ -285,11 +285,8 @@ fn emitted() -> std::collections::BTreeSet<String> {
         }
     }
     // Decided calls are named by their methods.
-    let methods = fs::read_to_string(root().join("src/proxy/mcp.rs")).unwrap();
-    let (_, methods) = methods.split_once("const NAMING").unwrap();
-    let (methods, _) = methods.split_once("const NOTIFICATIONS").unwrap();
-    let is_method = |text: &&str| text.contains('/') && !text.contains(' ');
-    found.extend(methods.split('"').filter(is_method).map(|method| method.replace('/', ".")));
+    let decided = docket::methods::all().filter(|method| *method != docket::methods::PING);
+    found.extend(decided.map(|method| method.replace('/', ".")));
     found
 }
 

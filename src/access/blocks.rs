@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
-use super::AccessError;
+use super::{AccessError, Tokens};
 use crate::block::{Block, Stop};
 use crate::clock::rfc3339;
 use crate::gate::Gate;
 use crate::json::Object;
 use crate::ledger::{Actor, Change, Entry, Kind, LedgerError};
+use crate::text::nearest;
 
 /// Blocks in force at once: every call looks at each.
 const MAX_BLOCKS: usize = 1_000;
@@ -21,28 +22,28 @@ const MAX_REASON_BYTES: usize = 500;
 /// Adds and releases blocks. The gate looks at them.
 pub struct Blocking {
     gate: Arc<Gate>,
-    agents: Vec<String>,
+    tokens: Arc<Tokens>,
     servers: Vec<String>,
     /// One change at a time: what is in memory follows what is durable.
     changing: Mutex<()>,
 }
 
 impl Blocking {
-    /// Puts the blocks of an earlier run in force. To be called before the first call is accepted. `agents` and `servers` are
-    /// those of the configuration.
+    /// Puts the blocks of an earlier run in force. To be called before the first call is accepted. `tokens` knows the agents, and
+    /// `servers` are those of the configuration.
     ///
     /// # Errors
     /// The ledger cannot be read.
     pub async fn open(
         gate: Arc<Gate>,
-        agents: Vec<String>,
+        tokens: Arc<Tokens>,
         servers: Vec<String>,
     ) -> Result<Self, LedgerError> {
         let reader = gate.ledger.reader();
         let read = tokio::task::spawn_blocking(move || reader.blocks()).await;
         let blocks = read.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string())))?;
         gate.blocks.store(Arc::new(blocks));
-        Ok(Self { gate, agents, servers, changing: Mutex::new(()) })
+        Ok(Self { gate, tokens, servers, changing: Mutex::new(()) })
     }
 
     /// What is stopped now, oldest first.
@@ -52,14 +53,21 @@ impl Blocking {
         self.gate.blocks.load().iter().filter(|block| !block.is_over(now_ms)).cloned().collect()
     }
 
-    /// Whether the configuration has such an agent or server. One it does not have may be blocked all the same.
+    /// What is wrong with a block that stops nobody docket knows, and who may have been meant. It is in force all the same: a
+    /// name may be configured later.
     #[must_use]
-    pub fn is_known(&self, stop: &Stop) -> bool {
-        match stop {
-            Stop::Agent(name) => name == "anonymous" || self.agents.contains(name),
-            Stop::Server(name) => self.servers.contains(name),
-            Stop::All => true,
+    pub fn warning(&self, stop: &Stop) -> Option<String> {
+        let (known, name) = match stop {
+            Stop::Agent(name) => (self.tokens.agents(), name),
+            Stop::Server(name) => (self.servers.clone(), name),
+            Stop::All => return None,
+        };
+        if known.contains(name) {
+            return None;
         }
+        let near = nearest(name, known.iter().map(String::as_str));
+        let meant = near.map(|near| format!("; did you mean `{near}`?")).unwrap_or_default();
+        Some(format!("docket knows no {stop}, and stops nobody else{meant}"))
     }
 
     /// Stops something until `until_ms`, or until it is released. In force for every call that comes after this returns.
@@ -67,7 +75,7 @@ impl Blocking {
     /// # Errors
     /// [`AccessError::Refused`] where the reason, the name or the time is none; the ledger cannot be written.
     pub async fn add(&self, stop: Stop, until_ms: Option<i64>, actor: &Actor) -> Result<Block, AccessError> {
-        let reason = actor.reason.clone().unwrap_or_default().trim().to_owned();
+        let reason = actor.reason.as_deref().unwrap_or_default().trim();
         let since_ms = (self.gate.clock.now_ms)();
         let refused = |why: &str| Err(AccessError::Refused(why.to_owned()));
         if reason.is_empty() || reason.len() > MAX_REASON_BYTES {
@@ -75,8 +83,17 @@ impl Blocking {
                 "the reason must be 1 to {MAX_REASON_BYTES} bytes; agents are told it, and it is recorded"
             )));
         }
-        if stop.words().1.is_some_and(|name| name.is_empty() || name.len() > 64) {
-            return refused("the name must be 1 to 64 characters, as the configuration has it");
+        if let Some(name) = stop.words().1 {
+            if name.is_empty() || name.len() > 64 || name != name.trim() {
+                return refused(
+                    "the name must be 1 to 64 characters, as the configuration has it: no white space before or after it",
+                );
+            }
+            if self.gate.redactor.is_credential(name) {
+                return refused(
+                    "the name looks like a credential, and would be written down; block what it is the name of",
+                );
+            }
         }
         if until_ms.is_some_and(|until_ms| until_ms <= since_ms) {
             return refused("the block would be over before it begins; give a time to come");
@@ -87,6 +104,8 @@ impl Blocking {
             return refused("too much is blocked already; release something, or block everything");
         }
         let id = self.gate.clock.ulid_at(since_ms).to_string();
+        // Agents are told, and it lies in a table beside the entries: what is no entry's is redacted here.
+        let reason = self.gate.redactor.plain(reason.to_owned());
         let block = Block { id, stop, reason, principal: actor.principal.clone(), since_ms, until_ms };
         let entry = self.entry("block.added", &block, Some(actor));
         self.gate.ledger.change(entry, Change::AddBlock(block.clone())).await?;

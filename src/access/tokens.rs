@@ -160,6 +160,15 @@ impl Tokens {
         tokens
     }
 
+    /// Every agent there is: of the configuration, with a token that was made since, and the one without a token.
+    #[must_use]
+    pub fn agents(&self) -> Vec<String> {
+        let tokens = self.by_digest.load();
+        let made = tokens.values().filter(|held| held.principal.role == Role::Agent);
+        let made = made.map(|held| held.principal.name.clone());
+        self.agents.names().map(str::to_owned).chain(made).collect()
+    }
+
     /// Makes a token; answers what is kept of it, and itself, which is nowhere from then on.
     ///
     /// # Errors
@@ -171,6 +180,7 @@ impl Tokens {
         actor: &Actor,
     ) -> Result<(Token, String), AccessError> {
         let refused = |why: String| Err(AccessError::Refused(why));
+        self.check_names(&principal)?;
         let created_ms = (self.gate.clock.now_ms)();
         if expires_ms.is_some_and(|expires_ms| expires_ms <= created_ms) {
             return refused("the token would be over before it is used; give a time to come".into());
@@ -204,6 +214,21 @@ impl Tokens {
         Ok((token, text))
     }
 
+    /// Refuses names that look like credentials: a slip of the hand, and they are written down wherever the token is used.
+    fn check_names(&self, principal: &Principal) -> Result<(), AccessError> {
+        let Principal { name, zones, team, user, .. } = principal;
+        let named = [("name", std::slice::from_ref(name)), ("zone", zones.as_deref().unwrap_or_default())];
+        let named = named.into_iter().chain([("team", team.as_slice()), ("user", user.as_slice())]);
+        for (member, values) in named {
+            if values.iter().any(|value| self.gate.redactor.is_credential(value)) {
+                return Err(AccessError::Refused(format!(
+                    "`{member}` looks like a credential, and would be written down; choose another"
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Ends a token, by its id or its name.
     ///
     /// # Errors
@@ -233,6 +258,7 @@ impl Tokens {
             return Err(AccessError::Refused(why.into()));
         }
         let after = Principal::new(&before.name, role, zones, team, user).map_err(AccessError::Refused)?;
+        self.check_names(&after)?;
         let token = Token { principal: after, ..held.token.clone() };
         let mut facts = Object::new();
         facts.insert("key_id".into(), token.id.clone().into());

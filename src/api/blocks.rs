@@ -74,6 +74,8 @@ pub struct Shown {
     until: Option<String>,
     /// Whether docket knows an agent or server of that name.
     known: bool,
+    /// That it does not, and which name is near.
+    warning: Option<String>,
 }
 
 /// Every block in force.
@@ -202,7 +204,7 @@ pub(super) fn answered<T, S: Serialize>(
 }
 
 fn shown(block: &Block, blocking: &Blocking) -> Shown {
-    let (what, name) = block.stop.words();
+    let ((what, name), warning) = (block.stop.words(), blocking.warning(&block.stop));
     Shown {
         block_id: block.id.clone(),
         what,
@@ -211,6 +213,7 @@ fn shown(block: &Block, blocking: &Blocking) -> Shown {
         principal: block.principal.clone(),
         since: rfc3339(block.since_ms),
         until: block.until_ms.map(rfc3339),
-        known: blocking.is_known(&block.stop),
+        known: warning.is_none(),
+        warning,
     }
 }

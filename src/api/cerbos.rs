@@ -23,6 +23,9 @@ use crate::web::{self, Body, BodyError, Problem, Visit};
 /// The path, up to the kind.
 pub const PATH: &str = "/admin/auditlog/list/";
 
+/// Messages within an entry that are there even where nothing is known of them.
+const REQUIRED: [&str; 4] = ["peer", "resource", "principal", "auditTrail"];
+
 /// Lines waiting for a slow reader.
 const MAX_WAITING_PAGES: usize = 2;
 
@@ -227,7 +230,7 @@ fn decision(entry: &Value) -> Value {
             Some((policy.get("policy_id")?.as_str()?.to_owned(), json!({"attributes": {"version": version}})))
         })
         .collect();
-    json!({
+    told(json!({
         "callId": entry.get("call_id").filter(|id| !id.is_null()).or_else(|| entry.get("id")),
         "timestamp": member("/occurred_at"),
         "peer": texts(entry, [("address", "/peer"), ("userAgent", "/user_agent")]),
@@ -239,7 +242,7 @@ fn decision(entry: &Value) -> Value {
                 },
                 "principal": {
                     "id": member("/subject/id"),
-                    "roles": entry.pointer("/subject/properties/roles").cloned().unwrap_or_else(|| json!([])),
+                    "roles": member("/subject/properties/roles"),
                     "attr": member("/subject/properties"),
                 },
                 "actions": [&action],
@@ -253,20 +256,40 @@ fn decision(entry: &Value) -> Value {
                 }},
             }],
         },
-        "metadata": {},
         "auditTrail": {"effectivePolicies": effective},
-    })
+    }))
 }
 
 /// A look at the ledger as `cerbos.audit.v1.AccessLogEntry`.
 fn access(entry: &Value) -> Value {
-    json!({
+    told(json!({
         "callId": entry.get("id"),
         "timestamp": entry.get("occurred_at"),
         "peer": texts(entry, [("address", "/peer"), ("userAgent", "/user_agent")]),
-        "metadata": {},
         "method": entry.pointer("/metadata/path").or_else(|| entry.get("event_type")),
-    })
+    }))
+}
+
+/// A message as protojson writes it: a member that is not there, or has nothing in it, is left out. What a caller sent is not the
+/// message's own, and stays as it is.
+fn told(message: Value) -> Value {
+    match message {
+        Value::Object(members) => {
+            let told = members.into_iter().filter_map(|(name, value)| {
+                let value = if name == "attr" { value } else { told(value) };
+                let is_empty = match &value {
+                    Value::Null => true,
+                    Value::Object(members) => members.is_empty() && !REQUIRED.contains(&name.as_str()),
+                    Value::Array(items) => items.is_empty(),
+                    _ => false,
+                };
+                (!is_empty).then_some((name, value))
+            });
+            Value::Object(told.collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(told).collect()),
+        other => other,
+    }
 }
 
 #[cfg(test)]

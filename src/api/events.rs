@@ -82,19 +82,19 @@ pub const EVENTS: [Event; 67] = [
     event(
         "request.folded",
         "decision",
-        "one peer sent too much that could not be read; the rest of a second in one entry",
+        "one peer sent too much that was refused unread or blocked; the rest of a second in one entry",
         &["peer", "count", "reason"],
     ),
     event(
         "auth.failed",
         "auth",
-        "somebody could not be identified, or came from where nobody may",
-        &["reason", "error", "count"],
+        "somebody could not be identified, or came from where nobody may; `count` of them where `reason` is `folded`",
+        &["reason", "error", "peer", "count"],
     ),
     event(
         "request.blocked",
         "decision",
-        "a notification, an answer or a stream of a blocked agent or server was refused",
+        "a notification, an answer, a ping or a stream of a blocked agent or server was refused",
         REFUSED,
     ),
     event("block.listed", "access", "blocks were listed", LOOK),

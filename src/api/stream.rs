@@ -1,8 +1,10 @@
 //! Following the ledger: `GET /v1/audit/stream`, server-sent events, one per entry.
 //!
 //! `id:` is the leaf index. Entries are sent in the order of the ledger, each once: whoever comes back with `Last-Event-ID` goes
-//! on after it. Nothing is kept for a reader but a bounded queue. One that does not empty it in time is told so, and let go: what
-//! it missed is in the ledger, after the id it had last.
+//! on after it. An id that the ledger does not have yet is another ledger's, or one that was taken away. A browser's
+//! `EventSource` would never come back after an error, so it gets an event `reset` that says so, and what comes from now on;
+//! whoever asks by `after` is refused. Nothing is kept for a reader but a bounded queue. One that does not empty it in time is
+//! told so, and let go: what it missed is in the ledger, after the id it had last.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -56,13 +58,25 @@ pub async fn stream(
         Err(detail) => return bad_parameter(detail, visit),
     };
     let head = gate.ledger.head();
-    let after = match last_event_id.map(|id| seq_of("Last-Event-ID", id)) {
-        Some(Ok(seq)) => seq,
+    let newest = *head.borrow();
+    let (after, reset) = match last_event_id.map(|id| seq_of("Last-Event-ID", id)) {
+        Some(Ok(seq)) if seq > newest => (newest, Some(reset(seq, newest))),
+        Some(Ok(seq)) => (seq, None),
         Some(Err(detail)) => return bad_parameter(detail, visit),
-        None => after.unwrap_or(*head.borrow()),
+        None => match after {
+            Some(seq) if seq > newest => {
+                let detail = format!("`after`: {seq} is beyond the newest entry, whose `seq` is {newest}");
+                return bad_parameter(detail, visit);
+            }
+            after => (after.unwrap_or(newest), None),
+        },
     };
     record_access(gate, "stream.opened", "/v1/audit/stream", query, visit).await;
     let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
+    if let Some(reset) = reset {
+        // There is room: nothing waits yet.
+        let _ = events.try_send(reset);
+    }
     let follower =
         Follower { reader: reader.clone(), filter, events, stall: Duration::from_millis(STALL_MS) };
     let following = web::until_stopped(stopping, follower.follow(after, head));
@@ -155,6 +169,15 @@ impl Follower {
 /// Says what is wrong, as JSON, so that no line break in it can end the event.
 fn error_event(message: &str) -> Bytes {
     Bytes::from(format!("event: error\ndata: {}\n\n", json!({ "error": message })))
+}
+
+/// The first event of a reader that says it had an entry which is not there. Its id is the newest there is, to come back with.
+fn reset(asked: i64, newest: i64) -> Bytes {
+    let error = format!(
+        "Last-Event-ID {asked} is beyond the newest entry, {newest}: entries are gone, or this is another ledger; what follows is new"
+    );
+    let data = json!({"error": error, "last_event_id": newest});
+    Bytes::from(format!("id: {newest}\nevent: reset\ndata: {data}\n\n"))
 }
 
 /// The last event of a reader that was too slow.

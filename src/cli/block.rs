@@ -1,15 +1,18 @@
 //! `docket block` and `docket unblock`: the emergency stop, from the next call on.
 
-use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::bail;
 use clap::{Args, Subcommand};
-use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::client::{Client, encode, refusal, runtime};
-use super::{EXIT_NOT_FOUND, Remote, render};
+use super::client::encode;
+use super::place::{Place, lines};
+use super::{EXIT_NOT_FOUND, render};
+
+/// Where a running docket has its blocks, and the member of its answer.
+const PATH: &str = "/v1/blocks";
+const MEMBER: &str = "blocks";
 
 /// Subcommands of `docket block`.
 #[derive(Debug, Subcommand)]
@@ -73,16 +76,6 @@ pub struct Unblock {
     place: Place,
 }
 
-/// Where it is done, and how it is told.
-#[derive(Debug, Args)]
-struct Place {
-    /// Print docket's answer as JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    remote: Remote,
-}
-
 impl Block {
     /// Runs the command.
     ///
@@ -94,11 +87,8 @@ impl Block {
             Self::Server(Named { name, how }) => how.add("server", json!(name)),
             Self::All(Everything { how }) => how.add("all", json!(true)),
             Self::List(List { place }) => {
-                let blocks = place.blocks()?;
-                place.print(&json!(blocks), || {
-                    let lines: Vec<String> = blocks.iter().map(line).collect();
-                    if lines.is_empty() { "nothing is blocked".into() } else { lines.join("\n") }
-                })?;
+                let blocks = place.list(PATH, MEMBER)?;
+                place.print(&json!(blocks), || lines(&blocks, line, "nothing is blocked"))?;
                 Ok(ExitCode::SUCCESS)
             }
         }
@@ -113,14 +103,10 @@ impl How {
         if let Some(lasts) = self.lasts {
             body.insert("for".into(), lasts.into());
         }
-        let (status, answer) =
-            runtime()?.block_on(self.place.client()?.exchange("/v1/blocks", &Value::Object(body)))?;
-        if status != StatusCode::OK {
-            bail!("{}", refusal(&answer));
-        }
-        if answer.get("known") == Some(&Value::Bool(false)) {
-            let (what, name) = (render::field(&answer, "what"), render::field(&answer, "name"));
-            eprintln!("docket: the configuration has no {what} `{name}`; it is blocked all the same");
+        let answer = self.place.change(PATH, &Value::Object(body))?.map_err(anyhow::Error::msg)?;
+        let warning = render::field(&answer, "warning");
+        if !warning.is_empty() {
+            eprintln!("docket: warning: {warning}");
         }
         self.place.print(&answer, || format!("blocked: {}", line(&answer)))?;
         Ok(ExitCode::SUCCESS)
@@ -146,54 +132,21 @@ impl Unblock {
             }
             id => render::field(block, "block_id") == id,
         };
-        let found: Vec<Value> = self.place.blocks()?.into_iter().filter(meant).collect();
+        let found: Vec<Value> = self.place.list(PATH, MEMBER)?.into_iter().filter(meant).collect();
         if found.is_empty() {
             eprintln!("docket: nothing of the kind is blocked; `docket block list` lists what is");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         }
-        let (client, runtime) = (self.place.client()?, runtime()?);
         let mut released = Vec::new();
         for block in found {
-            let path = format!("/v1/blocks/{}/release", encode(&render::field(&block, "block_id")));
-            let (status, answer) =
-                runtime.block_on(client.exchange(&path, &json!({"reason": self.reason})))?;
-            match status {
-                StatusCode::OK => released.push(answer),
-                // It ended meanwhile.
-                StatusCode::NOT_FOUND => {}
-                _ => bail!("{}", refusal(&answer)),
-            }
+            let path = format!("{PATH}/{}/release", encode(&render::field(&block, "block_id")));
+            // What is not there any more ended meanwhile.
+            released.extend(self.place.change(&path, &json!({"reason": self.reason}))?.ok());
         }
         self.place.print(&json!(released), || {
-            let lines: Vec<String> =
-                released.iter().map(|block| format!("released: {}", line(block))).collect();
-            lines.join("\n")
+            lines(&released, |block| format!("released: {}", line(block)), "it ended meanwhile")
         })?;
         Ok(ExitCode::SUCCESS)
-    }
-}
-
-impl Place {
-    fn client(&self) -> anyhow::Result<Client> {
-        if self.remote.ledger.is_some() {
-            bail!("a block is what a running docket does; leave out --ledger");
-        }
-        Client::new(&self.remote)
-    }
-
-    fn blocks(&self) -> anyhow::Result<Vec<Value>> {
-        let answer = runtime()?.block_on(self.client()?.get("/v1/blocks"))?.unwrap_or_default();
-        Ok(answer.get("blocks").and_then(Value::as_array).cloned().unwrap_or_default())
-    }
-
-    fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", serde_json::to_string_pretty(value)?)?;
-        } else {
-            writeln!(out, "{}", text())?;
-        }
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::client::{Client, runtime};
-use super::{Remote, keeping, ledger_backup, ledger_stats};
+use super::{Remote, keeping, ledger_backup, ledger_stats, open};
 use crate::ledger::{Reader, key};
 use crate::tlog::{Checkpoint, VerifierKey};
 
@@ -27,7 +27,7 @@ impl Print {
     /// docket cannot be reached, the ledger cannot be read, or it has no checkpoint yet.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let note = if let Some(file) = &self.remote.ledger {
-            Reader::new(file.as_path().into()).checkpoint()?.with_context(|| {
+            open(file)?.checkpoint()?.with_context(|| {
                 format!("ledger `{}` has no checkpoint yet; `docket serve` signs the first", file.display())
             })?
         } else {
@@ -87,7 +87,7 @@ impl Ledger {
 impl Key {
     fn run(self) -> anyhow::Result<ExitCode> {
         let key = if let Some(file) = &self.remote.ledger {
-            of_file(file, self.key_file.as_deref())?.to_string()
+            of_file(file, self.key_file.as_deref(), &open(file)?)?.to_string()
         } else {
             let client = Client::new(&self.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/key"))?;
@@ -100,7 +100,7 @@ impl Key {
 }
 
 /// The verifier key of a ledger file: the public half of its key file, under the name its checkpoints have.
-pub fn of_file(ledger: &Path, key_file: Option<&Path>) -> anyhow::Result<VerifierKey> {
+pub fn of_file(ledger: &Path, key_file: Option<&Path>, reader: &Reader) -> anyhow::Result<VerifierKey> {
     let default = key::default_file(ledger);
     let key_file = key_file.unwrap_or(&default);
     if !key_file.exists() {
@@ -109,7 +109,7 @@ pub fn of_file(ledger: &Path, key_file: Option<&Path>) -> anyhow::Result<Verifie
             key_file.display()
         );
     }
-    let note = Reader::new(ledger.into()).checkpoint()?;
+    let note = reader.checkpoint()?;
     let origin = note
         .as_deref()
         .and_then(|note| Checkpoint::unverified(note).ok())

@@ -112,6 +112,16 @@ impl Client {
         Ok((status, serde_json::from_slice(&body).context("docket's answer is not JSON")?))
     }
 
+    /// Has something changed: docket's answer, or in its words that there is nothing of the kind.
+    pub async fn change(&self, path: &str, body: &Value) -> anyhow::Result<Result<Value, String>> {
+        let (status, answer) = self.exchange(path, body).await?;
+        match status {
+            StatusCode::OK => Ok(Ok(answer)),
+            StatusCode::NOT_FOUND => Ok(Err(refusal(&answer).to_owned())),
+            _ => bail!("{}", refusal(&answer)),
+        }
+    }
+
     /// Sends a JSON body; the answer is read as it comes.
     pub async fn stream(&self, path: &str, body: &Value) -> anyhow::Result<Response<Incoming>> {
         let body = Full::new(Bytes::from(serde_json::to_vec(body)?));

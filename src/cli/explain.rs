@@ -8,9 +8,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::client::{Client, encode, runtime};
-use super::{EXIT_NOT_FOUND, Remote, render};
+use super::{EXIT_NOT_FOUND, Remote, open, render};
 use crate::api::explain;
-use crate::ledger::Reader;
 use crate::ledger::filter::Scope;
 use crate::policy::Limits;
 use crate::replay::Replayer;
@@ -37,7 +36,7 @@ impl Explain {
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let explanation = if let Some(file) = &self.remote.ledger {
-            let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
+            let replayer = Replayer::new(open(file)?, Limits::default());
             let found = explain::explanation(&replayer, &self.request_id, &Scope::default(), self.trace)?;
             found.map(serde_json::to_value).transpose()?
         } else {

@@ -10,11 +10,11 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::EXIT_FINDINGS;
 use super::redact::PARTS;
+use super::{EXIT_FINDINGS, open};
 use crate::config::{DEADLINE_MS, MEMORY_BYTES};
 use crate::json::{self, Object};
-use crate::ledger::{Filter, Reader};
+use crate::ledger::Filter;
 use crate::redact::hooks::{
     About, Bounds, Cause, HookSpec, Hooks, Host, Loaded, OnFailure, Run, Wasi, try_out,
 };
@@ -275,11 +275,8 @@ fn run_on(redactor: &Redactor, record: &Object) -> Checked {
 
 /// The newest decisions of a ledger, as records.
 fn recorded(file: &Path, limit: u32) -> anyhow::Result<Vec<Object>> {
-    if !file.exists() {
-        bail!("ledger `{}` does not exist", file.display());
-    }
     let filter = Filter { limit: Some(limit), ..Filter::default().decisions() };
-    let entries = Reader::new(file.into()).entries(&filter)?;
+    let entries = open(file)?.entries(&filter)?;
     let mut records = Vec::with_capacity(entries.len());
     for entry in entries {
         let Value::Object(mut entry) = serde_json::to_value(entry)? else { continue };

@@ -2,23 +2,22 @@
 //!
 //! A running docket is asked to do it; with `--ledger FILE` the command does so itself, on a ledger that no docket writes to.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, encode, refusal, runtime};
+use super::client::{Client, encode, runtime};
+use super::place::{lines, print};
 use super::redactor::{cache_beside, offline};
-use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, render, system_clock};
+use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::ledger::filter::parse_time;
-use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Reader, Scope, Signing, prunable};
+use crate::ledger::{Actor, Cut, Keeper, KeepingError, Ledger, Queue, Scope, Signing, prunable};
 
 /// Arguments of `docket ledger prune`.
 #[derive(Debug, Args)]
@@ -222,7 +221,7 @@ impl Add {
 impl List {
     fn run(self) -> anyhow::Result<ExitCode> {
         let holds = if let Some(file) = &self.place.remote.ledger {
-            json!(Reader::new(file.as_path().into()).holds()?)
+            json!(open(file)?.holds()?)
         } else {
             let client = Client::new(&self.place.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/holds"))?;
@@ -230,11 +229,8 @@ impl List {
                 .and_then(|mut answer| answer.get_mut("holds").map(Value::take))
                 .unwrap_or_else(|| json!([]))
         };
-        self.place.print(&holds, || {
-            let lines = holds.as_array().into_iter().flatten().map(line);
-            let text: Vec<String> = lines.collect();
-            if text.is_empty() { "nothing is held".into() } else { text.join("\n") }
-        })?;
+        let listed = || lines(holds.as_array().into_iter().flatten(), line, "nothing is held");
+        self.place.print(&holds, listed)?;
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -274,12 +270,7 @@ impl Place {
         let runtime = runtime()?;
         let Some(file) = &self.remote.ledger else {
             let client = Client::new(&self.remote)?.patient();
-            let (status, answer) = runtime.block_on(client.exchange(path, body))?;
-            return match status {
-                StatusCode::OK => Ok(done(answer)),
-                StatusCode::NOT_FOUND => Ok(missing(refusal(&answer).to_owned())),
-                _ => bail!("{}", refusal(&answer)),
-            };
+            return Ok(runtime.block_on(client.change(path, body))?.map_or_else(missing, done));
         };
         let actor = Actor { principal: "command line".into(), reason, ..Actor::default() };
         runtime.block_on(async {
@@ -316,12 +307,7 @@ impl Place {
     }
 
     fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        if value.is_null() {
-            return Ok(());
-        }
-        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
-        writeln!(std::io::stdout().lock(), "{text}")?;
-        Ok(())
+        if value.is_null() { Ok(()) } else { print(self.json, value, text) }
     }
 }
 

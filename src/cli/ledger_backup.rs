@@ -10,7 +10,7 @@ use indicatif::HumanBytes;
 use serde_json::json;
 
 use super::progress::Progress;
-use super::{EXIT_FINDINGS, checkpoint, verify};
+use super::{EXIT_FINDINGS, checkpoint, open, system_clock, verify};
 use crate::config::{Flags, Raw};
 use crate::ledger::backup::{self, Phase};
 use crate::ledger::key;
@@ -53,15 +53,17 @@ impl Backup {
         };
         let verifier = match &self.key {
             Some(key) => VerifierKey::parse(key).with_context(|| format!("`{key}`"))?,
-            None => checkpoint::of_file(&ledger, key_file.as_deref())?,
+            None => checkpoint::of_file(&ledger, key_file.as_deref(), &open(&ledger)?)?,
         };
+        let now_ms = (system_clock().now_ms)();
         let mut under_way = (Phase::Copying, Progress::new("copying pages"));
-        let done = backup::backup(&ledger, &self.file, self.force, &verifier, &mut |phase, done, total| {
-            if phase != under_way.0 {
-                under_way = (phase, Progress::new("verifying entries"));
-            }
-            under_way.1.show(done, total);
-        });
+        let done =
+            backup::backup(&ledger, &self.file, self.force, &verifier, now_ms, &mut |phase, done, total| {
+                if phase != under_way.0 {
+                    under_way = (phase, Progress::new("verifying entries"));
+                }
+                under_way.1.show(done, total);
+            });
         drop(under_way);
         let backup::Outcome { bytes, report } = done?;
         let shown = self.file.display().to_string();

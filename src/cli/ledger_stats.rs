@@ -8,8 +8,8 @@ use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
 use super::client::{Client, runtime};
-use super::{Remote, system_clock};
-use crate::ledger::{Reader, stats};
+use super::{Remote, open, system_clock};
+use crate::ledger::stats;
 
 /// Arguments of `docket ledger stats`.
 #[derive(Debug, Args)]
@@ -28,7 +28,7 @@ impl Stats {
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let stats = if let Some(file) = &self.remote.ledger {
-            Reader::new(file.as_path().into()).stats((system_clock().now_ms)())?
+            open(file)?.stats((system_clock().now_ms)())?
         } else {
             let client = Client::new(&self.remote)?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/stats"))?;

@@ -21,6 +21,7 @@ mod keeping;
 mod ledger_backup;
 mod ledger_stats;
 mod openapi;
+mod place;
 mod policy;
 mod progress;
 mod prove;
@@ -40,12 +41,13 @@ mod test_from;
 mod token;
 mod verify;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::ledger::Reader;
+use crate::ledger::{Readable, Reader};
+use progress::Progress;
 
 pub use serve::{Running, start, system_clock};
 
@@ -151,11 +153,27 @@ impl Remote {
     /// There is none, or no such file.
     fn reader(&self) -> anyhow::Result<Reader> {
         let Some(file) = &self.ledger else { anyhow::bail!("`--ledger FILE` is missing") };
-        if !file.exists() {
-            anyhow::bail!("ledger `{}` does not exist", file.display());
-        }
-        Ok(Reader::new(file.as_path().into()))
+        open(file)
     }
+}
+
+/// Opens a ledger file to be read, whichever docket wrote it; says so where a copy is read.
+fn readable(file: &Path) -> anyhow::Result<Readable> {
+    if !file.exists() {
+        anyhow::bail!("ledger `{}` does not exist", file.display());
+    }
+    let progress = Progress::new("copying pages");
+    let readable = Readable::open(file, &mut |done, total| progress.show(done, total))?;
+    drop(progress);
+    if let Some(note) = readable.note() {
+        eprintln!("docket: {note}");
+    }
+    Ok(readable)
+}
+
+/// Reads a ledger file, whichever docket wrote it.
+fn open(file: &Path) -> anyhow::Result<Reader> {
+    Ok(readable(file)?.reader())
 }
 
 /// Runs one command and answers its exit code.

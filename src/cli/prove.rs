@@ -11,10 +11,9 @@ use clap::Args;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
-use super::{EXIT_NOT_FOUND, checkpoint, system_clock};
+use super::{EXIT_NOT_FOUND, checkpoint, open, system_clock};
 use crate::config::{Flags, Raw};
 use crate::files::OWNER_ONLY;
-use crate::ledger::Reader;
 use crate::ledger::bundle::{self, Bundle, Files, Selection};
 use crate::ledger::filter::parse_time;
 
@@ -71,10 +70,9 @@ impl Prove {
             }
             (None, None) => bail!("name a request id, or --since"),
         };
-        let key = checkpoint::of_file(&ledger, key_file.as_deref())?;
-        let Some(Bundle { files, gone }) =
-            Reader::new(ledger.as_path().into()).bundle(&selection, &self.disclose, &key)?
-        else {
+        let reader = open(&ledger)?;
+        let key = checkpoint::of_file(&ledger, key_file.as_deref(), &reader)?;
+        let Some(Bundle { files, gone }) = reader.bundle(&selection, &self.disclose, &key)? else {
             eprintln!("docket: no entry matches; `docket tail` lists the newest ones");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         };

@@ -178,10 +178,6 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         blocks: ArcSwap::default(),
         tracer,
     });
-    // Before the first call: a stop outlives a restart.
-    let agents = config.agents.iter().map(|(_, caller, _)| caller.agent.clone()).collect();
-    let servers = config.servers.keys().cloned().collect();
-    let blocking = Arc::new(Blocking::open(gate.clone(), agents, servers).await?);
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
     let hook_publisher = Arc::new(HookPublisher::new(gate.clone(), loader.host, loader.cache));
     record_start(&gate, &publisher).await?;
@@ -202,6 +198,9 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     }
     let agents = Agents::new(config.agents, data_address.ip().is_loopback());
     let tokens = Arc::new(Tokens::open(gate.clone(), admin_token, agents).await?);
+    // Before the first call: a stop outlives a restart.
+    let servers = config.servers.keys().cloned().collect();
+    let blocking = Arc::new(Blocking::open(gate.clone(), tokens.clone(), servers).await?);
     let data_plane = DataPlane {
         proxy,
         tokens: tokens.clone(),

@@ -12,10 +12,9 @@ use serde_json::{Value, json};
 
 use super::candidate::Candidate;
 use super::client::{Client, runtime};
-use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
+use super::{EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::call::{Call, Moment};
 use crate::json;
-use crate::ledger::Reader;
 use crate::ledger::filter::Scope;
 use crate::policy::Limits;
 use crate::replay::{Replayer, moment_of, put, simulate};
@@ -91,10 +90,8 @@ impl Simulate {
 
     /// Decides here.
     fn decide(&self, edits: Vec<(String, Value)>) -> anyhow::Result<Option<Value>> {
-        let replayer = self.remote.ledger.as_ref().map(|file| {
-            let reader = Reader::new(file.as_path().into());
-            Replayer::new(reader, Limits::default())
-        });
+        let reader = self.remote.ledger.as_deref().map(open).transpose()?;
+        let replayer = reader.map(|reader| Replayer::new(reader, Limits::default()));
         let (mut call, mut recorded) = match (&self.from, &replayer) {
             (Some(id), Some(replayer)) => {
                 let Some((call, moment, manifest)) =

@@ -163,10 +163,12 @@ impl Tail {
                     if event.is_empty() {
                         self.print_one(&mut std::io::stdout().lock(), &data)?;
                     } else {
-                        eprintln!(
-                            "docket cannot go on with the stream yet: {}",
-                            render::field(&data, "error")
-                        );
+                        let error = render::field(&data, "error");
+                        if event.trim_ascii() == b"reset" {
+                            eprintln!("docket: warning: {error}");
+                        } else {
+                            eprintln!("docket cannot go on with the stream yet: {error}");
+                        }
                     }
                 } else if line == b"\n" {
                     event.clear();

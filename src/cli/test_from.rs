@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::{Client, runtime};
 use super::selection::Selection;
-use super::{EXIT_NOT_FOUND, Remote};
-use crate::ledger::Reader;
+use super::{EXIT_NOT_FOUND, Remote, open};
 use crate::policy::Limits;
 use crate::replay::Replayer;
 use crate::replay::recorded_tests::{MAX_TESTS, Wanted, Written, write};
@@ -52,7 +51,7 @@ impl TestFrom {
             bail!("`{}` exists; --force writes over it", out.display());
         }
         let written = if let Some(file) = &self.remote.ledger {
-            let replayer = Replayer::new(Reader::new(file.as_path().into()), Limits::default());
+            let replayer = Replayer::new(open(file)?, Limits::default());
             let wanted = Wanted {
                 request_ids: self.request_ids.clone(),
                 filter: self.selection.filter()?,

@@ -1,17 +1,17 @@
 //! `docket token`: tokens of people and programs, which a running docket keeps, and of agents, which the configuration knows.
 //! Both are known by their SHA-256 only.
 
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{IsTerminal as _, Read as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
-use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Client, encode, refusal, runtime};
-use super::{EXIT_NOT_FOUND, Remote, render, system_clock};
+use super::client::encode;
+use super::place::{Place, lines};
+use super::{EXIT_NOT_FOUND, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::identity;
 
@@ -110,16 +110,6 @@ pub struct ResetAdmin {
     config: Option<PathBuf>,
 }
 
-/// Where it is done, and how it is told.
-#[derive(Debug, Args)]
-struct Place {
-    /// Print docket's answer as JSON.
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    remote: Remote,
-}
-
 impl Token {
     /// Runs the command.
     ///
@@ -128,15 +118,19 @@ impl Token {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self {
             Self::Create(create) => return create.run(),
-            Self::List(List { place }) => return place.list(),
+            Self::List(List { place }) => {
+                let tokens = place.list("/v1/tokens", "tokens")?;
+                place
+                    .print(&json!(tokens), || lines(&tokens, line, "there are no tokens but the admin's"))?;
+            }
             Self::Revoke(Revoke { name, place }) => {
                 let path = format!("/v1/tokens/{}/revoke", encode(&name));
-                return place.change(&path, &json!({}), "revoked");
+                return change(&place, &path, &json!({}), "revoked");
             }
             Self::Role(Another { name, role, scope: Scope { zones, team, user }, place }) => {
                 let path = format!("/v1/tokens/{}/role", encode(&name));
                 let body = json!({"role": role, "zones": zones, "team": team, "user": user});
-                return place.change(&path, &body, "changed");
+                return change(&place, &path, &body, "changed");
             }
             Self::ResetAdmin(ResetAdmin { config }) => {
                 let file = Raw::read(config.as_deref(), &Flags::default())?.validate()?.token_file;
@@ -168,10 +162,7 @@ impl Create {
         let body = json!({
             "name": self.name, "role": self.role, "zones": zones, "team": team, "user": user, "expires": self.expires,
         });
-        let (status, answer) = runtime()?.block_on(self.place.client()?.exchange("/v1/tokens", &body))?;
-        if status != StatusCode::OK {
-            bail!("{}", refusal(&answer));
-        }
+        let answer = self.place.change("/v1/tokens", &body)?.map_err(anyhow::Error::msg)?;
         if !self.place.json {
             eprintln!("docket: {}", line(&answer));
             eprintln!("docket: this is the token, and it is shown this once:");
@@ -182,42 +173,16 @@ impl Create {
     }
 }
 
-impl Place {
-    fn client(&self) -> anyhow::Result<Client> {
-        if self.remote.ledger.is_some() {
-            bail!("tokens are what a running docket keeps; leave out --ledger");
+/// Has a token changed, and says which.
+fn change(place: &Place, path: &str, body: &Value, did: &str) -> anyhow::Result<ExitCode> {
+    match place.change(path, body)? {
+        Ok(token) => place.print(&token, || format!("{did}: {}", line(&token)))?,
+        Err(missing) => {
+            eprintln!("docket: {missing}");
+            return Ok(ExitCode::from(EXIT_NOT_FOUND));
         }
-        Client::new(&self.remote)
     }
-
-    fn list(&self) -> anyhow::Result<ExitCode> {
-        let answer = runtime()?.block_on(self.client()?.get("/v1/tokens"))?.unwrap_or_default();
-        let tokens = answer.get("tokens").cloned().unwrap_or_else(|| json!([]));
-        self.print(&tokens, || {
-            let lines: Vec<String> = tokens.as_array().into_iter().flatten().map(line).collect();
-            if lines.is_empty() { "there are no tokens but the admin's".into() } else { lines.join("\n") }
-        })?;
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn change(&self, path: &str, body: &Value, did: &str) -> anyhow::Result<ExitCode> {
-        let (status, answer) = runtime()?.block_on(self.client()?.exchange(path, body))?;
-        match status {
-            StatusCode::OK => self.print(&answer, || format!("{did}: {}", line(&answer)))?,
-            StatusCode::NOT_FOUND => {
-                eprintln!("docket: {}", refusal(&answer));
-                return Ok(ExitCode::from(EXIT_NOT_FOUND));
-            }
-            _ => bail!("{}", refusal(&answer)),
-        }
-        Ok(ExitCode::SUCCESS)
-    }
-
-    fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
-        let text = if self.json { serde_json::to_string_pretty(value)? } else { text() };
-        writeln!(std::io::stdout().lock(), "{text}")?;
-        Ok(())
-    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn line(token: &Value) -> String {

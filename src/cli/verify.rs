@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::progress::Progress;
-use super::{EXIT_FINDINGS, checkpoint, prove, system_clock};
+use super::{EXIT_FINDINGS, checkpoint, prove, readable, system_clock};
 use crate::config::{Flags, Raw};
 use crate::ledger::bundle;
 use crate::ledger::filter::parse_time;
@@ -64,18 +64,24 @@ impl Verify {
             let configured = Raw::read(self.config.as_deref(), &Flags::default())?.validate()?.ledger;
             (configured.path, configured.key_file)
         };
+        let readable = readable(&ledger)?;
         let key = match &self.key {
             Some(key) => read_key(key)?,
-            None => checkpoint::of_file(&ledger, key_file.as_deref())?,
+            None => checkpoint::of_file(&ledger, key_file.as_deref(), &readable.reader())?,
         };
-        let since_ms = self.since.as_deref().map(|since| parse_time(since, (system_clock().now_ms)()));
+        let now_ms = (system_clock().now_ms)();
+        let since_ms = self.since.as_deref().map(|since| parse_time(since, now_ms));
         let options = verify::Options {
             key,
             old_checkpoint: self.checkpoint.as_deref().map(read).transpose()?,
             since_ms: since_ms.transpose().map_err(anyhow::Error::msg)?,
+            now_ms,
         };
         let progress = Progress::new("verifying entries");
-        Ok(verify::ledger(&ledger, &options, &mut |done, total| progress.show(done, total))?)
+        let mut report =
+            verify::ledger(readable.path(), &options, &mut |done, total| progress.show(done, total))?;
+        report.warnings.extend(readable.note());
+        Ok(report)
     }
 }
 

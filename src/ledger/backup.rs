@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::verify::{self, Options, Report};
-use super::{LedgerError, schema};
+use super::{LedgerError, Readable, schema};
 use crate::files::{self, OWNER_ONLY, beside};
 use crate::tlog::VerifierKey;
 
@@ -42,7 +42,8 @@ pub struct Outcome {
     pub report: Report,
 }
 
-/// Copies `ledger` to `file`, verifies the copy with `key` and gives it its name. `progress` is told how far it is.
+/// Copies `ledger` to `file`, verifies the copy with `key` as of `now_ms` and gives it its name. `progress` is told how far it
+/// is.
 ///
 /// # Errors
 /// The ledger cannot be read, `file` exists and `replace` is false, `file` is in use, or it cannot be written. Nothing stands
@@ -52,6 +53,7 @@ pub fn backup(
     file: &Path,
     replace: bool,
     key: &VerifierKey,
+    now_ms: i64,
     progress: &mut dyn FnMut(Phase, u64, u64),
 ) -> Result<Outcome, LedgerError> {
     may_write(ledger, file, replace)?;
@@ -59,13 +61,17 @@ pub fn backup(
     let name = beside(file, &format!(".unfinished-{}", std::process::id()));
     let made = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&name);
     made.map_err(|error| LedgerError::open(&name, format!("it cannot be made: {error}")))?;
-    let copy = Unfinished(name);
+    let copy = Temporary::at(name);
     let written =
         |error: std::io::Error| LedgerError::open(&copy.0, format!("it cannot be written: {error}"));
-    copy_pages(ledger, &copy.0, progress)?;
-    let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None };
-    let report =
-        verify::ledger(&copy.0, &options, &mut |done, total| progress(Phase::Verifying, done, total))?;
+    let (source, _) = schema::open_any(ledger)?;
+    copy_pages(ledger, &source, &copy.0, progress)?;
+    let options = Options { key: key.clone(), old_checkpoint: None, since_ms: None, now_ms };
+    // A copy is of the schema of its ledger.
+    let readable = Readable::open(&copy.0, &mut |_, _| ())?;
+    let report = verify::ledger(readable.path(), &options, &mut |done, total| {
+        progress(Phase::Verifying, done, total);
+    })?;
     let bytes = std::fs::metadata(&copy.0).map_err(written)?.len();
     if report.ok {
         files::put_in_place(&copy.0, file).map_err(written)?;
@@ -101,13 +107,14 @@ fn is_database(file: &Path) -> bool {
     read.is_ok() && head == *b"SQLite format 3\0"
 }
 
-fn copy_pages(
+/// Copies the `ledger` that `source` reads, as it is at one moment, into one file.
+pub(super) fn copy_pages(
     ledger: &Path,
+    source: &Connection,
     copy: &Path,
     progress: &mut dyn FnMut(Phase, u64, u64),
 ) -> Result<(), LedgerError> {
-    let source = schema::open_reader(ledger)?;
-    let unreadable = |error: rusqlite::Error| LedgerError::Unreadable(schema::explain(&error));
+    let unreadable = |error: rusqlite::Error| LedgerError::open(ledger, schema::explain(&error));
     let unwritable = |error: rusqlite::Error| LedgerError::open(copy, schema::explain(&error));
     // One moment of the ledger: without it every commit of a running docket would begin the copy anew.
     let snapshot = source.unchecked_transaction().map_err(unreadable)?;
@@ -135,10 +142,20 @@ fn copy_pages(
     target.close().map_err(|(_, error)| unwritable(error))
 }
 
-/// The copy while it may still go wrong: removed when dropped, unless it has got its name.
-struct Unfinished(PathBuf);
+/// A copy that is removed, with what SQLite put beside it, when dropped; unless it has got another name by then.
+pub(super) struct Temporary(PathBuf);
 
-impl Drop for Unfinished {
+impl Temporary {
+    pub fn at(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
     fn drop(&mut self) {
         for suffix in ["", "-journal", "-wal", "-shm"] {
             // What is not there need not be removed, and what cannot be is only in the way.

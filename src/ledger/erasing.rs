@@ -228,9 +228,9 @@ impl Keeper {
             let path = self.ledger.path.clone();
             return self
                 .blocking(move |reader| {
-                    let mut places = reader.places(&needles)?;
+                    let (mut places, in_leaf) = reader.places(&needles)?;
                     // Where no row has it, whatever was found is unused.
-                    let unused = if places.is_empty() { found.all } else { found.stale };
+                    let unused = if places.is_empty() && !in_leaf { found.all } else { found.stale };
                     if erasure::is_in_log(&path, &needles)? {
                         places.push(
                             "the write-ahead log: entries that came since, or a reader keeps it".into(),
@@ -344,7 +344,8 @@ mod tests {
         let bytes = std::fs::read(&path).unwrap();
         assert!(!bytes.windows(10).any(|window| window == b"alice@acme"));
         ledger.close().await;
-        let options = Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None };
+        let options =
+            Options { key: ledger.verifier().clone(), old_checkpoint: None, since_ms: None, now_ms: 0 };
         let report = verify::ledger(&path, &options, &mut |_, _| ()).unwrap();
         assert!(report.ok, "{report:?}");
     }

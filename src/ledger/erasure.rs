@@ -15,6 +15,7 @@ use std::time::Duration;
 use aho_corasick::AhoCorasick;
 use rusqlite::{Connection, OpenFlags};
 use serde::Serialize;
+use ulid::Ulid;
 
 use super::LedgerError;
 use super::reader::Reader;
@@ -32,6 +33,10 @@ const FILE_HEADER_BYTES: usize = 100;
 
 /// First byte of a page that holds rows of a table.
 const TABLE_LEAF: u8 = 13;
+
+/// What of a leaf docket did not make itself: the zone, and a request id that is no ULID of docket's.
+const CHOSEN_IN_LEAF: &str = "concat_ws(' ', CASE WHEN length(x.request_id) = 26 AND x.request_id NOT GLOB \
+     '*[^0-9A-HJKMNP-TV-Z]*' THEN NULL ELSE x.request_id END, x.zone)";
 
 /// What is left of an erased id.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
@@ -89,8 +94,12 @@ impl Reader {
         })
     }
 
-    /// The rows that hold a text, in words: one line for each table.
-    pub(super) fn places(&self, needles: &[String]) -> Result<Vec<String>, LedgerError> {
+    /// The rows that hold a text, in words: one line for each table. Of a leaf only what somebody else than docket chose is
+    /// looked at: a short id stands in some digest by chance, and in some ULID. Answers too whether a leaf has it anywhere.
+    pub(super) fn places(&self, needles: &[String]) -> Result<(Vec<String>, bool), LedgerError> {
+        let is_ulid = |text: &String| Ulid::from_string(text).is_ok();
+        let chosen =
+            if needles.iter().any(is_ulid) { "concat_ws(' ', x.request_id, x.zone)" } else { CHOSEN_IN_LEAF };
         let tables = [
             (
                 "payloads",
@@ -102,7 +111,7 @@ impl Reader {
             (
                 "leaves",
                 "seq",
-                "x.leaf",
+                chosen,
                 "leaves stay; a caller put it into a request id, or it is the name of a zone",
             ),
             ("digests", "rowid", "CAST(x.bytes AS TEXT)", "a policy or its data names it"),
@@ -122,7 +131,11 @@ impl Reader {
                     places.push(format!("{count} rows of `{table}`{first}: {why}"));
                 }
             }
-            Ok(places)
+            let tests = vec!["instr(leaf, ?) > 0"; needles.len()].join(" OR ");
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM leaves WHERE {tests})");
+            let in_leaf =
+                connection.query_row(&sql, rusqlite::params_from_iter(needles), |row| row.get(0))?;
+            Ok((places, in_leaf))
         })
     }
 

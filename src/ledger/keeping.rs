@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::entry::{Entry, Kind};
 use super::holds;
 use super::removals::{Head, Runs};
-use super::writer::Tip;
+use super::tip::Tip;
 use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::json::Object;

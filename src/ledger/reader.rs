@@ -12,6 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::backup::Temporary;
 use super::filter::{Column, Filter};
 use super::removals::{self, Removal, Runs};
 use super::rollup::{self, Named, Summary, SummaryWanted};
@@ -36,6 +37,8 @@ pub struct Reader {
     pub(super) path: Arc<Path>,
     idle: Arc<Mutex<Vec<Connection>>>,
     timeout_ms: Option<u64>,
+    /// What is read, where that is a copy.
+    _copy: Option<Arc<Temporary>>,
 }
 
 /// Some of the entries that match.
@@ -190,7 +193,12 @@ impl Reader {
     /// Reads the ledger at `path`; connections are opened when first needed.
     #[must_use]
     pub fn new(path: Arc<Path>) -> Self {
-        Self { path, idle: Arc::default(), timeout_ms: None }
+        Self::of(path, None)
+    }
+
+    /// The same, of a copy that is removed with its last reader.
+    pub(super) fn of(path: Arc<Path>, copy: Option<Arc<Temporary>>) -> Self {
+        Self { path, idle: Arc::default(), timeout_ms: None, _copy: copy }
     }
 
     /// The same reader, whose queries are interrupted after so many milliseconds.

@@ -136,13 +136,19 @@ pub(super) fn spawn_checkpointer(path: &Path) -> std::io::Result<SyncSender<()>>
     Ok(sender)
 }
 
-/// Opens the ledger for reading only.
-pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
+/// Opens the ledger for reading only, whatever schema it is of, which is answered too.
+pub(super) fn open_any(path: &Path) -> Result<(Connection, usize), LedgerError> {
     let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
     connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(fail)?;
     let version = check_version(&connection, path)?;
+    Ok((connection, version))
+}
+
+/// Opens the ledger for reading only, where it is of the newest schema.
+pub(super) fn open_reader(path: &Path) -> Result<Connection, LedgerError> {
+    let (connection, version) = open_any(path)?;
     if version < STEPS.len() {
         return Err(LedgerError::open(
             path,

@@ -26,7 +26,7 @@ pub(super) struct Definition {
     pub is_set: bool,
     pub span: Span,
     pub uses: Vec<Use>,
-    /// How deep its own expressions nest, in units of [`super::graph::MAX_STACK_UNITS`].
+    /// How deep its own expressions nest, in the units whose number [`super::graph`] bounds.
     pub depth: u32,
 }
 

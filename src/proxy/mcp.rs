@@ -16,6 +16,7 @@ use crate::decision::{Decision, Effect};
 use crate::gate::Refusal;
 use crate::json::{self, Object};
 use crate::ledger::Plumbing;
+use crate::methods::{ABOUT_SERVER, NAMING, PING};
 use crate::text::truncated;
 use crate::web::Visit;
 
@@ -39,32 +40,6 @@ pub const INTERNAL_ERROR: i64 = -32603;
 pub const DENIED: i64 = -32001;
 /// MCP 2026-07-28: a mirrored header disagrees with the body.
 pub const HEADER_MISMATCH: i64 = -32020;
-
-/// Requests that name something: method, member of `params` that names it, type of the resource.
-const NAMING: [(&str, &str, &str); 5] = [
-    ("tools/call", "name", "tool"),
-    ("prompts/get", "name", "prompt"),
-    ("resources/read", "uri", "resource"),
-    ("resources/subscribe", "uri", "resource"),
-    ("resources/unsubscribe", "uri", "resource"),
-];
-
-/// Requests about the server itself.
-const ABOUT_SERVER: [&str; 13] = [
-    "initialize",
-    "server/discover",
-    "tools/list",
-    "resources/list",
-    "resources/templates/list",
-    "prompts/list",
-    "completion/complete",
-    "logging/setLevel",
-    "subscriptions/listen",
-    "tasks/get",
-    "tasks/list",
-    "tasks/cancel",
-    "tasks/result",
-];
 
 /// Notifications a client may send; they pass without a decision, so nothing else may look like one.
 const NOTIFICATIONS: [&str; 5] = [
@@ -182,7 +157,7 @@ pub fn read(body: &[u8], headers: &HeaderMap) -> Result<Message, Fault> {
         Some(_) => return Err(unreadable("`params` must be an object")),
     };
     let fault = disagreement(&method, &params, headers).or_else(|| unknown(&method, &params));
-    if method == "ping" && fault.is_none() {
+    if method == PING && fault.is_none() {
         return Ok(Message::Plumbing(Plumbing::Ping));
     }
     let version = version_of(&method, &params, headers);
@@ -408,7 +383,7 @@ fn unknown(method: &str, params: &Object) -> Option<Fault> {
             Fault::Unmappable(format!("`{method}` must name its {kind} in `params.{member}`, a string"))
         });
     }
-    let known = method == "ping" || ABOUT_SERVER.contains(&method);
+    let known = method == PING || ABOUT_SERVER.contains(&method);
     (!known).then(|| Fault::UnknownMethod(brief(method).to_owned()))
 }
 

@@ -294,8 +294,8 @@ impl Proxy {
         web::json_response(StatusCode::NOT_FOUND, &answer)
     }
 
-    /// Refuses what no policy is asked about where the agent or the server is blocked: a notification can carry anything. A
-    /// session may end, and be asked whether it is alive.
+    /// Refuses what no policy is asked about where the agent or the server is blocked: a notification can carry anything, and so
+    /// can the parameters or the id of a ping. A session may end.
     fn blocked(
         &self,
         plumbing: Plumbing,
@@ -303,7 +303,7 @@ impl Proxy {
         caller: &Caller,
         visit: &Visit,
     ) -> Option<Response<Body>> {
-        if matches!(plumbing, Plumbing::Ping | Plumbing::EndSession) {
+        if plumbing == Plumbing::EndSession {
             return None;
         }
         let fault = self.gate.blocked(caller, Some(&server.name))?;

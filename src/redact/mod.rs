@@ -330,8 +330,9 @@ impl Redactor {
         truncated(&self.plain(text.to_owned()), max_bytes).to_owned()
     }
 
-    /// A text without what the built-in rules find.
-    fn plain(&self, text: String) -> String {
+    /// A text without what the built-in rules find: for what is kept beside entries, and shown to callers.
+    #[must_use]
+    pub fn plain(&self, text: String) -> String {
         let mut record = Record { roots: vec![("text", Value::String(text))], ..Record::default() };
         self.steps(&mut record);
         match record.roots.into_iter().next() {
@@ -345,6 +346,17 @@ impl Redactor {
     #[must_use]
     pub fn is_secret(&self, text: &str) -> bool {
         self.steps.iter().any(|step| step.rules().is_none_or(|rules| !rules.find(text).is_empty()))
+    }
+
+    /// Whether a credential rule matches. For names that people give to agents, tokens and tenants: they are what docket itself
+    /// knows, so personal data may be in them, and they are written as they are.
+    #[must_use]
+    pub fn is_credential(&self, name: &str) -> bool {
+        self.steps.iter().any(|step| match step.rules() {
+            Some(Rules::Personal(_)) => false,
+            Some(rules) => !rules.find(name).is_empty(),
+            None => true,
+        })
     }
 
     /// What stands in the place of a value that is to be hashed, of which these are the bytes: see [`HashKey::hash`].

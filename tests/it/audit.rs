@@ -132,6 +132,76 @@ async fn the_stream_follows_and_resumes() {
 }
 
 #[tokio::test]
+async fn a_stream_after_an_entry_that_is_not_there_says_so_and_goes_on() {
+    let docket = Docket::start().await;
+    docket.evaluate("before", "echo", json!({})).await;
+    let stream = format!("{}/v1/audit/stream?kind=decision", docket.admin);
+    let request = docket.client.get(&stream).bearer_auth(&docket.token).header("last-event-id", "999999");
+    let mut response = request.send().await.unwrap();
+    assert_eq!(response.status(), 200, "a browser would never come back after an error");
+    docket.evaluate("after", "echo", json!({})).await;
+    let mut text = String::new();
+    while text.matches("\n\n").count() < 2 {
+        let chunk = tokio::time::timeout(Duration::from_secs(5), response.chunk()).await.unwrap();
+        text.push_str(std::str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
+    }
+    let events: Vec<&str> = text.split_terminator("\n\n").collect();
+    let [id, event, data] = events[0].lines().collect::<Vec<_>>()[..] else { panic!("{text}") };
+    let newest: i64 = id.strip_prefix("id: ").unwrap().parse().unwrap();
+    assert!(event == "event: reset" && newest < 999_999, "{text}");
+    let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
+    assert!(
+        data["error"].as_str().unwrap().starts_with("Last-Event-ID 999999 is beyond the newest entry"),
+        "{data}"
+    );
+    assert_eq!(data["last_event_id"], newest);
+    assert!(events[1].contains("\"after\"") && !text.contains("\"before\""), "{text}");
+    // Who names it in the query is a program, and is told.
+    let refused = docket.admin_get("/v1/audit/stream?after=999999").await;
+    assert_eq!(refused.status(), 400);
+    let problem: Value = refused.json().await.unwrap();
+    assert!(
+        problem["detail"].as_str().unwrap().contains("`after`: 999999 is beyond the newest"),
+        "{problem}"
+    );
+    docket.stop().await;
+}
+
+#[tokio::test]
+async fn times_reach_to_the_end_of_the_calendar() {
+    let docket = Docket::start().await;
+    docket.evaluate("now", "echo", json!({})).await;
+    for (query, found) in [
+        ("until=9999-12-31", 1),
+        ("until=9999-12-31T23:59:59.999Z", 1),
+        ("until=9999-12-31T23:59:59-23:59", 1),
+        ("since=0000-01-01&until=9999-12-31", 1),
+        ("since=9999-12-31", 0),
+        ("until=0001-01-01", 0),
+    ] {
+        let answer = docket.admin_get(&format!("/v1/audit?kind=decision&{query}")).await;
+        assert_eq!(answer.status(), 200, "{query}");
+        let list: Value = answer.json().await.unwrap();
+        assert_eq!(list["pagination"]["totalEntries"], found, "{query}");
+        let stats: Value = docket.admin_get(&format!("/v1/audit/stats?{query}")).await.json().await.unwrap();
+        assert_eq!(stats["decisions"], found, "{query}: {stats:#}");
+        let far = query.contains("until=9999");
+        assert_eq!(
+            stats["until"].as_str().unwrap().starts_with("9999-12-30T22:00"),
+            far,
+            "{query}: {stats:#}"
+        );
+    }
+    for text in ["10000-01-01", "2026-11-20T07:00:00", "2026-13-01"] {
+        let refused = docket.admin_get(&format!("/v1/audit?until={text}")).await;
+        assert_eq!(refused.status(), 400, "{text}");
+        let problem: Value = refused.json().await.unwrap();
+        assert!(problem["detail"].as_str().unwrap().contains("from year 0000 to 9999"), "{problem}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test]
 async fn a_call_full_of_secrets_is_recorded_with_its_name_and_can_be_read() {
     let docket = Docket::start().await;
     let secret = |n: u32| json!({"password": format!("{n:05}{}", "x9Q".repeat(84))});
@@ -345,6 +415,9 @@ async fn cerbos_clients_find_their_entries() {
     assert_eq!(entry["checkResources"]["inputs"][0]["requestId"], "c-2");
     let output = &entry["checkResources"]["outputs"][0]["actions"]["tools/call"];
     assert_eq!(*output, json!({"effect": "EFFECT_DENY", "policy": "test.tools"}));
+    // As protojson writes it: what is empty is left out.
+    let text = list("KIND_DECISION", "tail=1").await.text().await.unwrap();
+    assert!(!text.contains("null") && !text.contains("{}") && !text.contains("\"metadata\""), "{text}");
     let call_id = entry["callId"].as_str().unwrap();
     assert_eq!(lines("KIND_DECISION", &format!("lookup={call_id}")).await, tail);
     assert_eq!(lines("KIND_DECISION", "since=1h").await.len(), 2);

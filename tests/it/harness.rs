@@ -229,10 +229,16 @@ impl Drop for Process {
 
 /// Runs a docket command and answers its exit code, stdout and stderr.
 pub fn docket(arguments: &[&str], folder: &Path) -> (i32, String, String) {
+    docket_with(arguments, folder, &std::env::temp_dir())
+}
+
+/// Likewise, with a folder for what it writes for a while.
+pub fn docket_with(arguments: &[&str], folder: &Path, scratch: &Path) -> (i32, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_docket"))
         .args(arguments)
         .current_dir(folder)
         .env("NO_COLOR", "1")
+        .env("TMPDIR", scratch)
         .output()
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();

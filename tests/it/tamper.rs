@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::harness::{Docket, POLICY};
+use crate::harness::{Docket, POLICY, Process, docket as command, folder_with};
 
 /// A ledger after a short life, a checkpoint and a copy taken in the middle of it, and its key.
 struct Fixture {
@@ -89,8 +89,64 @@ impl Fixture {
 }
 
 fn verify_with(ledger: &Path, key: VerifierKey, old: Option<&str>) -> Report {
-    let options = Options { key, old_checkpoint: old.map(str::to_owned), since_ms: None };
+    let now_ms = (docket::cli::system_clock().now_ms)();
+    verify_at(now_ms, ledger, key, old)
+}
+
+fn verify_at(now_ms: i64, ledger: &Path, key: VerifierKey, old: Option<&str>) -> Report {
+    let options = Options { key, old_checkpoint: old.map(str::to_owned), since_ms: None, now_ms };
     verify::ledger(ledger, &options, &mut |_, _| ()).unwrap()
+}
+
+#[test]
+fn a_ledger_need_not_be_signed_in_its_first_moment_and_must_be_after_it() {
+    // Killed before it signs anything, which it does every 900 ms.
+    let unsigned = (0..10).find_map(|_| {
+        let folder = folder_with("", POLICY);
+        let mut process = Process::start(folder.path());
+        process.child.kill().unwrap();
+        process.child.wait().unwrap();
+        let (code, report, error) = command(&["verify", "--json", "--ledger", "docket.db"], folder.path());
+        let signed: i64 = Connection::open(folder.path().join("docket.db"))
+            .unwrap()
+            .query_row("SELECT count(*) FROM checkpoints", [], |row| row.get(0))
+            .unwrap();
+        (signed == 0).then_some((folder, code, report, error))
+    });
+    let (folder, code, report, error) = unsigned.unwrap();
+    assert_eq!(code, 0, "{report}{error}");
+    assert!(report.contains("no checkpoint covers any of the 1 entries yet"), "{report}");
+    let path = folder.path().join("docket.db");
+    let key = docket::ledger::key::verifier(&folder.path().join("docket.db.key"), None).unwrap();
+    let now_ms = (docket::cli::system_clock().now_ms)();
+    for (at_ms, ok) in [(now_ms + 60_000, false), (now_ms - 60_000, false)] {
+        let report = verify_at(at_ms, &path, key.clone(), None);
+        assert_eq!(report.ok, ok, "{report:?}");
+        assert_eq!(failures(&report), [("checkpoints", "the file".to_owned())]);
+    }
+}
+
+#[tokio::test]
+async fn a_young_ledger_that_stopped_in_good_order_was_signed() {
+    let fixture = Fixture::new().await;
+    let report = fixture.after(None, |connection| {
+        connection.execute("DELETE FROM checkpoints", []).unwrap();
+    });
+    assert_named(&report, "checkpoints", "all checkpoints removed");
+    // The last entry, which says that it stopped, is taken away too: a minute later that does not help.
+    let attack = |connection: &Connection| {
+        connection
+            .execute_batch(
+                "DELETE FROM checkpoints; DELETE FROM payloads WHERE seq = (SELECT max(seq) FROM leaves); \
+                 DELETE FROM nodes WHERE seq = (SELECT max(seq) FROM leaves); \
+                 DELETE FROM leaves WHERE seq = (SELECT max(seq) FROM leaves)",
+            )
+            .unwrap();
+    };
+    fixture.after(None, attack);
+    let later_ms = (docket::cli::system_clock().now_ms)() + 60_000;
+    let report = verify_at(later_ms, &fixture.ledger(), fixture.key.clone(), None);
+    assert_named(&report, "checkpoints", "all checkpoints removed, and the end");
 }
 
 /// The checks that fail, and where.

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # usage: tests/peers/run.sh PEERS_DIR DOCKET_BINARY
 # Real MCP clients, servers and conformance suites through docket: the Python SDK in both eras, and no conformance
-# scenario worse than without docket. OPA's evaluator beside docket: the same decisions by the same rules. Loopback only, bounded, and everything it starts is ended again.
+# scenario worse than without docket. OPA's evaluator beside docket: the same decisions by the same rules. Cerbos beside docket: audit
+# logs of the same shape. Loopback only, bounded, and everything it starts is ended again.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 peers=$(cd "$1" && pwd) docket=$(readlink -f "$2") work=$(mktemp -d)
@@ -56,7 +57,14 @@ else
   echo "opa_differential: skipped, $load is not there"
 fi
 
+cerbos=$peers/cerbos/node_modules/@cerbos/cerbos-linux-x64/cerbos-linux-x64
+if [ -x "$cerbos" ]; then
+  timeout 120 python3 "$here/cerbos_audit.py" "$cerbos" "$docket"
+else
+  echo "cerbos_audit: skipped, $cerbos is not there"
+fi
+
 bash "$suite" "$peers" direct "http://127.0.0.1:$everything/mcp" "$work/conformance" >/dev/null
 bash "$suite" "$peers" docket "$data/mcp/everything" "$work/conformance" >/dev/null
 python3 "$here/compare.py" "$work/conformance"
-echo "peers: 6 passed, 0 failed"
+echo "peers: 7 passed, 0 failed"

@@ -1,25 +1,38 @@
 //! Times as people write them.
 
-use jiff::civil::Date;
-use jiff::tz::TimeZone;
+use jiff::civil::{DateTime, Time};
+use jiff::fmt::temporal::Pieces;
 use jiff::{Span, Timestamp};
 
 /// A point in time, in milliseconds since the Unix epoch: RFC 3339, a date (UTC), or how long ago (`90s`, `15m`, `24h`, `7d`).
+/// What is beyond the last time that can be written in every time zone (on 9999-12-30) counts as that.
 ///
 /// # Errors
 /// Says what is accepted.
 pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
-    if let Ok(time) = text.parse::<Timestamp>() {
-        return Ok(time.as_millisecond());
-    }
-    if let Ok(date) = text.parse::<Date>()
-        && let Ok(zoned) = date.to_zoned(TimeZone::UTC)
-    {
-        return Ok(zoned.timestamp().as_millisecond());
-    }
-    parse_span(text).map(|span_ms| now_ms.saturating_sub(span_ms)).ok_or_else(|| {
-        format!("`{text}` is not a time; write RFC 3339 (`2026-11-20T07:00:00Z`), a date, or how long ago (`15m`, `24h`, `7d`)")
+    absolute(text).or_else(|| parse_span(text).map(|span_ms| now_ms.saturating_sub(span_ms))).ok_or_else(|| {
+        format!(
+            "`{text}` is not a time; write RFC 3339 (`2026-11-20T07:00:00Z`), a date, both from year 0000 to 9999, or how \
+             long ago (`15m`, `24h`, `7d`)"
+        )
     })
+}
+
+fn absolute(text: &str) -> Option<i64> {
+    let pieces = Pieces::parse(text).ok()?;
+    let (time, offset_s) = match (pieces.time(), pieces.to_numeric_offset()) {
+        (Some(time), Some(offset)) => (time, offset.seconds()),
+        (None, None) => (Time::midnight(), 0),
+        // A time of day somewhere.
+        _ => return None,
+    };
+    let time = pieces.date().to_datetime(time);
+    if time.year() < 0 {
+        return None;
+    }
+    let since_epoch = time.duration_since(DateTime::new(1970, 1, 1, 0, 0, 0, 0).ok()?).as_millis();
+    let ms = i64::try_from(since_epoch).ok()?.saturating_sub(i64::from(offset_s).saturating_mul(1_000));
+    Some(ms.min(Timestamp::MAX.as_millisecond()))
 }
 
 /// A length of time such as `90s` or `1h30m`, in milliseconds. Months and years have none.
@@ -52,10 +65,26 @@ mod tests {
             ("24h", now - 86_400_000),
             ("7d", now - 7 * 86_400_000),
             ("1h30m", now - 5_400_000),
+            ("9999-12-31", Timestamp::MAX.as_millisecond()),
+            ("9999-12-31T23:59:59.999Z", Timestamp::MAX.as_millisecond()),
+            ("9999-12-30T00:00:00Z", 253_402_128_000_000),
+            ("0000-01-01", -62_167_219_200_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_799_000),
         ] {
             assert_eq!(parse_time(text, now), Ok(expected), "{text}");
         }
-        for text in ["", "yesterday", "-5m", "1mo", "12"] {
+        for text in [
+            "",
+            "yesterday",
+            "-5m",
+            "1mo",
+            "12",
+            "10000-01-01",
+            "-000001-01-01",
+            "2026-11-20T07:00:00",
+            "2026-02-30",
+            "07:00",
+        ] {
             assert!(parse_time(text, now).is_err(), "{text}");
         }
     }

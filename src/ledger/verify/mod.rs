@@ -15,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, Rows, Statement};
+use rusqlite::{Connection, OptionalExtension as _, Rows, Statement};
 use serde::Serialize;
 
 use super::{LedgerError, schema, tree as stored};
@@ -30,6 +30,10 @@ const PROGRESS_EVERY: u64 = 8_192;
 /// entry before them without a clock having been set back. Bodies and calls under way take their time.
 const CLOCK_TOLERANCE_MS: i64 = 60_000;
 
+/// A ledger is signed once a second: one that began so long ago, in milliseconds, may have no checkpoint yet. Measured by the
+/// present, not by its entries: whoever took the checkpoints away could have made up those.
+const UNSIGNED_MS: i64 = 5_000;
+
 /// Every page is read once in order and once through each index: mapping the file spares a copy of each, and the cache keeps
 /// the inner pages.
 const READ_FAST: &str = "PRAGMA mmap_size = 2147418112; PRAGMA cache_size = -65536;";
@@ -42,6 +46,8 @@ pub struct Options {
     pub old_checkpoint: Option<String>,
     /// Only entries from this time on, in milliseconds since the Unix epoch. What was before is taken from the stored tree.
     pub since_ms: Option<i64>,
+    /// The present, in milliseconds since the Unix epoch: a ledger that began just now need not be signed yet.
+    pub now_ms: i64,
 }
 
 /// What was found.
@@ -461,6 +467,11 @@ impl<'a> Pass<'a> {
             None if self.options.since_ms.is_some() => {
                 self.findings.warn("no checkpoint covers the entries that were asked for");
             }
+            None if last_kind != b"stop" && self.began_just_now()? => {
+                self.findings.warn(format!(
+                    "no checkpoint covers any of the {end} entries yet: the ledger began just now; verify it again in a moment"
+                ));
+            }
             None => self.findings.fail("checkpoints", "the file", "there is no checkpoint"),
             // Stopping in good order signs the last entry.
             Some(size) if size < end && last_kind == b"stop" => {
@@ -475,6 +486,16 @@ impl<'a> Pass<'a> {
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Whether the first entry is so young that docket has hardly had the time to sign it.
+    fn began_just_now(&self) -> rusqlite::Result<bool> {
+        let first: Option<String> = self
+            .connection
+            .query_row("SELECT occurred_at FROM leaves ORDER BY seq LIMIT 1", [], |row| row.get(0))
+            .optional()?;
+        let first = first.and_then(|time| time.parse::<Timestamp>().ok());
+        Ok(first.is_some_and(|first| (self.options.now_ms - first.as_millisecond()).abs() <= UNSIGNED_MS))
     }
 
     /// Calls without an outcome: those docket knows to be under way, and those it does not.

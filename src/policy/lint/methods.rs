@@ -9,29 +9,7 @@ use super::super::module::{Module, Node, constant_path, each_part};
 use super::super::near::is_slip;
 use super::Set;
 use super::inputs::whole;
-
-/// Requests of the Model Context Protocol, of both eras. A policy that means one of them must spell it so.
-const METHODS: [&str; 19] = [
-    "initialize",
-    "server/discover",
-    "ping",
-    "tools/list",
-    "tools/call",
-    "resources/list",
-    "resources/templates/list",
-    "resources/read",
-    "resources/subscribe",
-    "resources/unsubscribe",
-    "prompts/list",
-    "prompts/get",
-    "completion/complete",
-    "logging/setLevel",
-    "subscriptions/listen",
-    "tasks/get",
-    "tasks/list",
-    "tasks/cancel",
-    "tasks/result",
-];
+use crate::methods;
 
 /// The findings of this family.
 pub(super) fn check(set: &Set<'_>) -> Vec<Finding> {
@@ -90,8 +68,8 @@ pub(super) fn text(expr: &Expr) -> Option<String> {
 }
 
 fn meant(name: &str) -> Option<&'static str> {
-    let known = METHODS.contains(&name);
-    METHODS.into_iter().find(|method| !known && is_slip(name, method))
+    let known = methods::all().any(|method| method == name);
+    methods::all().find(|method| !known && is_slip(name, method))
 }
 
 fn message(name: &str, meant: &str) -> String {
