@@ -13,6 +13,7 @@ use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
 use crate::text::truncated;
+use crate::web::turns::Unasked;
 use crate::web::{self, Body, Problem, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
@@ -43,7 +44,7 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
     };
     record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
     let (asked, start) = (parsed.filter.clone(), parsed.start);
-    match blocking(reader, move |reader| reader.page(&asked, start)).await {
+    match blocking(reader, visit, move |reader| reader.page(&asked, start)).await {
         Ok(page) => {
             let size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
             let last = page.entries.last().filter(|_| page.has_more);
@@ -84,7 +85,7 @@ pub async fn one(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> 
     }
     record_access(gate, "ledger.read", "/v1/audit/ID", shown, visit).await;
     let asked = filter.clone();
-    match blocking(reader, move |reader| reader.entries(&asked)).await {
+    match blocking(reader, visit, move |reader| reader.entries(&asked)).await {
         Ok(entries) => match entries.first() {
             Some(entry) => web::json_response(StatusCode::OK, entry),
             None => Problem::not_found(format!("no entry has the id `{shown}`"), visit).response(),
@@ -122,7 +123,7 @@ pub async fn values(
     };
     record_access(gate, "ledger.read", path, query, visit).await;
     let asked = filter.clone();
-    match blocking(reader, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
+    match blocking(reader, visit, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
         Ok(values) => web::json_response(StatusCode::OK, &json!({ "values": values })),
         Err(error) => failed(&error, &filter, visit),
     }
@@ -160,13 +161,27 @@ pub(super) async fn record_access(
     }
 }
 
+/// Puts a question to the ledger for whoever looks, when it is their turn.
 pub(super) async fn blocking<T: Send + 'static>(
     reader: &Reader,
+    visit: &Visit,
     query: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
     let reader = reader.clone();
-    let task = tokio::task::spawn_blocking(move || query(&reader));
-    task.await.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string())))
+    beside(visit, move || query(&reader)).await?
+}
+
+/// Works on what somebody asks for, when it is their turn.
+pub(super) async fn beside<T: Send + 'static>(
+    visit: &Visit,
+    question: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LedgerError> {
+    // Nobody has been let in.
+    let Some(turns) = &visit.turns else { return Err(LedgerError::Closed) };
+    turns.ask(&visit.principal.name, question).await.map_err(|unasked| match unasked {
+        Unasked::Waited(wait_ms) => LedgerError::Waited(wait_ms),
+        Unasked::Failed(why) => LedgerError::Unreadable(why),
+    })
 }
 
 pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
@@ -184,6 +199,13 @@ pub(super) fn failed(error: &LedgerError, filter: &Filter, visit: &Visit) -> Res
 }
 
 pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
+    if let LedgerError::Waited(_) = error {
+        let detail =
+            format!("{error}; ask less at once (`admin.query_timeout_ms` is how long a question waits)");
+        let title = "Too many questions";
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too-many-questions", title, detail, visit)
+            .response();
+    }
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
     Problem::new(
         StatusCode::INTERNAL_SERVER_ERROR,

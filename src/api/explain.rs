@@ -132,13 +132,9 @@ pub async fn answer(
         _ => return super::audit::bad_parameter("only `trace=true` is accepted here".into(), visit),
     };
     record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
-    // A worker of its own: however many ask, the data plane loses no more than that.
-    let Ok(_worker) = replayer.workers.acquire().await else {
-        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
-    };
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
     let scope = Scope::of(&visit.principal);
-    match blocking(replayer.reader(), move |_| explanation(&explainer, &id, &scope, trace)).await {
+    match blocking(replayer.reader(), visit, move |_| explanation(&explainer, &id, &scope, trace)).await {
         Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
         Ok(None) => {
             let shown = truncated(request_id, 128);

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
-use super::starter;
+use super::{open_files, starter};
 use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
@@ -39,10 +39,16 @@ use crate::redact::hooks::HookHealth;
 use crate::replay::Replayer;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
-use crate::web;
+use crate::web::{self, Places, Turns, turns};
 
 /// Stack of a worker thread: evaluation recurses as deep as policies nest.
 const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+
+/// The setting of how many connections there may be, for whoever meets it.
+const CONNECTIONS: &str = "data.max_connections";
+
+/// The setting of how much answers may hold, likewise.
+const ANSWERS: &str = "admin.max_answer_bytes";
 
 /// Requests to read the policies again that may wait.
 const MAX_CAUSES: usize = 4;
@@ -79,8 +85,13 @@ impl Serve {
             ledger: self.ledger,
             policy: self.policy,
         };
-        let config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
+        let mut config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
         trace(&config.log)?;
+        let (connections, said) = open_files::connections(config.limits.max_connections, open_files::raise());
+        if let Some(said) = said {
+            tracing::warn!("{said}");
+        }
+        config.limits.max_connections = connections;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .thread_stack_size(WORKER_STACK_BYTES)
@@ -176,6 +187,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         clock,
         flood: Mutex::new(Flood::default()),
         blocks: ArcSwap::default(),
+        blocked_more: watch::channel(()).0,
         tracer,
     });
     // Before the first call: a stop outlives a restart.
@@ -208,18 +220,35 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         plane: config.data,
         publisher: publisher.clone(),
         hooks: hook_publisher.clone(),
+        requests: Places::new(
+            "requests under way",
+            (config.limits.max_connections, CONNECTIONS),
+            (config.limits.max_requests_per_agent, "data.max_requests_per_agent"),
+        ),
         stopping: stopping.clone(),
     };
     let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
     let sweeper = keeper.clone();
+    let reader = gate.ledger.reader().pausing(turns::pass);
     let admin_plane = AdminPlane {
         gate: gate.clone(),
-        reader: gate.ledger.reader(),
-        queries: gate.ledger.reader().within(config.query_timeout_ms),
-        exports: Exports::default(),
+        reader: reader.clone(),
+        queries: reader.within(config.query_timeout_ms),
+        exports: Exports::new(config.limits.max_exports, stopping.clone()),
+        requests: Places::new(
+            "requests under way",
+            (config.limits.max_connections, CONNECTIONS),
+            (config.limits.max_requests_per_principal, "admin.max_requests_per_principal"),
+        ),
+        answers: Places::new(
+            "bytes of answers that wait to be read",
+            (config.limits.max_answer_bytes, ANSWERS),
+            (config.limits.max_answer_bytes / 4, ANSWERS),
+        ),
+        turns: Turns::new(config.query_timeout_ms),
         keeper,
         blocking: blocking.clone(),
-        replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
+        replayer: Arc::new(Replayer::new(reader, limits)),
         limits: config.limits,
         tokens: tokens.clone(),
         plane: config.admin,

@@ -10,6 +10,7 @@ mod access;
 mod audit;
 mod author;
 mod bad_input;
+mod bounds;
 mod check;
 mod command_line;
 mod crash;
