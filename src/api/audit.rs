@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::query::{Query, cursor_at, filters, number};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
-use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
+use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Page, Reader, Stored};
 use crate::text::truncated;
 use crate::web::turns::Unasked;
 use crate::web::{self, Body, Problem, Visit};
@@ -43,29 +43,32 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
-    let (asked, start) = (parsed.filter.clone(), parsed.start);
-    match blocking(reader, visit, move |reader| reader.page(&asked, start)).await {
-        Ok(page) => {
-            let size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
-            let last = page.entries.last().filter(|_| page.has_more);
-            let pagination = json!({
-                "page": parsed.page, "pageSize": size, "totalEntries": page.total,
-                "totalPages": page.total.div_ceil(size),
-                "nextCursor": last.map(|entry| cursor_at(parsed.filter.order, entry.seq)),
-            });
-            match &parsed.fields {
-                None => {
-                    let listed = Listed { entries: &page.entries, pagination };
-                    web::json_response(StatusCode::OK, &listed)
-                }
-                Some(fields) => {
-                    let slim: Vec<Value> = page.entries.iter().map(|entry| slim(entry, fields)).collect();
-                    web::json_response(StatusCode::OK, &json!({"entries": slim, "pagination": pagination}))
-                }
-            }
-        }
-        Err(error) => failed(&error, &parsed.filter, visit),
+    let filter = parsed.filter.clone();
+    // Writing a thousand entries takes as long as reading them: it is done in the same turn.
+    let asked = move |reader: &Reader| Ok(written(&parsed, &reader.page(&parsed.filter, parsed.start)?));
+    match blocking(reader, visit, asked).await {
+        Ok(page) => web::json_bytes(StatusCode::OK, page),
+        Err(error) => failed(&error, &filter, visit),
     }
+}
+
+/// A page as JSON.
+fn written(query: &Query, page: &Page) -> Vec<u8> {
+    let size = u64::from(query.filter.limit.unwrap_or_default()).max(1);
+    let last = page.entries.last().filter(|_| page.has_more);
+    let pagination = json!({
+        "page": query.page, "pageSize": size, "totalEntries": page.total,
+        "totalPages": page.total.div_ceil(size),
+        "nextCursor": last.map(|entry| cursor_at(query.filter.order, entry.seq)),
+    });
+    let json = match &query.fields {
+        None => serde_json::to_vec(&Listed { entries: &page.entries, pagination }),
+        Some(fields) => {
+            let slim: Vec<Value> = page.entries.iter().map(|entry| slim(entry, fields)).collect();
+            serde_json::to_vec(&json!({"entries": slim, "pagination": pagination}))
+        }
+    };
+    json.unwrap_or_default()
 }
 
 /// A page as it is answered.

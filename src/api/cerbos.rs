@@ -72,24 +72,27 @@ pub async fn answer(
         let found = blocking(reader, visit, move |reader| {
             // Cerbos' call id is the call's here; an entry of no call has only its own.
             let by_call = reader.entries(&Filter { call_id: Some(wanted.clone()), ..first.clone() })?;
-            if by_call.is_empty() {
-                reader.entries(&Filter { id: Some(wanted), ..first })
-            } else {
-                Ok(by_call)
-            }
+            Ok(lines(
+                log,
+                &match by_call.is_empty() {
+                    true => reader.entries(&Filter { id: Some(wanted), ..first })?,
+                    false => by_call,
+                },
+            ))
         });
         return match found.await {
-            Ok(entries) if entries.is_empty() => {
+            Ok(lines) if lines.is_empty() => {
                 Problem::not_found(format!("no entry of this log has the id `{id}`"), visit).response()
             }
-            Ok(entries) => lines(log, &entries),
+            Ok(lines) => ndjson(Body::whole(lines)),
             Err(error) => failed(&error, &filter, visit),
         };
     }
     if let Some(tail) = tail {
         let asked = Filter { limit: Some(tail), ..filter.clone() };
-        return match blocking(reader, visit, move |reader| reader.entries(&asked)).await {
-            Ok(entries) => lines(log, &entries),
+        let listed = move |reader: &Reader| Ok(lines(log, &reader.entries(&asked)?));
+        return match blocking(reader, visit, listed).await {
+            Ok(lines) => ndjson(Body::whole(lines)),
             Err(error) => failed(&error, &filter, visit),
         };
     }
@@ -168,8 +171,8 @@ fn ndjson(body: Body) -> Response<Body> {
     response
 }
 
-fn lines(log: Log, entries: &[Stored]) -> Response<Body> {
-    ndjson(Body::whole(entries.iter().map(|entry| line(log, entry)).collect::<String>()))
+fn lines(log: Log, entries: &[Stored]) -> String {
+    entries.iter().map(|entry| line(log, entry)).collect()
 }
 
 fn line(log: Log, entry: &Stored) -> String {

@@ -17,7 +17,7 @@ use super::audit::{bad_parameter, blocking, record_access};
 use super::query::filters;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
-use crate::ledger::{Filter, Order, Reader};
+use crate::ledger::{Filter, Order, Reader, Stored};
 use crate::web::{self, Body, Visit};
 
 /// Entries read at once: one may have hundreds of kilobytes.
@@ -113,9 +113,10 @@ impl Follower {
                     order: Order::Oldest,
                     ..self.filter.clone()
                 };
-                let found = blocking(&self.reader, &self.visit, move |reader| reader.entries(&filter));
-                let entries = match found.await {
-                    Ok(entries) => entries,
+                let events =
+                    move |reader: &Reader| Ok(reader.entries(&filter)?.iter().map(event_of).collect());
+                let events: Vec<(i64, Bytes)> = match blocking(&self.reader, &self.visit, events).await {
+                    Ok(events) => events,
                     Err(error) => {
                         tracing::error!(error = %error, "a stream cannot read the ledger");
                         if !self.send(error_event(&error.to_string())).await {
@@ -127,18 +128,14 @@ impl Follower {
                         }
                     }
                 };
-                let is_last = entries.len() < BATCH as usize;
-                for entry in entries {
-                    let event = match serde_json::to_string(&entry) {
-                        Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
-                        Err(error) => error_event(&error.to_string()),
-                    };
+                let is_last = events.len() < BATCH as usize;
+                for (seq, event) in events {
                     if !self.send(event).await {
                         // Queued events are sent before this one, so the id is the last the reader will have.
                         last_words.send(cut_off(after));
                         return;
                     }
-                    after = entry.seq;
+                    after = seq;
                 }
                 if is_last {
                     after = newest;
@@ -165,6 +162,15 @@ impl Follower {
     async fn send(&self, event: Bytes) -> bool {
         self.events.send_timeout(event, self.stall).await.is_ok()
     }
+}
+
+/// The number of an entry, and its event.
+fn event_of(entry: &Stored) -> (i64, Bytes) {
+    let event = match serde_json::to_string(entry) {
+        Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
+        Err(error) => error_event(&error.to_string()),
+    };
+    (entry.seq, event)
 }
 
 /// Says what is wrong, as JSON, so that no line break in it can end the event.

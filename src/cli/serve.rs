@@ -39,10 +39,9 @@ use crate::redact::hooks::HookHealth;
 use crate::replay::Replayer;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
-use crate::web::{self, Places, Turns, turns};
-
-/// Stack of a worker thread: evaluation recurses as deep as policies nest.
-const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+use crate::web::apart::Apart;
+use crate::web::turns::{self, STACK_BYTES, Turns};
+use crate::web::{self, Places};
 
 /// The setting of how many connections there may be, for whoever meets it.
 const CONNECTIONS: &str = "data.max_connections";
@@ -94,7 +93,7 @@ impl Serve {
         config.limits.max_connections = connections;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .thread_stack_size(WORKER_STACK_BYTES)
+            .thread_stack_size(STACK_BYTES)
             .build()
             .context("cannot start the runtime")?;
         runtime.block_on(async {
@@ -150,6 +149,7 @@ pub struct Running {
     reload_hooks: mpsc::Sender<Cause>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    _apart: Apart,
 }
 
 /// Starts docket: from when this returns it takes calls.
@@ -168,6 +168,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             .with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
+    let (apart, admin) = (Apart::start().context("cannot start the admin plane")?, admin.into_std()?);
+    let admin = {
+        let _there = apart.handle().enter();
+        TcpListener::from_std(admin)?
+    };
     let ledger = open_ledger(&config.ledger, clock)?;
     let admin_token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
@@ -266,7 +271,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         policies: described,
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
-            tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
+            apart.handle().spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
             tokio::spawn(keep_house(gate.clone(), blocking, tokens, stopping.clone())),
             tokio::spawn(web::until_stopped(
                 stopping.clone(),
@@ -279,6 +284,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         reload,
         reload_hooks,
         stop,
+        _apart: apart,
     })
 }
 

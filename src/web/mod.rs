@@ -2,6 +2,7 @@
 //!
 //! It knows HTTP and the bounds of the configuration, and nothing of what a request is about.
 
+pub mod apart;
 mod crowd;
 mod places;
 mod problem;
@@ -265,8 +266,13 @@ impl Visit {
 
 /// A JSON response. Nothing docket answers may be cached: it is about this moment, or from the ledger.
 pub fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let bytes = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Body::whole(bytes));
+    json_bytes(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Likewise, of JSON that is written already.
+#[must_use]
+pub fn json_bytes(status: StatusCode, json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(json));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -23,8 +23,8 @@ const MAX_BEGUN: usize = 2;
 /// After working for this long a turn is handed on, in milliseconds.
 const TURN_MS: u64 = 10;
 
-/// Stack of a reader's thread: explaining recurses as deep as policies nest.
-const STACK_BYTES: usize = 16 * 1024 * 1024;
+/// Stack of a thread that evaluates: that recurses as deep as policies nest.
+pub const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 thread_local! {
     /// The turn this thread works in.
@@ -144,11 +144,16 @@ pub fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()
     let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
     thread
         .spawn(move || {
-            // The rest of the machine is the data plane's; where it cannot be so, it is as good as any thread.
-            let _ = rustix::process::setpriority_process(None, NICE);
+            stand_back(NICE);
             work();
         })
         .map(drop)
+}
+
+/// Has this thread stand back behind others: the rest of the machine is the data plane's. Where it cannot be so, it is as good as
+/// any thread.
+pub(super) fn stand_back(nice: i32) {
+    let _ = rustix::process::nice(nice);
 }
 
 /// Hands the turn on if this thread has worked for long; whoever waited before comes first. Does nothing in other threads.

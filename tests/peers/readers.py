@@ -1,9 +1,10 @@
 """What readers cost the data plane. usage: readers.py DOCKET_BINARY [ROUNDS [SECONDS]]
 
 Starts a docket, records 60,000 decisions, and measures one agent's decisions in turn: idle, beside four clients that export and
-stream without pause, beside sixteen that list, and beside as many processes that only burn the processor at the lowest priority,
-which is what the machine itself costs then. All of it shares this machine, so the readers run at the lowest priority: their own
-work is not docket's. Rounds are interleaved; medians of the rounds are printed, with the ratio to idle. Standard library only.
+stream without pause, beside sixteen that list, and beside two processes that only burn the processor, which is what the machine
+itself costs then. All of it shares this machine, so the clients run only when nobody else would (SCHED_IDLE): their own work is not
+docket's. Rounds are interleaved; medians of the rounds are printed, with the ratio to idle, and how many answers the readers had a
+second. Standard library, curl and chrt only.
 """
 
 import json
@@ -82,11 +83,15 @@ def fill(address: str, count: int) -> None:
         thread.join()
 
 
-def readers(admin: str, token: str, what: str) -> list[subprocess.Popen]:
+LAST = ["chrt", "--idle", "0"]
+
+
+def readers(admin: str, token: str, what: str, log: str) -> list[subprocess.Popen]:
     def loop(path: str) -> subprocess.Popen:
-        script = f'while true; do curl -sN -o /dev/null -H "Authorization: Bearer {token}" "http://{admin}{path}" || sleep 0.1; done'
-        return subprocess.Popen(["nice", "-n", "19", "bash", "-c", script], start_new_session=True)
-    burn = ["nice", "-n", "19", sys.executable, "-c", "while True: pass"]
+        curl = f'curl -sN -o /dev/null -w "%{{http_code}}\\n" -H "Authorization: Bearer {token}" "http://{admin}{path}"'
+        script = f"while true; do {curl} >> {log} || sleep 0.1; done"
+        return subprocess.Popen([*LAST, "bash", "-c", script], start_new_session=True)
+    burn = [*LAST, sys.executable, "-c", "while True: pass"]
     match what:
         case "four export and stream":
             return [loop(path) for path in (
@@ -113,31 +118,35 @@ def main() -> None:
             data, admin = ready["data"], ready["admin"]
             with open(f"{folder}/admin.token") as file:
                 admin_token = file.read().strip()
-            tokens = []
-            for number in range(2):
-                body = json.dumps({"name": f"reader-{number}", "role": "auditor"}).encode()
-                headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"}
-                request = urllib.request.Request(f"http://{admin}/v1/tokens", body, headers)
-                tokens.append(json.load(urllib.request.urlopen(request))["token"])
+            body = json.dumps({"name": "reader", "role": "auditor"}).encode()
+            headers = {"Authorization": f"Bearer {admin_token}", "Content-Type": "application/json"}
+            request = urllib.request.Request(f"http://{admin}/v1/tokens", body, headers)
+            token = json.load(urllib.request.urlopen(request))["token"]
             fill(data, ENTRIES)
             kinds = ["idle", "four export and stream", "sixteen list", "two burn, without docket"]
             found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+            answers = dict.fromkeys(kinds, 0)
             for _ in range(rounds):
                 for kind in kinds:
-                    started = readers(admin, tokens[0], kind)
+                    log = f"{folder}/answers"
+                    open(log, "w").close()
+                    started = readers(admin, token, kind, log)
                     time.sleep(1)
                     found[kind].append(measure(data))
                     for one in started:
                         os.killpg(one.pid, 15)
                         one.wait()
+                    with open(log) as file:
+                        answers[kind] += sum(line == "200\n" for line in file)
                     time.sleep(1)
             idle = statistics.median(p99 for _, p99 in found["idle"])
-            print(f"{'beside':<28} {'p50 ms':>8} {'p99 ms':>8} {'p99/idle':>9}   p99 of each round")
+            print(f"{'beside':<28} {'p50 ms':>8} {'p99 ms':>8} {'p99/idle':>9} {'answers/s':>9}   p99 of each round")
             for kind in kinds:
                 p50 = statistics.median(p50 for p50, _ in found[kind])
                 p99 = statistics.median(p99 for _, p99 in found[kind])
                 each = " ".join(f"{p99:.2f}" for _, p99 in found[kind])
-                print(f"{kind:<28} {p50:>8.2f} {p99:>8.2f} {p99 / idle:>9.2f}   {each}")
+                rate = answers[kind] / rounds / (seconds + 1)
+                print(f"{kind:<28} {p50:>8.2f} {p99:>8.2f} {p99 / idle:>9.2f} {rate:>9.1f}   {each}")
         finally:
             process.terminate()
             process.wait()
