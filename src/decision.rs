@@ -199,7 +199,7 @@ impl Decision {
 pub enum Outcome {
     /// The upstream answered, and its answer is a result.
     Success,
-    /// The upstream answered with an error, or could not be reached, or talked nonsense.
+    /// The upstream answered with an error, or could not be reached, or talked nonsense; or docket cut the call off.
     Error,
     /// The caller hung up before the answer was complete.
     Disconnected,

@@ -13,6 +13,7 @@ use std::time::Instant;
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::sync::watch;
 use ulid::Ulid;
 
 use crate::block::{self, Block};
@@ -49,6 +50,8 @@ pub struct Gate {
     pub flood: Mutex<Flood>,
     /// What is stopped whatever policies say.
     pub blocks: ArcSwap<Vec<Block>>,
+    /// Told when something more is.
+    pub blocked_more: watch::Sender<()>,
     /// Explains refused calls of which redaction took something, while it is still known what.
     pub tracer: Tracer,
 }
@@ -131,6 +134,21 @@ impl Gate {
         }
         let block = block::stopping(&blocks, &caller.agent, server, (self.clock.now_ms)())?;
         Some(Fault::Blocked(block.message()))
+    }
+
+    /// Waits until a call that has gone on would be stopped.
+    pub async fn until_blocked(self: Arc<Self>, caller: Arc<Caller>, server: Arc<str>) -> Fault {
+        // Before looking, or a block that comes meanwhile would be missed.
+        let mut more = self.blocked_more.subscribe();
+        loop {
+            if let Some(fault) = self.blocked(&caller, Some(&server)) {
+                return fault;
+            }
+            if more.changed().await.is_err() {
+                // Never: the gate holds the sender.
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// Lays out the entry of a decision, everything free-form redacted, and what its outcome will need. Answers the decision

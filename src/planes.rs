@@ -30,7 +30,7 @@ use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
 use crate::replay::Replayer;
-use crate::web::{self, Body, Face, Problem, ProblemType, Unreceived, Visit, cors};
+use crate::web::{self, Body, Face, Places, Problem, ProblemType, Turns, Unreceived, Visit, cors};
 
 /// The agents' side.
 pub struct DataPlane {
@@ -44,6 +44,8 @@ pub struct DataPlane {
     pub publisher: Arc<Publisher>,
     /// What puts redaction hooks in force.
     pub hooks: Arc<HookPublisher>,
+    /// Requests under way.
+    pub requests: Arc<Places>,
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
@@ -67,6 +69,12 @@ pub struct AdminPlane {
     pub queries: Reader,
     /// Exports under way.
     pub exports: Exports,
+    /// Requests under way.
+    pub requests: Arc<Places>,
+    /// Bytes of answers that wait to be read.
+    pub answers: Arc<Places>,
+    /// Where questions to the ledger are worked on.
+    pub turns: Arc<Turns>,
     /// Prunes, erases and holds.
     pub keeper: Keeper,
     /// Stops calls whatever policies say.
@@ -103,6 +111,10 @@ impl Face for DataPlane {
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
         note_unreadable(&self.proxy.gate, peer, error);
     }
+
+    fn crowded_out(&self) {
+        self.proxy.gate.metrics.refused.with_label_values(&["crowded_out"]).inc();
+    }
 }
 
 impl DataPlane {
@@ -117,9 +129,26 @@ impl DataPlane {
         match self.tokens.identify(request.headers()) {
             Ok((caller, ended)) => {
                 visit.ended = ended;
-                self.route(request, caller, visit).await
+                self.placed(request, caller, visit).await
             }
             Err(rejection) => *web::unauthorized(gate, &visit, rejection),
+        }
+    }
+
+    /// Answers in a place of the agent's.
+    async fn placed(
+        &self,
+        request: Request<Incoming>,
+        caller: Arc<crate::call::Caller>,
+        visit: Visit,
+    ) -> Response<Body> {
+        match self.requests.take_for(&caller.agent, 1) {
+            Ok(place) => {
+                let mut response = self.route(request, caller, visit).await;
+                response.body_mut().hold(place);
+                response
+            }
+            Err(full) => web::too_many(&self.proxy.gate, &visit, &full),
         }
     }
 
@@ -188,6 +217,10 @@ impl Face for AdminPlane {
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String) {
         note_unreadable(&self.gate, peer, error);
     }
+
+    fn crowded_out(&self) {
+        self.gate.metrics.refused.with_label_values(&["crowded_out"]).inc();
+    }
 }
 
 impl AdminPlane {
@@ -201,10 +234,29 @@ impl AdminPlane {
         match self.tokens.admit(request.headers()) {
             Ok(Guest { principal, ended }) => {
                 (visit.principal, visit.ended) = (principal, Some(ended));
-                self.route(request, &visit).await
+                visit.turns = Some(self.turns.clone());
+                self.placed(request, &visit).await
             }
             Err(rejection) => *web::unauthorized(&self.gate, &visit, rejection),
         }
+    }
+
+    /// Answers in a place of the principal's, which is taken until the answer was read, as is the memory that it has.
+    async fn placed(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
+        let place = match self.requests.take(&visit.principal, 1) {
+            Ok(place) => place,
+            Err(full) => return web::too_many(&self.gate, visit, &full),
+        };
+        let mut response = self.route(request, visit).await;
+        let bytes = response.body().waiting_bytes();
+        if bytes > web::PIECE_BYTES {
+            match self.answers.take(&visit.principal, bytes) {
+                Ok(memory) => response.body_mut().hold(memory),
+                Err(full) => response = web::too_many(&self.gate, visit, &full),
+            }
+        }
+        response.body_mut().hold(place);
+        response
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
@@ -262,8 +314,7 @@ impl AdminPlane {
             }
             "/v1/audit" => audit::list(&self.gate, &self.queries, query, visit).await,
             "/v1/audit/export" => {
-                export::answer(&self.exports, &self.gate, &self.queries, query, self.stopping.clone(), visit)
-                    .await
+                export::answer(&self.exports, &self.gate, &self.queries, query, visit).await
             }
             "/v1/audit/stats" => summary::answer(&self.gate, &self.queries, query, visit).await,
             "/v1/audit/stream" => {
@@ -288,7 +339,7 @@ impl AdminPlane {
     /// Answers what has a name in its path below `/v1/audit`, or is nowhere.
     async fn audited(&self, path: &str, query: &str, visit: &Visit) -> Response<Body> {
         if let Some(kind) = path.strip_prefix(cerbos::PATH) {
-            return cerbos::answer(&self.gate, &self.queries, kind, query, visit).await;
+            return cerbos::answer(&self.exports, &self.gate, &self.queries, kind, query, visit).await;
         }
         match path.strip_prefix("/v1/audit/").filter(|rest| !rest.is_empty() && !rest.contains('/')) {
             Some(name) => match audit::picker(name) {

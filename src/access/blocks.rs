@@ -70,7 +70,8 @@ impl Blocking {
         Some(format!("docket knows no {stop}, and stops nobody else{meant}"))
     }
 
-    /// Stops something until `until_ms`, or until it is released. In force for every call that comes after this returns.
+    /// Stops something until `until_ms`, or until it is released. In force for every call that comes after this returns; those
+    /// under way are cut off.
     ///
     /// # Errors
     /// [`AccessError::Refused`] where the reason, the name or the time is none; the ledger cannot be written.
@@ -111,6 +112,7 @@ impl Blocking {
         self.gate.ledger.change(entry, Change::AddBlock(block.clone())).await?;
         blocks.push(block.clone());
         self.gate.blocks.store(Arc::new(blocks));
+        self.gate.blocked_more.send_replace(());
         Ok(block)
     }
 

@@ -3,22 +3,20 @@
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
 //! ledger cannot append: an incident is no time to lock its investigators out.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use serde::Serialize;
-use serde_json::{Value, json};
-use utoipa::openapi::schema::{AnyOfBuilder, Schema};
-use utoipa::openapi::{Ref, RefOr};
-use utoipa::{PartialSchema, ToSchema};
+use serde_json::json;
 
-use super::query::{Query, cursor_at, filters, number};
+use super::page::Listed;
+use super::query::{Query, filters, number};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::rollup::Named;
-use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader, Stored};
+use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader};
 use crate::text::truncated;
+use crate::web::turns::Unasked;
 use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
@@ -48,109 +46,20 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
         Err(detail) => return bad_parameter(detail, visit),
     };
     record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
-    let (asked, start) = (parsed.filter.clone(), parsed.start);
-    match blocking(reader, move |reader| reader.page(&asked, start)).await {
-        Ok(page) => {
-            let page_size = u64::from(parsed.filter.limit.unwrap_or_default()).max(1);
-            let last = page.entries.last().filter(|_| page.has_more);
-            let pagination = Pagination {
-                page: parsed.page,
-                page_size,
-                total_entries: page.total,
-                total_pages: page.total.div_ceil(page_size),
-                next_cursor: last.map(|entry| cursor_at(parsed.filter.order, entry.seq)),
-            };
-            let row = |entry: Stored| match &parsed.fields {
-                None => Row::Whole(Box::new(entry)),
-                Some(fields) => Row::Slim(slim(&entry, fields)),
-            };
-            let entries = page.entries.into_iter().map(row).collect();
-            web::json_response(StatusCode::OK, &Listed { entries, pagination })
-        }
-        Err(error) => failed(&error, &parsed.filter, visit),
+    let filter = parsed.filter.clone();
+    // Writing a thousand entries takes as long as reading them: it is done in the same turn.
+    let asked = move |reader: &Reader| {
+        let page = reader.page(&parsed.filter, parsed.start)?;
+        Ok(serde_json::to_vec(&Listed::of(page, &parsed)).unwrap_or_default())
+    };
+    match blocking(reader, visit, asked).await {
+        Ok(page) => web::json_bytes(StatusCode::OK, page),
+        Err(error) => failed(&error, &filter, visit),
     }
-}
-
-/// A page of a list.
-#[derive(Serialize, ToSchema)]
-#[schema(as = EntryPage)]
-pub struct Listed {
-    /// Whole entries, or those members that `fields` names.
-    pub entries: Vec<Row>,
-    /// Where the page lies.
-    pub pagination: Pagination,
-}
-
-/// One entry of a list.
-#[derive(Serialize)]
-#[serde(untagged)]
-pub enum Row {
-    /// All of it.
-    Whole(Box<Stored>),
-    /// Some of its members.
-    Slim(Slim),
-}
-
-impl PartialSchema for Row {
-    /// Either; a whole entry is both.
-    fn schema() -> RefOr<Schema> {
-        let either = AnyOfBuilder::new().item(Ref::from_schema_name(Stored::name()));
-        RefOr::T(Schema::AnyOf(either.item(Ref::from_schema_name(Slim::name())).build()))
-    }
-}
-
-impl ToSchema for Row {
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        schemas.extend([
-            (Stored::name().into_owned(), Stored::schema()),
-            (Slim::name().into_owned(), Slim::schema()),
-        ]);
-        Stored::schemas(schemas);
-    }
-}
-
-/// Some members of an entry, as `fields` names them.
-#[derive(Serialize)]
-pub struct Slim(Value);
-
-impl PartialSchema for Slim {
-    /// That of an entry, with no member required.
-    fn schema() -> RefOr<Schema> {
-        let RefOr::T(Schema::Object(mut entry)) = Stored::schema() else { return Stored::schema() };
-        entry.required = Vec::new();
-        entry.description = Some("Some members of an entry, as `fields` names them.".into());
-        entry.into()
-    }
-}
-
-impl ToSchema for Slim {
-    fn name() -> Cow<'static, str> {
-        Cow::Borrowed("SlimEntry")
-    }
-
-    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
-        Stored::schemas(schemas);
-    }
-}
-
-/// Where a page lies.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Pagination {
-    /// From 1; always 1 with a `cursor`.
-    pub page: u32,
-    /// Entries on a full page.
-    pub page_size: u64,
-    /// Entries that match.
-    pub total_entries: u64,
-    /// Pages they fill.
-    pub total_pages: u64,
-    /// The `cursor` of the next page; `null` on the last.
-    pub next_cursor: Option<String>,
 }
 
 /// The values of a picker.
-#[derive(Serialize, ToSchema)]
+#[derive(Serialize, utoipa::ToSchema)]
 pub struct Values {
     /// The most frequent first.
     pub values: Vec<Named>,
@@ -166,7 +75,7 @@ pub async fn one(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> 
     }
     record_access(gate, "ledger.read", "/v1/audit/ID", shown, visit).await;
     let asked = filter.clone();
-    match blocking(reader, move |reader| reader.entries(&asked)).await {
+    match blocking(reader, visit, move |reader| reader.entries(&asked)).await {
         Ok(entries) => match entries.first() {
             Some(entry) => web::json_response(StatusCode::OK, entry),
             None => Problem::not_found(format!("no entry has the id `{shown}`"), visit).response(),
@@ -204,19 +113,10 @@ pub async fn values(
     };
     record_access(gate, "ledger.read", path, query, visit).await;
     let asked = filter.clone();
-    match blocking(reader, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
+    match blocking(reader, visit, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
         Ok(values) => web::json_response(StatusCode::OK, &Values { values }),
         Err(error) => failed(&error, &filter, visit),
     }
-}
-
-/// Only these members of an entry.
-pub(super) fn slim(entry: &Stored, fields: &[String]) -> Slim {
-    let mut value = json!(entry);
-    if let Some(members) = value.as_object_mut() {
-        members.retain(|name, _| fields.contains(name));
-    }
-    Slim(value)
 }
 
 /// Writes down who looked at what, before the first byte of the answer.
@@ -242,13 +142,27 @@ pub(super) async fn record_access(
     }
 }
 
+/// Puts a question to the ledger for whoever looks, when it is their turn.
 pub(super) async fn blocking<T: Send + 'static>(
     reader: &Reader,
+    visit: &Visit,
     query: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
     let reader = reader.clone();
-    let task = tokio::task::spawn_blocking(move || query(&reader));
-    task.await.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string())))
+    beside(visit, move || query(&reader)).await?
+}
+
+/// Works on what somebody asks for, when it is their turn.
+pub(super) async fn beside<T: Send + 'static>(
+    visit: &Visit,
+    question: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LedgerError> {
+    // Nobody has been let in.
+    let Some(turns) = &visit.turns else { return Err(LedgerError::Closed) };
+    turns.ask(&visit.principal.name, question).await.map_err(|unasked| match unasked {
+        Unasked::Waited(wait_ms) => LedgerError::Waited(wait_ms),
+        Unasked::Failed(why) => LedgerError::Unreadable(why),
+    })
 }
 
 pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
@@ -265,6 +179,12 @@ pub(super) fn failed(error: &LedgerError, filter: &Filter, visit: &Visit) -> Res
 }
 
 pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
+    if let LedgerError::Waited(_) = error {
+        let detail =
+            format!("{error}; ask less at once (`admin.query_timeout_ms` is how long a question waits)");
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemType::TooManyQuestions, detail, visit)
+            .response();
+    }
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");
     Problem::new(StatusCode::INTERNAL_SERVER_ERROR, ProblemType::LedgerUnreadable, error.to_string(), visit)
         .response()

@@ -2,32 +2,29 @@
 //!
 //! One entry a line, each as gRPC's gateway writes a streamed message: `{"result": {"decisionLogEntry": {…}}}`. Exactly one of
 //! `tail`, `between.start` (with `between.end`, or until now), `since` and `lookup` says which. Unlike Cerbos, docket answers 404
-//! where `lookup` finds nothing.
+//! where `lookup` finds nothing. A list without an end is written as exports are, in one of their places.
 
+use std::io::{self, Write as _};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
 
-use super::audit::{bad_parameter, blocking, failed, record_access};
+use super::audit::{bad_parameter, blocking, failed, record_access, unreadable};
+use super::export::{Exports, Out};
 use super::query::{number, pairs};
 use crate::gate::Gate;
 use crate::ledger::filter::{Scope, parse_time};
 use crate::ledger::{Filter, MAX_LIMIT, Order, Reader, Stored};
 use crate::text::truncated;
-use crate::web::{self, Body, BodyError, Problem, Visit};
+use crate::web::{self, Body, Problem, Visit};
 
 /// The path, up to the kind.
 pub const PATH: &str = "/admin/auditlog/list/";
 
 /// Messages within an entry that are there even where nothing is known of them.
 const REQUIRED: [&str; 4] = ["peer", "resource", "principal", "auditTrail"];
-
-/// Lines waiting for a slow reader.
-const MAX_WAITING_PAGES: usize = 2;
 
 /// A kind of log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +45,7 @@ struct Asked {
 
 /// Answers the rest of the path after [`PATH`].
 pub async fn answer(
+    exports: &Exports,
     gate: &Arc<Gate>,
     reader: &Reader,
     kind: &str,
@@ -74,69 +72,59 @@ pub async fn answer(
     let Asked { filter, tail, lookup } = asked;
     if let Some(id) = lookup {
         let (first, wanted) = (filter.clone(), id.clone());
-        let found = blocking(reader, move |reader| {
+        let found = blocking(reader, visit, move |reader| {
             // Cerbos' call id is the call's here; an entry of no call has only its own.
             let by_call = reader.entries(&Filter { call_id: Some(wanted.clone()), ..first.clone() })?;
-            if by_call.is_empty() {
-                reader.entries(&Filter { id: Some(wanted), ..first })
-            } else {
-                Ok(by_call)
-            }
+            Ok(lines(
+                log,
+                &match by_call.is_empty() {
+                    true => reader.entries(&Filter { id: Some(wanted), ..first })?,
+                    false => by_call,
+                },
+            ))
         });
         return match found.await {
-            Ok(entries) if entries.is_empty() => {
+            Ok(lines) if lines.is_empty() => {
                 Problem::not_found(format!("no entry of this log has the id `{id}`"), visit).response()
             }
-            Ok(entries) => lines(log, &entries),
+            Ok(lines) => ndjson(Body::whole(lines)),
             Err(error) => failed(&error, &filter, visit),
         };
     }
     if let Some(tail) = tail {
         let asked = Filter { limit: Some(tail), ..filter.clone() };
-        return match blocking(reader, move |reader| reader.entries(&asked)).await {
-            Ok(entries) => lines(log, &entries),
+        let listed = move |reader: &Reader| Ok(lines(log, &reader.entries(&asked)?));
+        return match blocking(reader, visit, listed).await {
+            Ok(lines) => ndjson(Body::whole(lines)),
             Err(error) => failed(&error, &filter, visit),
         };
     }
-    let (pieces, receiver) = mpsc::channel(MAX_WAITING_PAGES);
+    let place = match exports.place(visit) {
+        Ok(place) => place,
+        Err(full) => return web::too_many(gate, visit, &full),
+    };
     let reader = reader.clone();
-    // Ends with its receiver: nobody waits for it.
-    let visit = visit.clone();
-    tokio::task::spawn_blocking(move || send(log, &reader, filter, &pieces, &visit));
-    ndjson(Body::pieces(receiver))
+    match exports.begin(place, visit, move |out| write(log, &reader, filter, out)) {
+        Ok(body) => ndjson(body),
+        Err(error) => unreadable(&error, visit),
+    }
 }
 
-/// Sends page after page, until all is sent or the reader has gone.
-fn send(
-    log: Log,
-    reader: &Reader,
-    mut filter: Filter,
-    pieces: &mpsc::Sender<Result<Bytes, BodyError>>,
-    visit: &Visit,
-) {
+/// Writes page after page.
+fn write(log: Log, reader: &Reader, mut filter: Filter, out: &mut Out) -> io::Result<()> {
     filter.limit = Some(MAX_LIMIT);
     loop {
-        if visit.is_ended() {
-            let _ = pieces.blocking_send(Err("the token is no longer good".into()));
-            return;
+        let entries = reader.entries(&filter).map_err(|error| {
+            tracing::error!(error = %error, "an audit log could not be listed");
+            io::Error::other(error)
+        })?;
+        for entry in &entries {
+            out.write_all(line(log, entry).as_bytes())?;
         }
-        match reader.entries(&filter) {
-            Ok(entries) => {
-                let last = entries.last().map(|entry| entry.seq);
-                let is_last = entries.len() < MAX_LIMIT as usize;
-                if pieces.blocking_send(Ok(text(log, &entries).into())).is_err() || is_last {
-                    return;
-                }
-                filter = filter.from(last);
-            }
-            Err(error) => {
-                tracing::error!(error = %error, "an audit log could not be listed");
-                let broken: BodyError = error.into();
-                // A reader that has gone needs no word.
-                let _ = pieces.blocking_send(Err(broken));
-                return;
-            }
+        if entries.len() < MAX_LIMIT as usize {
+            return out.flush();
         }
+        filter = filter.from(entries.last().map(|entry| entry.seq));
     }
 }
 
@@ -186,19 +174,16 @@ fn ndjson(body: Body) -> Response<Body> {
     response
 }
 
-fn lines(log: Log, entries: &[Stored]) -> Response<Body> {
-    ndjson(Body::whole(text(log, entries)))
+fn lines(log: Log, entries: &[Stored]) -> String {
+    entries.iter().map(|entry| line(log, entry)).collect()
 }
 
-fn text(log: Log, entries: &[Stored]) -> String {
-    let line = |entry: &Stored| {
-        let (name, shown) = match log {
-            Log::Decision => ("decisionLogEntry", decision(&json!(entry))),
-            Log::Access => ("accessLogEntry", access(&json!(entry))),
-        };
-        format!("{}\n", json!({"result": {name: shown}}))
+fn line(log: Log, entry: &Stored) -> String {
+    let (name, shown) = match log {
+        Log::Decision => ("decisionLogEntry", decision(&json!(entry))),
+        Log::Access => ("accessLogEntry", access(&json!(entry))),
     };
-    entries.iter().map(line).collect()
+    format!("{}\n", json!({"result": {name: shown}}))
 }
 
 fn texts<const N: usize>(entry: &Value, pointers: [(&str, &str); N]) -> Value {

@@ -140,14 +140,14 @@ pub async fn answer(
         _ => return super::audit::bad_parameter("only `trace=true` is accepted here".into(), visit),
     };
     record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
-    // A worker of its own: however many ask, the data plane loses no more than that.
-    let Ok(_worker) = replayer.workers.acquire().await else {
-        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
-    };
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
     let scope = Scope::of(&visit.principal);
-    match blocking(replayer.reader(), move |_| explanation(&explainer, &id, &scope, trace)).await {
-        Ok(Some(explanation)) => web::json_response(StatusCode::OK, &explanation),
+    let explained = move |_: &Reader| {
+        let explanation = explanation(&explainer, &id, &scope, trace)?;
+        Ok(explanation.map(|explanation| serde_json::to_vec(&explanation).unwrap_or_default()))
+    };
+    match blocking(replayer.reader(), visit, explained).await {
+        Ok(Some(json)) => web::json_bytes(StatusCode::OK, json),
         Ok(None) => {
             let shown = truncated(request_id, 128);
             let detail = format!("no entry has request id `{shown}`; `docket tail` lists the newest ones");

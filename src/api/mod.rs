@@ -10,6 +10,7 @@ pub mod explain;
 pub mod export;
 pub mod health;
 pub mod keeping;
+pub mod page;
 pub mod policies;
 pub mod proof;
 pub mod query;

@@ -134,9 +134,9 @@ pub async fn file(
     let shown = truncated(digest, 80);
     record_access(gate, "ledger.read", "/v1/policies/files/DIGEST", shown, visit).await;
     let wanted = digest.to_owned();
-    match blocking(reader, move |reader| reader.digest(&wanted)).await {
+    match blocking(reader, visit, move |reader| reader.digest(&wanted)).await {
         Ok(Some(bytes)) => Cached { tag: digest, freshness: Freshness::Forever }.response(headers, || {
-            let mut response = Response::new(Body::bytes(bytes.into()));
+            let mut response = Response::new(Body::whole(bytes));
             let format = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(CONTENT_TYPE, format);
             response

@@ -110,7 +110,7 @@ pub fn entry_proof(reader: &Reader, id: &str, note: String) -> Result<Option<Ent
 
 /// Answers `GET /v1/checkpoint`: the newest signed tree head, over every entry that is durable now.
 pub async fn checkpoint(gate: &Arc<Gate>, reader: &Reader, visit: &Visit) -> Response<Body> {
-    match newest(gate, reader).await {
+    match newest(gate, reader, visit).await {
         Ok(note) => web::text_response(StatusCode::OK, note),
         Err(error) => unreadable(&error, visit),
     }
@@ -126,7 +126,7 @@ pub fn key(gate: &Gate) -> Response<Body> {
 pub async fn entry(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
     record_access(gate, "ledger.proved", "/v1/entries/{id}/proof", id, visit).await;
     let wanted = id.to_owned();
-    let found = match newest(gate, reader).await {
+    let found = match newest(gate, reader, visit).await {
         Ok(note) => {
             let seen =
                 Filter { scope: Scope::of(&visit.principal), id: Some(wanted.clone()), ..Filter::default() };
@@ -134,7 +134,7 @@ pub async fn entry(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -
                 0 => Ok(None),
                 _ => entry_proof(reader, &wanted, note),
             };
-            blocking(reader, prove).await
+            blocking(reader, visit, prove).await
         }
         Err(error) => Err(error),
     };
@@ -197,7 +197,7 @@ async fn prove<P: Serialize + Send + 'static>(
 ) -> Response<Body> {
     let size = match size {
         Some(size) => Ok(size),
-        None => newest(gate, reader).await.and_then(|note| {
+        None => newest(gate, reader, visit).await.and_then(|note| {
             let head =
                 Checkpoint::unverified(&note).map_err(|error| LedgerError::Unreadable(error.to_string()))?;
             Ok(head.size)
@@ -205,7 +205,7 @@ async fn prove<P: Serialize + Send + 'static>(
     };
     let answer = match size {
         Ok(size) => {
-            blocking(reader, move |reader| {
+            blocking(reader, visit, move |reader| {
                 let there = reader.tree_size()?;
                 if size > there {
                     return Ok(Err(format!(
@@ -226,12 +226,12 @@ async fn prove<P: Serialize + Send + 'static>(
 }
 
 /// The newest checkpoint; where none can be signed now, the newest that is kept.
-async fn newest(gate: &Arc<Gate>, reader: &Reader) -> Result<String, LedgerError> {
+async fn newest(gate: &Arc<Gate>, reader: &Reader, visit: &Visit) -> Result<String, LedgerError> {
     let error = match gate.ledger.checkpoint().await {
         Ok(note) => return Ok(note),
         Err(error) => error,
     };
-    blocking(reader, Reader::checkpoint).await?.ok_or(error)
+    blocking(reader, visit, Reader::checkpoint).await?.ok_or(error)
 }
 
 fn encoded(hashes: &[Hash]) -> Vec<String> {

@@ -11,13 +11,13 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::audit::{record_access, unreadable};
+use super::audit::{beside, record_access, unreadable};
 use super::selection::Selection;
 use super::simulate::invalid;
 use crate::gate::Gate;
 use crate::json;
+use crate::ledger::Filter;
 use crate::ledger::filter::Scope;
-use crate::ledger::{Filter, LedgerError};
 use crate::replay::Replayer;
 use crate::replay::recorded_tests::{Wanted, write};
 use crate::web::{self, Body, Visit};
@@ -65,13 +65,10 @@ pub async fn answer(
         Err(detail) => return invalid(detail, visit),
     };
     record_access(gate, "ledger.tests_written", "/v1/tests", &asked, visit).await;
-    let Ok(_worker) = replayer.workers.acquire().await else {
-        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
-    };
     let replayer = replayer.clone();
-    match tokio::task::spawn_blocking(move || write(&replayer, &wanted)).await {
+    match beside(visit, move || write(&replayer, &wanted)).await {
         Ok(Ok(written)) => web::json_response(StatusCode::OK, &written),
         Ok(Err(detail)) => invalid(detail, visit),
-        Err(error) => unreadable(&LedgerError::Unreadable(error.to_string()), visit),
+        Err(error) => unreadable(&error, visit),
     }
 }

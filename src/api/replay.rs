@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::{record_access, unreadable};
+use super::audit::{beside, record_access, unreadable};
 use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
@@ -28,7 +28,7 @@ use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, LedgerError};
 use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
-use crate::web::{Body, Visit};
+use crate::web::{Body, Visit, turns};
 
 /// Stands for why calls were skipped, where that may quote them.
 const SKIPPED: &str = "they could not be evaluated again";
@@ -94,8 +94,11 @@ pub async fn answer(
     let compiled = match inline {
         None => Ok(gate.policies.load_full()),
         Some(inline) => {
-            let task = tokio::task::spawn_blocking(move || compile(inline).map(Arc::new));
-            task.await.unwrap_or_else(|error| Err(error.to_string()))
+            let compiled = beside(visit, move || compile(inline).map(Arc::new)).await;
+            match compiled {
+                Ok(compiled) => compiled,
+                Err(error) => return unreadable(&error, visit),
+            }
         }
     };
     let candidate: Arc<PolicySet> = match compiled {
@@ -106,14 +109,14 @@ pub async fn answer(
     let reader = replayer.reader().clone();
     // A candidate can put what it reads into the name of a rule.
     let shows_content = Scope::of(&visit.principal) == Scope::of_traffic(&visit.principal);
-    let visit = visit.clone();
-    tokio::task::spawn_blocking(move || {
+    let looking = visit.clone();
+    let work = move || {
         let _worker = worker;
         // One thread: the rest of the machine is the data plane's.
         let threads = NonZeroUsize::MIN;
         let traffic = Traffic { reader: &reader, filter, newest, threads };
         let tell = |event: Event<'_>| match event {
-            _ if visit.is_ended() => false,
+            _ if looking.is_ended() => false,
             Event::Flip(flip) if shows_content => send(&lines, flip),
             Event::Flip(flip) => send(&lines, &flip.without_content()),
             Event::Progress(done, of) if progress => {
@@ -141,7 +144,10 @@ pub async fn answer(
                 }),
         };
         send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
-    });
+    };
+    if let Err(error) = turns::beside("replays", work) {
+        return unreadable(&LedgerError::Unreadable(format!("no thread can be started: {error}")), visit);
+    }
     let mut response = Response::new(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -13,11 +13,10 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::audit::{record_access, unreadable};
+use super::audit::{beside, record_access, unreadable};
 use crate::call::{Call, Moment};
 use crate::gate::Gate;
 use crate::json;
-use crate::ledger::LedgerError;
 use crate::ledger::filter::Scope;
 use crate::policy::{Limits, PolicySet, Source, SourceFile};
 use crate::replay::{Replayer, moment_of, put, simulate};
@@ -80,17 +79,13 @@ pub async fn answer(
     if let Some(request_id) = &wanted.from {
         record_access(gate, "ledger.simulated", "/v1/simulate", request_id, visit).await;
     }
-    let Ok(_worker) = replayer.workers.acquire().await else {
-        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
-    };
     let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
     let scope = Scope::of(&visit.principal);
-    let task = tokio::task::spawn_blocking(move || answered(wanted, &policies, &replayer, &now, &scope));
-    match task.await {
+    match beside(visit, move || answered(wanted, &policies, &replayer, &now, &scope)).await {
         Ok(Ok(answer)) => web::json_response(StatusCode::OK, &answer),
         Ok(Err(Refused::Invalid(detail))) => invalid(detail, visit),
         Ok(Err(Refused::Unknown(detail))) => Problem::not_found(detail, visit).response(),
-        Err(error) => unreadable(&LedgerError::Unreadable(error.to_string()), visit),
+        Err(error) => unreadable(&error, visit),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::web::{self, Body, Visit};
 pub async fn answer(gate: &Arc<Gate>, reader: &Reader, visit: &Visit) -> Response<Body> {
     record_access(gate, "ledger.measured", "/v1/ledger/stats", "", visit).await;
     let now_ms = (gate.clock.now_ms)();
-    match blocking(reader, move |reader| reader.stats(now_ms)).await {
+    match blocking(reader, visit, move |reader| reader.stats(now_ms)).await {
         Ok(stats) => web::json_response(StatusCode::OK, &stats),
         Err(error) => unreadable(&error, visit),
     }

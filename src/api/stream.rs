@@ -19,14 +19,17 @@ use super::audit::{bad_parameter, blocking, record_access};
 use super::query::filters;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
-use crate::ledger::{Filter, Order, Reader};
+use crate::ledger::{Filter, Order, Reader, Stored};
 use crate::web::{self, Body, Visit};
 
-/// Entries read at once.
-const BATCH: u32 = 200;
+/// Entries read at once: one may have hundreds of kilobytes.
+const BATCH: u32 = 50;
 
 /// Events waiting for a reader.
-const MAX_WAITING_EVENTS: usize = 256;
+const MAX_WAITING_EVENTS: usize = 32;
+
+/// Whoever follows looks this often at most, in milliseconds, however often something is recorded.
+const PACE_MS: u64 = 50;
 
 /// A reader that takes nothing for this long is let go, in milliseconds.
 const STALL_MS: u64 = 30_000;
@@ -77,10 +80,16 @@ pub async fn stream(
         // There is room: nothing waits yet.
         let _ = events.try_send(reset);
     }
-    let follower =
-        Follower { reader: reader.clone(), filter, events, stall: Duration::from_millis(STALL_MS) };
-    let following = web::until_stopped(stopping, follower.follow(after, head));
-    tokio::spawn(visit.while_admitted(following));
+    let stall = Duration::from_millis(STALL_MS);
+    let follower = Follower { reader: reader.clone(), visit: visit.clone(), filter, events, stall };
+    let (following, ended) =
+        (web::until_stopped(stopping, follower.follow(after, head)), visit.until_ended());
+    tokio::spawn(async move {
+        tokio::select! {
+            () = following => {}
+            () = ended => {}
+        }
+    });
     let mut response = web::stream_response(Body::channel(receiver));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     response
@@ -95,6 +104,7 @@ fn seq_of(name: &str, value: &str) -> Result<i64, String> {
 
 struct Follower {
     reader: Reader,
+    visit: Visit,
     filter: Filter,
     events: mpsc::Sender<Bytes>,
     stall: Duration,
@@ -117,8 +127,10 @@ impl Follower {
                     order: Order::Oldest,
                     ..self.filter.clone()
                 };
-                let entries = match blocking(&self.reader, move |reader| reader.entries(&filter)).await {
-                    Ok(entries) => entries,
+                let events =
+                    move |reader: &Reader| Ok(reader.entries(&filter)?.iter().map(event_of).collect());
+                let events: Vec<(i64, Bytes)> = match blocking(&self.reader, &self.visit, events).await {
+                    Ok(events) => events,
                     Err(error) => {
                         tracing::error!(error = %error, "a stream cannot read the ledger");
                         if !self.send(error_event(&error.to_string())).await {
@@ -130,25 +142,25 @@ impl Follower {
                         }
                     }
                 };
-                let is_last = entries.len() < BATCH as usize;
-                for entry in entries {
-                    let event = match serde_json::to_string(&entry) {
-                        Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
-                        Err(error) => error_event(&error.to_string()),
-                    };
+                let is_last = events.len() < BATCH as usize;
+                for (seq, event) in events {
                     if !self.send(event).await {
                         // Queued events are sent before this one, so the id is the last the reader will have.
                         last_words.send(cut_off(after));
                         return;
                     }
-                    after = entry.seq;
+                    after = seq;
                 }
                 if is_last {
                     after = newest;
                 }
             }
+            let pace = tokio::time::sleep(Duration::from_millis(PACE_MS));
             tokio::select! {
-                changed = head.changed() => if changed.is_err() { return },
+                changed = async {
+                    pace.await;
+                    head.changed().await
+                } => if changed.is_err() { return },
                 () = tokio::time::sleep(Duration::from_millis(HEARTBEAT_MS)) => {
                     if !self.send(Bytes::from_static(b": still here\n\n")).await {
                         last_words.send(cut_off(after));
@@ -164,6 +176,15 @@ impl Follower {
     async fn send(&self, event: Bytes) -> bool {
         self.events.send_timeout(event, self.stall).await.is_ok()
     }
+}
+
+/// The number of an entry, and its event.
+fn event_of(entry: &Stored) -> (i64, Bytes) {
+    let event = match serde_json::to_string(entry) {
+        Ok(data) => Bytes::from(format!("id: {}\ndata: {data}\n\n", entry.seq)),
+        Err(error) => error_event(&error.to_string()),
+    };
+    (entry.seq, event)
 }
 
 /// Says what is wrong, as JSON, so that no line break in it can end the event.
@@ -190,20 +211,38 @@ fn cut_off(seq: i64) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::call::{Moment, RequestId};
+    use crate::clock::Clock;
     use crate::ledger::{Entry, Kind, Ledger, Queue, Signing};
+    use crate::principal::Principal;
     use crate::redact::Redactor;
+    use crate::web::Turns;
 
-    fn follower(events: mpsc::Sender<Bytes>, stall: Duration) -> (tempfile::TempDir, Follower) {
-        let directory = tempfile::tempdir().unwrap();
-        let reader = Reader::new(directory.path().join("nothing.db").into());
-        (directory, Follower { reader, filter: Filter::default(), events, stall })
+    fn visit() -> Visit {
+        let clock = Clock { now_ms: || 1, random: |buffer| getrandom::fill(buffer).unwrap() };
+        Visit {
+            peer: ([127, 0, 0, 1], 1).into(),
+            request_id: RequestId::from_ulid(clock.ulid()),
+            moment: Moment { call_id: clock.ulid(), time_ns: 1 },
+            started: std::time::Instant::now(),
+            user_agent: None,
+            principal: Principal::nobody(),
+            ended: None,
+            turns: Some(Turns::new(10_000)),
+        }
+    }
+
+    fn follower(reader: Reader, events: mpsc::Sender<Bytes>, stall: Duration) -> Follower {
+        Follower { reader, visit: visit(), filter: Filter::default(), events, stall }
     }
 
     #[tokio::test]
     async fn a_stream_that_cannot_read_says_so_and_tries_again() {
         let (_head, newest) = watch::channel(5);
         let (sender, mut events) = mpsc::channel(2);
-        let (_directory, follower) = follower(sender, Duration::from_secs(20));
+        let directory = tempfile::tempdir().unwrap();
+        let reader = Reader::new(directory.path().join("nothing.db").into());
+        let follower = follower(reader, sender, Duration::from_secs(20));
         let following = tokio::spawn(follower.follow(0, newest));
         for _ in 0..2 {
             let event = tokio::time::timeout(Duration::from_secs(20), events.recv()).await.unwrap().unwrap();
@@ -220,15 +259,14 @@ mod tests {
     async fn a_reader_that_takes_nothing_is_let_go_with_an_id_to_come_back_with() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docket.db");
-        let clock = crate::clock::Clock { now_ms: || 1, random: |buffer| getrandom::fill(buffer).unwrap() };
+        let clock = Clock { now_ms: || 1, random: |buffer| getrandom::fill(buffer).unwrap() };
         let ledger = Ledger::open(&path, Queue::default(), Signing::default(), clock).unwrap();
         for _ in 0..10 {
             let content = Redactor::builtin().record(Vec::new());
             ledger.append(Entry::event(Kind::Access, "test.read", 1, content)).await.unwrap();
         }
         let (sender, mut events) = mpsc::channel(4);
-        let stall = Duration::from_millis(50);
-        let follower = Follower { reader: ledger.reader(), filter: Filter::default(), events: sender, stall };
+        let follower = follower(ledger.reader(), sender, Duration::from_millis(50));
         tokio::time::timeout(Duration::from_secs(20), follower.follow(-1, ledger.head())).await.unwrap();
         let mut sent = Vec::new();
         while let Some(event) = events.recv().await {

@@ -33,7 +33,7 @@ pub async fn answer(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visi
     };
     record_access(gate, "ledger.read", "/v1/audit/stats", query, visit).await;
     let filter = wanted.filter.clone();
-    match blocking(reader, move |reader| reader.summary(&wanted)).await {
+    match blocking(reader, visit, move |reader| reader.summary(&wanted)).await {
         Ok(summary) => web::json_response(StatusCode::OK, &summary),
         Err(error) => failed(&error, &filter, visit),
     }

@@ -40,9 +40,9 @@ pub async fn answer(
         record_access(gate, "ledger.read", PREFIX, path, visit).await;
         Freshness::Unkept
     };
-    match blocking(reader, move |reader| reader.tile(tile)).await {
+    match blocking(reader, visit, move |reader| reader.tile(tile)).await {
         Ok(Some(bytes)) => Cached { tag: &sha256(&bytes), freshness }.response(headers, || {
-            let mut response = Response::new(Body::bytes(bytes.into()));
+            let mut response = Response::new(Body::whole(bytes));
             let format = HeaderValue::from_static("application/octet-stream");
             response.headers_mut().insert(CONTENT_TYPE, format);
             response

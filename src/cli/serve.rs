@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
-use super::starter;
+use super::{open_files, starter};
 use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
@@ -39,10 +39,15 @@ use crate::redact::hooks::HookHealth;
 use crate::replay::Replayer;
 use crate::trace::Tracer;
 use crate::upstream::Upstream;
-use crate::web;
+use crate::web::apart::Apart;
+use crate::web::turns::{self, STACK_BYTES, Turns};
+use crate::web::{self, Places};
 
-/// Stack of a worker thread: evaluation recurses as deep as policies nest.
-const WORKER_STACK_BYTES: usize = 16 * 1024 * 1024;
+/// The setting of how many connections there may be, for whoever meets it.
+const CONNECTIONS: &str = "data.max_connections";
+
+/// The setting of how much answers may hold, likewise.
+const ANSWERS: &str = "admin.max_answer_bytes";
 
 /// Requests to read the policies again that may wait.
 const MAX_CAUSES: usize = 4;
@@ -79,11 +84,16 @@ impl Serve {
             ledger: self.ledger,
             policy: self.policy,
         };
-        let config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
+        let mut config = Raw::read(self.config.as_deref(), &flags)?.validate()?;
         trace(&config.log)?;
+        let (connections, said) = open_files::connections(config.limits.max_connections, open_files::raise());
+        if let Some(said) = said {
+            tracing::warn!("{said}");
+        }
+        config.limits.max_connections = connections;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
-            .thread_stack_size(WORKER_STACK_BYTES)
+            .thread_stack_size(STACK_BYTES)
             .build()
             .context("cannot start the runtime")?;
         runtime.block_on(async {
@@ -139,6 +149,7 @@ pub struct Running {
     reload_hooks: mpsc::Sender<Cause>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,
+    _apart: Apart,
 }
 
 /// Starts docket: from when this returns it takes calls.
@@ -157,6 +168,11 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             .with_context(|| format!("cannot listen on {address}; set `{section}.listen`"))
     };
     let (data, admin) = (bind("data", config.data.listen).await?, bind("admin", config.admin.listen).await?);
+    let (apart, admin) = (Apart::start().context("cannot start the admin plane")?, admin.into_std()?);
+    let admin = {
+        let _there = apart.handle().enter();
+        TcpListener::from_std(admin)?
+    };
     let ledger = open_ledger(&config.ledger, clock)?;
     let admin_token = AdminToken::load_or_mint(&config.token_file, &clock)
         .with_context(|| format!("the admin token `{}` cannot be used", config.token_file.display()))?;
@@ -176,6 +192,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         clock,
         flood: Mutex::new(Flood::default()),
         blocks: ArcSwap::default(),
+        blocked_more: watch::channel(()).0,
         tracer,
     });
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
@@ -207,18 +224,35 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         plane: config.data,
         publisher: publisher.clone(),
         hooks: hook_publisher.clone(),
+        requests: Places::new(
+            "requests under way",
+            (config.limits.max_connections, CONNECTIONS),
+            (config.limits.max_requests_per_agent, "data.max_requests_per_agent"),
+        ),
         stopping: stopping.clone(),
     };
     let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
     let sweeper = keeper.clone();
+    let reader = gate.ledger.reader().pausing(turns::pass);
     let admin_plane = AdminPlane {
         gate: gate.clone(),
-        reader: gate.ledger.reader(),
-        queries: gate.ledger.reader().within(config.query_timeout_ms),
-        exports: Exports::default(),
+        reader: reader.clone(),
+        queries: reader.within(config.query_timeout_ms),
+        exports: Exports::new(config.limits.max_exports, stopping.clone()),
+        requests: Places::new(
+            "requests under way",
+            (config.limits.max_connections, CONNECTIONS),
+            (config.limits.max_requests_per_principal, "admin.max_requests_per_principal"),
+        ),
+        answers: Places::new(
+            "bytes of answers that wait to be read",
+            (config.limits.max_answer_bytes, ANSWERS),
+            (config.limits.max_answer_bytes / 4, ANSWERS),
+        ),
+        turns: Turns::new(config.query_timeout_ms),
         keeper,
         blocking: blocking.clone(),
-        replayer: Arc::new(Replayer::new(gate.ledger.reader(), limits)),
+        replayer: Arc::new(Replayer::new(reader, limits)),
         limits: config.limits,
         tokens: tokens.clone(),
         plane: config.admin,
@@ -236,7 +270,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         policies: described,
         tasks: vec![
             tokio::spawn(web::serve(Arc::new(data_plane), data, config.limits, stopping.clone())),
-            tokio::spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
+            apart.handle().spawn(web::serve(Arc::new(admin_plane), admin, config.limits, stopping.clone())),
             tokio::spawn(keep_house(gate.clone(), blocking, tokens, stopping.clone())),
             tokio::spawn(web::until_stopped(
                 stopping.clone(),
@@ -249,6 +283,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         reload,
         reload_hooks,
         stop,
+        _apart: apart,
     })
 }
 

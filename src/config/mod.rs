@@ -49,9 +49,13 @@ impl Raw {
         for (key, value) in [
             ("data.max_body_bytes", self.data.max_body_bytes as u64),
             ("data.max_connections", self.data.max_connections as u64),
+            ("data.max_requests_per_agent", self.data.max_requests_per_agent as u64),
             ("data.header_timeout_ms", self.data.header_timeout_ms),
             ("data.body_timeout_ms", self.data.body_timeout_ms),
             ("admin.query_timeout_ms", self.admin.query_timeout_ms),
+            ("admin.max_requests_per_principal", self.admin.max_requests_per_principal as u64),
+            ("admin.max_exports", self.admin.max_exports as u64),
+            ("admin.max_answer_bytes", self.admin.max_answer_bytes as u64),
             ("ledger.max_queue_entries", self.ledger.max_queue_entries as u64),
             ("policy.timeout_ms", self.policy.timeout_ms),
         ] {
@@ -108,6 +112,10 @@ impl Raw {
             limits: Limits {
                 max_body_bytes: self.data.max_body_bytes,
                 max_connections: self.data.max_connections,
+                max_requests_per_agent: self.data.max_requests_per_agent,
+                max_requests_per_principal: self.admin.max_requests_per_principal,
+                max_exports: self.admin.max_exports,
+                max_answer_bytes: self.admin.max_answer_bytes,
                 header_timeout_ms: self.data.header_timeout_ms,
                 body_timeout_ms: self.data.body_timeout_ms,
                 shutdown_timeout_ms: self.data.shutdown_timeout_ms,
@@ -208,6 +216,14 @@ pub struct Limits {
     pub max_body_bytes: usize,
     /// Connections served at once, per plane.
     pub max_connections: usize,
+    /// Requests of one agent under way at once.
+    pub max_requests_per_agent: usize,
+    /// Requests of one principal who is no admin under way at once.
+    pub max_requests_per_principal: usize,
+    /// Exports under way at once.
+    pub max_exports: usize,
+    /// Bytes of answers that wait to be read.
+    pub max_answer_bytes: usize,
     /// A request's head must be complete by then.
     pub header_timeout_ms: u64,
     /// A request's body must be complete by then.
@@ -349,6 +365,8 @@ mod tests {
             ("[servers.fs]\nurl = \"http://x\"\nmode = \"off\"", "mode"),
             ("[agents.bot]\ntoken_sha256 = \"abc\"", "is not 64 hex digits"),
             ("[ledger]\nmax_queue_entries = 0", "must be greater than 0"),
+            ("[data]\nmax_requests_per_agent = 0", "`data.max_requests_per_agent` must be greater than 0"),
+            ("[admin]\nmax_exports = 0", "`admin.max_exports` must be greater than 0"),
             ("[ledger.retention]\nmax_age = \"90\"", "`ledger.retention.max_age`: `90` is not an age"),
             ("[ledger.retention]\nmax_age = \"-1d\"", "is not an age"),
             ("[ledger.retention]\nmin_retention = \"forever\"", "is not an age"),

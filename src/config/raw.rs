@@ -55,6 +55,8 @@ pub struct RawData {
     pub max_body_bytes: usize,
     /// Connections served at once.
     pub max_connections: usize,
+    /// Requests of one agent under way at once, streams included.
+    pub max_requests_per_agent: usize,
     /// A request's head must be complete by then.
     pub header_timeout_ms: u64,
     /// A request's body must be complete by then.
@@ -76,8 +78,14 @@ pub struct RawAdmin {
     /// The first admin's token; by default `admin.token` beside the ledger. Made if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
-    /// A question to the ledger is given up after this long.
+    /// A question to the ledger is given up after this long, and so is one that waits for others.
     pub query_timeout_ms: u64,
+    /// Requests of one principal under way at once, streams and exports included; admins may have more.
+    pub max_requests_per_principal: usize,
+    /// Exports under way at once, Cerbos' lists included; one principal has half of them at most.
+    pub max_exports: usize,
+    /// Bytes of answers that wait to be read; one principal has a quarter of them at most.
+    pub max_answer_bytes: usize,
 }
 
 /// `[ledger]`
@@ -307,6 +315,7 @@ impl Default for RawData {
             allowed_origins: Vec::new(),
             max_body_bytes: 8 * 1024 * 1024,
             max_connections: 1_024,
+            max_requests_per_agent: 512,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
             shutdown_timeout_ms: 10_000,
@@ -322,6 +331,9 @@ impl Default for RawAdmin {
             allowed_origins: Vec::new(),
             token_file: None,
             query_timeout_ms: 10_000,
+            max_requests_per_principal: 32,
+            max_exports: 4,
+            max_answer_bytes: 256 * 1024 * 1024,
         }
     }
 }

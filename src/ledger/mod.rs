@@ -85,6 +85,9 @@ pub enum LedgerError {
     /// A query took longer than it may, in milliseconds, and was given up.
     #[error("the query took longer than {0} ms and was given up")]
     TooSlow(u64),
+    /// A query waited too long for others to end, in milliseconds, and was not begun.
+    #[error("other questions came first for {0} ms")]
+    Waited(u64),
     /// The file could not be read, or holds something docket never writes.
     #[error("the ledger cannot be read: {0}")]
     Unreadable(String),

@@ -39,6 +39,8 @@ pub struct Reader {
     timeout_ms: Option<u64>,
     /// What is read, where that is a copy.
     _copy: Option<Arc<Temporary>>,
+    /// Called now and then while a query runs.
+    pause: fn(),
 }
 
 /// Some of the entries that match.
@@ -198,13 +200,19 @@ impl Reader {
 
     /// The same, of a copy that is removed with its last reader.
     pub(super) fn of(path: Arc<Path>, copy: Option<Arc<Temporary>>) -> Self {
-        Self { path, idle: Arc::default(), timeout_ms: None, _copy: copy }
+        Self { path, idle: Arc::default(), timeout_ms: None, pause: || (), _copy: copy }
     }
 
     /// The same reader, whose queries are interrupted after so many milliseconds.
     #[must_use]
     pub fn within(&self, timeout_ms: u64) -> Self {
         Self { timeout_ms: Some(timeout_ms), ..self.clone() }
+    }
+
+    /// The same reader, whose queries call `pause` now and then: it may let others go first.
+    #[must_use]
+    pub fn pausing(&self, pause: fn()) -> Self {
+        Self { pause, ..self.clone() }
     }
 
     /// The entries that match, at most [`MAX_LIMIT`].
@@ -312,18 +320,20 @@ impl Reader {
             Some(connection) => connection,
             None => schema::open_reader(&self.path)?,
         };
-        let fail = |error: rusqlite::Error| match (error.sqlite_error_code(), self.timeout_ms) {
+        let (timeout_ms, pause) = (self.timeout_ms, self.pause);
+        pause();
+        let fail = |error: rusqlite::Error| match (error.sqlite_error_code(), timeout_ms) {
             (Some(ErrorCode::OperationInterrupted), Some(timeout_ms)) => LedgerError::TooSlow(timeout_ms),
             _ => LedgerError::Unreadable(schema::explain(&error)),
         };
-        if let Some(timeout_ms) = self.timeout_ms {
-            let deadline = Instant::now() + Duration::from_millis(timeout_ms);
-            connection.progress_handler(LOOK_STEPS, Some(move || Instant::now() > deadline)).map_err(fail)?;
-        }
+        let deadline = timeout_ms.map(|timeout_ms| Instant::now() + Duration::from_millis(timeout_ms));
+        let look = move || {
+            pause();
+            deadline.is_some_and(|deadline| Instant::now() > deadline)
+        };
+        connection.progress_handler(LOOK_STEPS, Some(look)).map_err(fail)?;
         let answer = query(&connection).map_err(fail)?;
-        if self.timeout_ms.is_some() {
-            connection.progress_handler(LOOK_STEPS, None::<fn() -> bool>).map_err(fail)?;
-        }
+        connection.progress_handler(LOOK_STEPS, None::<fn() -> bool>).map_err(fail)?;
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE_CONNECTIONS {
             idle.push(connection);

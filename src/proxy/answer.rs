@@ -24,21 +24,25 @@ use crate::web::BodyError;
 /// Largest JSON answer, or event of a stream, that is looked into, in bytes; a larger one is judged by its status alone.
 const MAX_JUDGED_BYTES: usize = 1024 * 1024;
 
+/// Waits until a call is to be cut off, and says why.
+pub type Cut = Pin<Box<dyn Future<Output = String> + Send>>;
+
 /// The body of an answer under way.
 pub struct Watched {
     body: Incoming,
+    cut: Cut,
     owed: Option<(Judge, Pending)>,
     timeout: Duration,
     idle: Pin<Box<Sleep>>,
 }
 
 impl Watched {
-    /// Watches `body` on behalf of `pending`; a pause of more than `timeout_ms` between two frames ends it.
+    /// Watches `body` on behalf of `pending`; a pause of more than `timeout_ms` between two frames ends it, and so does `cut`.
     #[must_use]
-    pub fn new(body: Incoming, judge: Judge, pending: Pending, timeout_ms: u64) -> Self {
+    pub fn new(body: Incoming, judge: Judge, pending: Pending, cut: Cut, timeout_ms: u64) -> Self {
         let timeout = Duration::from_millis(timeout_ms);
         let idle = Box::pin(tokio::time::sleep(timeout));
-        let mut watched = Self { body, owed: Some((judge, pending)), timeout, idle };
+        let mut watched = Self { body, cut, owed: Some((judge, pending)), timeout, idle };
         // Nobody asks a body for frames that has none.
         if watched.body.is_end_stream() {
             watched.end(None);
@@ -64,6 +68,13 @@ impl HttpBody for Watched {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        // First: an answer that always has more would not be cut off.
+        if self.owed.is_some()
+            && let Poll::Ready(why) = self.cut.as_mut().poll(cx)
+        {
+            self.end(Some(&why));
+            return Poll::Ready(Some(Err(why.into())));
+        }
         let polled = match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending if self.idle.as_mut().poll(cx).is_ready() => {
                 let error = format!("the server paused for more than {} ms", self.timeout.as_millis());
@@ -239,12 +250,16 @@ impl Judge {
 }
 
 fn detail(status: StatusCode, error: Option<&str>) -> Object {
-    let mut detail = Object::new();
+    let mut detail = error.map(because).unwrap_or_default();
     detail.insert("status".into(), status.as_u16().into());
-    if let Some(error) = error {
-        // Whole: redaction cuts it, once it has seen that the cut leaves no half of a secret.
-        detail.insert("error".into(), error.into());
-    }
+    detail
+}
+
+/// What an outcome says of what went wrong.
+pub fn because(error: &str) -> Object {
+    let mut detail = Object::new();
+    // Whole: redaction cuts it, once it has seen that the cut leaves no half of a secret.
+    detail.insert("error".into(), error.into());
     detail
 }
 

@@ -28,12 +28,12 @@ use crate::config::{Limits, Server};
 use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
 use crate::identity::Rejection;
-use crate::json::{self, Object};
+use crate::json;
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::text::truncated;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::web::{self, Body, Problem, ProblemType, Stoppable, Visit};
-use answer::{Judge, Watched};
+use answer::{Cut, Judge, Watched};
 use mcp::{Era, Message};
 pub use sessions::Sessions;
 
@@ -120,7 +120,7 @@ impl Proxy {
             if let Some(blocked) = self.blocked(plumbing, server, &caller, &visit) {
                 return blocked;
             }
-            return self.pass(Permit::plumbing(plumbing), server, parts, Bytes::new(), &visit).await;
+            return self.pass(plumbing, server, caller, parts, Bytes::new(), &visit).await;
         }
         let body = match web::receive(body, &self.limits).await {
             Ok(body) => body,
@@ -148,7 +148,7 @@ impl Proxy {
                 if let Some(blocked) = self.blocked(plumbing, &server, &caller, &visit) {
                     return blocked;
                 }
-                self.pass(Permit::plumbing(plumbing), &server, parts, body, &visit).await
+                self.pass(plumbing, &server, caller, parts, body, &visit).await
             }
             Ok(Message::Request(request)) => {
                 self.detached(Exchange { request: *request, server, caller, visit, parts, body }).await
@@ -212,24 +212,44 @@ impl Proxy {
         let arrival = arrival(call, event_type, caller.clone(), &visit, Some(target));
         let ruling = self.gate.decide(arrival).await.map_err(Stopped::Unrecorded)?;
         let (permit, pending) = ruling.pass().map_err(|refusal| Stopped::Refused(*refusal))?;
+        let mut cut: Cut = Box::pin(self.until_cut(caller.clone(), server.name.clone(), &visit));
         let outgoing =
             outgoing(&server, parts, body, &visit).map_err(|error| Stopped::Failed(error.to_string()))?;
         let forwarded = tokio::select! {
             forwarded = self.upstream.forward(permit, outgoing, server.timeout_ms) => forwarded,
             // Dropping the request under way closes its connection; dropping `pending` records `disconnected`.
             () = client.closed() => return Err(Stopped::Failed("the client disconnected".into()).into()),
+            why = &mut cut => {
+                pending.finish(Outcome::Error, answer::because(&why));
+                return Err(Stopped::Failed(why).into());
+            }
         };
         match forwarded {
             Ok(response) => {
                 self.sessions.opened(&server.name, response.headers(), &caller.agent);
-                incoming(response, pending, &server, &visit, id)
+                incoming(response, pending, cut, &server, &visit, id)
                     .map_err(|error| Stopped::Failed(error).into())
             }
             Err(error) => {
-                let mut detail = Object::new();
-                detail.insert("error".into(), error.to_string().into());
-                pending.finish(Outcome::Error, detail);
+                pending.finish(Outcome::Error, answer::because(&error.to_string()));
                 Err(Stopped::Failed(format!("server `{}`: {error}", server.name)).into())
+            }
+        }
+    }
+
+    /// Waits until a call under way is to be cut off, and says why: the agent or the server was blocked, or the token is no longer
+    /// good.
+    fn until_cut(
+        &self,
+        caller: Arc<Caller>,
+        server: Arc<str>,
+        visit: &Visit,
+    ) -> impl Future<Output = String> + Send + 'static + use<> {
+        let (blocked, ended) = (self.gate.clone().until_blocked(caller, server), visit.until_ended());
+        async move {
+            tokio::select! {
+                fault = blocked => format!("cut off: {fault}"),
+                () = ended => "cut off: the token is no longer good".into(),
             }
         }
     }
@@ -237,14 +257,28 @@ impl Proxy {
     /// Passes a request that no policy is asked about.
     async fn pass(
         &self,
-        permit: Permit,
+        plumbing: Plumbing,
         server: &Server,
+        caller: Arc<Caller>,
         parts: Parts,
         body: Bytes,
         visit: &Visit,
     ) -> Response<Body> {
+        let permit = Permit::plumbing(plumbing);
+        let (stopping, ended) = (self.stopping.clone(), visit.until_ended());
+        let cut = self.until_cut(caller, server.name.clone(), visit);
+        let mut stopped = Box::pin(async move {
+            tokio::select! {
+                () = web::until_stopped(stopping, std::future::pending()) => {}
+                () = ended => {}
+                _ = cut, if !passes_blocks(plumbing) => {}
+            }
+        });
         let result = match outgoing(server, parts, body, visit) {
-            Ok(outgoing) => self.upstream.forward(permit, outgoing, server.timeout_ms).await,
+            Ok(outgoing) => tokio::select! {
+                result = self.upstream.forward(permit, outgoing, server.timeout_ms) => result,
+                () = &mut stopped => Err(UpstreamError::Broken("docket let go of it".into())),
+            },
             Err(error) => Err(UpstreamError::Broken(error.to_string())),
         };
         match result {
@@ -255,10 +289,7 @@ impl Proxy {
             Ok(response) => {
                 let (mut parts, body) = response.into_parts();
                 strip(&mut parts.headers);
-                Response::from_parts(
-                    parts,
-                    Body::Stream(Box::pin(Stoppable::new(body, self.stopping.clone()))),
-                )
+                Response::from_parts(parts, Body::stream(Stoppable::new(body, stopped)))
             }
             Err(error) => {
                 let status = match error {
@@ -303,7 +334,7 @@ impl Proxy {
         caller: &Caller,
         visit: &Visit,
     ) -> Option<Response<Body>> {
-        if plumbing == Plumbing::EndSession {
+        if passes_blocks(plumbing) {
             return None;
         }
         let fault = self.gate.blocked(caller, Some(&server.name))?;
@@ -426,6 +457,11 @@ fn target_of(server: &Server, tool: Option<&str>) -> Target {
     }
 }
 
+/// Whether this goes on whoever is blocked: what ends a session, and what asks whether it is alive.
+fn passes_blocks(plumbing: Plumbing) -> bool {
+    matches!(plumbing, Plumbing::Ping | Plumbing::EndSession)
+}
+
 /// Refuses a body that a server could decode to something else than docket reads: JSON is UTF-8 (RFC 8259 §8.1), but
 /// servers exist that obey a `charset`.
 fn unambiguous(headers: &HeaderMap) -> Result<(), String> {
@@ -475,6 +511,7 @@ fn outgoing(server: &Server, parts: Parts, body: Bytes, visit: &Visit) -> http::
 fn incoming(
     response: Response<Incoming>,
     pending: Pending,
+    cut: Cut,
     server: &Server,
     visit: &Visit,
     id: Value,
@@ -489,15 +526,14 @@ fn incoming(
     let nonsense = (parts.status.is_success() && !stream && media_type != "application/json")
         .then(|| format!("server `{}` answered with `{media_type}`, which is not MCP", server.name));
     if let Some(error) = wandering.or(nonsense) {
-        let mut detail = Object::new();
+        let mut detail = answer::because(&error);
         detail.insert("status".into(), parts.status.as_u16().into());
-        detail.insert("error".into(), error.clone().into());
         pending.finish(Outcome::Error, detail);
         return Err(error);
     }
     let encoding = parts.headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
     let judge = Judge::new(parts.status, stream, !matches!(encoding, None | Some(b"identity")), id);
-    let body = Body::Stream(Box::pin(Watched::new(body, judge, pending, server.timeout_ms)));
+    let body = Body::stream(Watched::new(body, judge, pending, cut, server.timeout_ms));
     Ok(web::with_request_id(Response::from_parts(parts, body), &visit.request_id))
 }
 

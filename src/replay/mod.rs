@@ -34,8 +34,8 @@ pub use traffic::{Event, Flip, Side, Totals, Traffic};
 /// Policy sets kept compiled.
 const MAX_SETS: usize = 4;
 
-/// Explanations worked on at once: they share the machine with the data plane.
-const MAX_WORKERS: usize = 1;
+/// Replays of traffic at once: they share the machine with the data plane.
+const MAX_REPLAYS: usize = 1;
 
 /// Evaluates recorded calls.
 pub struct Replayer {
@@ -43,9 +43,7 @@ pub struct Replayer {
     limits: Limits,
     /// Compiled sets by manifest digest, the one used last at the back.
     sets: Mutex<VecDeque<Arc<PolicySet>>>,
-    /// To be held by whoever explains beside a data plane.
-    pub workers: Semaphore,
-    /// To be held by whoever replays traffic there: that takes long, and explanations must not wait for it.
+    /// To be held by whoever replays traffic beside a data plane.
     pub replays: Arc<Semaphore>,
 }
 
@@ -89,8 +87,8 @@ impl Replayer {
     /// Replays from a ledger.
     #[must_use]
     pub fn new(reader: Reader, limits: Limits) -> Self {
-        let replays = Arc::new(Semaphore::new(MAX_WORKERS));
-        Self { reader, limits, sets: Mutex::default(), workers: Semaphore::new(MAX_WORKERS), replays }
+        let replays = Arc::new(Semaphore::new(MAX_REPLAYS));
+        Self { reader, limits, sets: Mutex::default(), replays }
     }
 
     /// The ledger it replays from.

@@ -2,12 +2,15 @@
 //!
 //! It knows HTTP and the bounds of the configuration, and nothing of what a request is about.
 
+pub mod apart;
 pub mod cached;
 pub mod cors;
+mod crowd;
+mod places;
 mod problem;
 mod server;
+pub mod turns;
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +21,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
@@ -33,8 +36,10 @@ use crate::principal::Principal;
 
 use crate::identity::Rejection;
 
+pub use places::{Full, Place, Places};
 pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, Problem, ProblemType};
 pub use server::{Face, serve};
+pub use turns::Turns;
 
 /// As much of a `User-Agent` as is recorded, in bytes.
 const MAX_USER_AGENT_BYTES: usize = 256;
@@ -45,10 +50,19 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// An error of a body under way.
 pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
+/// A whole body is handed to its connection in pieces of this size, so that it counts as held until its peer has read it.
+pub const PIECE_BYTES: usize = 64 * 1024;
+
 /// A response body: whole, or a stream.
-pub enum Body {
+pub struct Body {
+    content: Content,
+    /// What is given back when the body was sent, or nobody wants it any more.
+    held: Vec<Box<dyn Send>>,
+}
+
+enum Content {
     /// Known from the start.
-    Full(Full<Bytes>),
+    Whole(Bytes),
     /// As it comes.
     Stream(Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>),
 }
@@ -57,31 +71,45 @@ impl Body {
     /// A body without content.
     #[must_use]
     pub fn empty() -> Self {
-        Self::Full(Full::default())
+        Self::whole(Bytes::new())
     }
 
-    /// A text that is known from the start.
+    /// A body that is known from the start.
     #[must_use]
-    pub fn whole(text: String) -> Self {
-        Self::bytes(text.into())
+    pub fn whole(content: impl Into<Bytes>) -> Self {
+        Self { content: Content::Whole(content.into()), held: Vec::new() }
     }
 
-    /// Bytes that are known from the start.
+    /// A body that is sent as it comes.
     #[must_use]
-    pub fn bytes(bytes: Bytes) -> Self {
-        Self::Full(Full::from(bytes))
+    pub fn stream(body: impl HttpBody<Data = Bytes, Error = BodyError> + Send + 'static) -> Self {
+        Self { content: Content::Stream(Box::pin(body)), held: Vec::new() }
     }
 
     /// A body that is sent as it comes out of a channel, and ends with it.
     #[must_use]
     pub fn channel(pieces: mpsc::Receiver<Bytes>) -> Self {
-        Self::Stream(Box::pin(Channel(pieces)))
+        Self::stream(Channel(pieces))
     }
 
     /// Likewise, and an error breaks it off, so that what is missing is noticed.
     #[must_use]
     pub fn pieces(pieces: mpsc::Receiver<Result<Bytes, BodyError>>) -> Self {
-        Self::Stream(Box::pin(Pieces(pieces)))
+        Self::stream(Pieces(pieces))
+    }
+
+    /// Keeps something until the body was sent, or nobody wants it any more.
+    pub fn hold(&mut self, held: impl Send + 'static) {
+        self.held.push(Box::new(held));
+    }
+
+    /// How much of it waits in memory to be read, where that is known.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        match &self.content {
+            Content::Whole(bytes) => bytes.len(),
+            Content::Stream(_) => 0,
+        }
     }
 }
 
@@ -121,23 +149,34 @@ impl HttpBody for Body {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.get_mut() {
-            Self::Full(full) => Pin::new(full).poll_frame(cx).map_err(|never: Infallible| match never {}),
-            Self::Stream(stream) => stream.as_mut().poll_frame(cx),
+        match &mut self.get_mut().content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            // A copy: a slice would keep the whole in memory while the last of it waits to be read.
+            Content::Whole(bytes) if bytes.len() > PIECE_BYTES => {
+                let piece = Bytes::copy_from_slice(&bytes.split_to(PIECE_BYTES));
+                Poll::Ready(Some(Ok(Frame::data(piece))))
+            }
+            Content::Whole(bytes) => {
+                let rest = std::mem::take(bytes);
+                // The last piece of a larger whole: likewise.
+                let rest = if rest.is_unique() { rest } else { Bytes::copy_from_slice(&rest) };
+                Poll::Ready(Some(Ok(Frame::data(rest))))
+            }
+            Content::Stream(stream) => stream.as_mut().poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Full(full) => full.is_end_stream(),
-            Self::Stream(stream) => stream.is_end_stream(),
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Stream(stream) => stream.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Full(full) => full.size_hint(),
-            Self::Stream(stream) => stream.size_hint(),
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(stream) => stream.size_hint(),
         }
     }
 }
@@ -159,6 +198,8 @@ pub struct Visit {
     pub principal: Arc<Principal>,
     /// Turns true when they may no longer.
     pub ended: Option<watch::Receiver<bool>>,
+    /// Where what they ask of the ledger is worked on: on the admin plane.
+    pub turns: Option<Arc<Turns>>,
 }
 
 impl Visit {
@@ -183,16 +224,17 @@ impl Visit {
                 .map(|agent| gate.redactor.cut(agent, MAX_USER_AGENT_BYTES)),
             principal: Principal::nobody(),
             ended: None,
+            turns: None,
         }
     }
 
-    /// Runs `work` until it ends, or whoever looks may no longer.
-    pub fn while_admitted<W: Future<Output = ()>>(&self, work: W) -> impl Future<Output = ()> + use<W> {
+    /// Waits until whoever looks may no longer; for ever where that cannot be.
+    pub fn until_ended(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
         let ended = self.ended.clone();
         async move {
             match ended {
-                Some(ended) => until_stopped(ended, work).await,
-                None => work.await,
+                Some(ended) => until_stopped(ended, std::future::pending()).await,
+                None => std::future::pending().await,
             }
         }
     }
@@ -226,8 +268,13 @@ impl Visit {
 
 /// A JSON response. Nothing docket answers may be cached: it is about this moment, or from the ledger.
 pub fn json_response(status: StatusCode, value: &impl Serialize) -> Response<Body> {
-    let bytes = serde_json::to_vec(value).unwrap_or_default();
-    let mut response = Response::new(Body::Full(Full::from(bytes)));
+    json_bytes(status, serde_json::to_vec(value).unwrap_or_default())
+}
+
+/// Likewise, of JSON that is written already.
+#[must_use]
+pub fn json_bytes(status: StatusCode, json: Vec<u8>) -> Response<Body> {
+    let mut response = Response::new(Body::whole(json));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -344,17 +391,19 @@ pub async fn until_stopped(mut stopping: watch::Receiver<bool>, work: impl Futur
     }
 }
 
-/// A body that ends when docket stops: a stream without an end of its own must not hold up the shutdown.
+/// A body that ends when something happens: a stream without an end of its own must not hold up the shutdown, nor go on for
+/// somebody who is no longer let in.
 pub struct Stoppable<B> {
     body: B,
-    stopped: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Nothing once it is done.
+    stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 impl<B> Stoppable<B> {
-    /// Passes `body` on until docket stops.
+    /// Passes `body` on until `stopped` is done.
     #[must_use]
-    pub fn new(body: B, stopping: watch::Receiver<bool>) -> Self {
-        Self { body, stopped: Box::pin(until_stopped(stopping, std::future::pending())) }
+    pub fn new(body: B, stopped: impl Future<Output = ()> + Send + 'static) -> Self {
+        Self { body, stopped: Some(Box::pin(stopped)) }
     }
 }
 
@@ -366,10 +415,12 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
-            Poll::Pending => self.stopped.as_mut().poll(cx).map(|()| None),
-            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+        // First: a stream that always has something would never end.
+        if self.stopped.as_mut().is_none_or(|stopped| stopped.as_mut().poll(cx).is_ready()) {
+            self.stopped = None;
+            return Poll::Ready(None);
         }
+        Pin::new(&mut self.body).poll_frame(cx).map(|frame| frame.map(|frame| frame.map_err(Into::into)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -380,6 +431,15 @@ impl<B: HttpBody<Data = Bytes, Error: Into<BodyError>> + Unpin> HttpBody for Sto
         self.body.size_hint()
     }
 }
+
+/// Refuses a request for which there is no place.
+#[must_use]
+pub fn too_many(gate: &Gate, visit: &Visit, full: &Full) -> Response<Body> {
+    gate.metrics.refused.with_label_values(&["too_many_requests"]).inc();
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, ProblemType::TooManyRequests, full.to_string(), visit)
+        .response()
+}
+
 /// Refuses a request whose token is not accepted, and notes it.
 #[must_use]
 pub fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {

@@ -34,8 +34,10 @@ pub enum ProblemType {
     NotAllowed,
     /// The policies do not compile, or fail their tests.
     PoliciesRejected,
-    /// As many exports as there may be.
-    TooManyExports,
+    /// As much under way as one may have, or as there may be.
+    TooManyRequests,
+    /// A question waited too long for its turn.
+    TooManyQuestions,
     /// The query was interrupted.
     QueryTimeout,
     /// The ledger cannot record.
@@ -48,7 +50,7 @@ pub enum ProblemType {
 
 impl ProblemType {
     /// Every type.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Unauthenticated,
         Self::ForeignHost,
         Self::NotPermitted,
@@ -58,7 +60,8 @@ impl ProblemType {
         Self::InvalidParameter,
         Self::NotAllowed,
         Self::PoliciesRejected,
-        Self::TooManyExports,
+        Self::TooManyRequests,
+        Self::TooManyQuestions,
         Self::QueryTimeout,
         Self::LedgerUnavailable,
         Self::LedgerUnreadable,
@@ -161,11 +164,20 @@ impl ProblemType {
                 "The policy set does not compile, or fails its own tests. The one in force stays; `findings` says \
                  what is wrong and where.",
             ),
-            Self::TooManyExports => (
-                "too-many-exports",
-                "Too many exports",
+            Self::TooManyRequests => (
+                "too-many-requests",
+                "Too many requests",
                 &[429],
-                "As many exports as docket allows at once are under way. Try again after `Retry-After` seconds.",
+                "As much is under way as this token, or everybody together, may have: requests, exports or \
+                 answers that wait to be read. `detail` names the limit and its setting. Try again after \
+                 `Retry-After` seconds.",
+            ),
+            Self::TooManyQuestions => (
+                "too-many-questions",
+                "Too many questions",
+                &[503],
+                "Questions to the ledger take turns, and this one waited for `admin.query_timeout_ms` without \
+                 having one. Ask less at once.",
             ),
             Self::QueryTimeout => (
                 "query-timeout",
@@ -262,7 +274,7 @@ impl Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = json_response(status, self);
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(status, StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS) {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

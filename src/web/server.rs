@@ -16,11 +16,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::Body;
+use super::crowd::Crowd;
 use crate::config::Limits;
+
+/// While every connection has a request under way, whether one has ended is looked at this often, in milliseconds.
+const LOOK_MS: u64 = 5;
+
+/// A connection may wait for its request this long without making room for others, in milliseconds.
+const GRACE_MS: u64 = 100;
 
 /// Largest request head, in bytes; hyper answers 431 to a larger one.
 const MAX_HEAD_BYTES: usize = 64 * 1024;
@@ -39,6 +46,9 @@ pub trait Face: Send + Sync + 'static {
 
     /// Notes a connection whose bytes were not HTTP, or whose head came too slowly.
     fn unreadable(self: Arc<Self>, peer: SocketAddr, error: String);
+
+    /// Counts a connection that waited for a request, and was closed to let another in.
+    fn crowded_out(&self);
 }
 
 /// A connection that knows whether it owes docket the rest of a request, and that gives up on a peer who does not read.
@@ -110,7 +120,8 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound.
+/// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound. Where there are
+/// as many as there may be, one that waits for a request makes room for the next.
 pub async fn serve(
     face: Arc<impl Face>,
     listener: TcpListener,
@@ -122,18 +133,13 @@ pub async fn serve(
         .header_read_timeout(Duration::from_millis(limits.header_timeout_ms))
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS);
-    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let crowd = Crowd::new(limits.max_connections, Duration::from_millis(GRACE_MS));
     let graceful = GracefulShutdown::new();
     loop {
         let accepted = tokio::select! {
-            accepted = async {
-                // A closed semaphore would be a bug; refusing to accept is the safe reading of one.
-                let place = places.clone().acquire_owned().await.ok()?;
-                Some((place, listener.accept().await))
-            } => accepted,
+            accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
-        let Some((place, accepted)) = accepted else { break };
         let (stream, peer) = match accepted {
             Ok(connection) => connection,
             Err(error) => {
@@ -143,31 +149,55 @@ pub async fn serve(
                 continue;
             }
         };
+        let entered = tokio::select! {
+            entered = async {
+                loop {
+                    if let Some(seat) = crowd.enter(peer.ip()) {
+                        break seat;
+                    }
+                    if crowd.make_room() {
+                        face.crowded_out();
+                    }
+                    tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+                }
+            } => entered,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(error = %error, "cannot set TCP_NODELAY");
         }
         let socket = Socket::new(stream, limits.body_timeout_ms);
         let unanswered = socket.unanswered.clone();
+        let seat = Arc::new(entered);
         let service = {
-            let (face, unanswered) = (face.clone(), unanswered.clone());
+            let (face, unanswered, seat) = (face.clone(), unanswered.clone(), seat.clone());
             hyper::service::service_fn(move |request| {
                 // The head of a request is complete.
                 unanswered.store(false, Ordering::Relaxed);
-                let face = face.clone();
-                async move { Ok::<_, Infallible>(face.answer(request, peer).await) }
+                let (face, answering) = (face.clone(), seat.answering());
+                async move {
+                    // It is being closed: nothing is begun that nobody would hear of.
+                    let Some(answering) = answering else { return std::future::pending().await };
+                    let mut response = face.answer(request, peer).await;
+                    response.body_mut().hold(answering);
+                    Ok::<_, Infallible>(response)
+                }
             })
         };
         let connection = graceful.watch(http.serve_connection(TokioIo::new(socket), service));
         let face = face.clone();
         tokio::spawn(async move {
-            if let Err(error) = connection.await
+            let served = tokio::select! {
+                served = connection => served,
+                () = seat.closing() => Ok(()),
+            };
+            if let Err(error) = served
                 && (error.is_parse() || error.is_timeout() || error.is_parse_too_large())
                 // A connection that sent nothing, or idled between requests, was not refused anything.
                 && unanswered.load(Ordering::Relaxed)
             {
                 face.unreadable(peer, error.to_string());
             }
-            drop(place);
         });
     }
     drop(listener);

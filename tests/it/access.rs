@@ -176,7 +176,7 @@ async fn peopled() -> Docket {
 
 impl Docket {
     /// Makes a token, and answers it.
-    async fn token(&self, name: &str, role: &str, more: Value) -> String {
+    pub async fn token(&self, name: &str, role: &str, more: Value) -> String {
         let mut body = json!({"name": name, "role": role});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (status, made) = self.send(&self.token, "/v1/tokens", &body).await;

@@ -11,6 +11,7 @@ mod audit;
 mod author;
 mod bad_input;
 mod blocks;
+mod bounds;
 mod check;
 mod command_line;
 mod contract;

@@ -2,9 +2,10 @@
 
 use super::operation::{Content, Operation};
 use super::parameters::{export, filters, header, paging, query};
-use crate::api::audit::{Listed, Values};
+use crate::api::audit::Values;
 use crate::api::explain::Explanation;
 use crate::api::health::{Health, Readiness};
+use crate::api::page::Listed;
 use crate::api::proof::{ConsistencyProof, EntryProof, InclusionProof, Key};
 use crate::api::{blocks, keeping, policies, recorded_tests, replay, simulate, tokens};
 use crate::ledger::rollup::Summary;
@@ -14,7 +15,7 @@ use crate::replay::Simulated;
 use crate::replay::recorded_tests::Written;
 use crate::web::ProblemType::{
     InvalidParameter, InvalidRequest, LedgerUnavailable, LedgerUnreadable, NotAllowed, NotFound,
-    PoliciesRejected, QueryTimeout, TooManyExports,
+    PoliciesRejected, QueryTimeout,
 };
 use serde_json::json;
 
@@ -115,7 +116,7 @@ fn audit() -> Vec<Operation> {
                 ],
             )
             .header("Content-Disposition", "A name for the file.")
-            .failing([InvalidParameter, TooManyExports]),
+            .failing([InvalidParameter]),
         Operation::get(AUDIT, "/admin/auditlog/list/{kind}", "listAsCerbos", "The ledger as Cerbos' admin API tells it")
             .taking([
                 query("tail", "The newest so many.", &json!({"type": "integer", "minimum": 1, "maximum": 1000})),

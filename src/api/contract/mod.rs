@@ -50,7 +50,7 @@ pub fn answer(side: Side, path: &str, headers: &HeaderMap) -> Option<Response<Bo
     };
     let tag = crate::digest::sha256(bytes);
     Some(Cached { tag: &tag, freshness: Freshness::Checked }.response(headers, || {
-        let mut response = web::stream_response(Body::bytes(bytes.clone()));
+        let mut response = web::stream_response(Body::whole(bytes.clone()));
         *response.status_mut() = StatusCode::OK;
         response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
         response

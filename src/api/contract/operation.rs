@@ -219,7 +219,13 @@ impl Operation {
     pub fn document(mut self, schemas: &mut Schemas) -> Value {
         self.parameters.push(parameters::shared("X-Request-Id"));
         if !self.is_public {
-            self.problems.extend([ProblemType::Unauthenticated, ProblemType::ForeignHost]);
+            let everywhere =
+                [ProblemType::Unauthenticated, ProblemType::ForeignHost, ProblemType::TooManyRequests];
+            self.problems.extend(everywhere);
+        }
+        if self.problems.contains(&ProblemType::LedgerUnreadable) {
+            // Whatever reads the ledger waits for its turn.
+            self.problems.push(ProblemType::TooManyQuestions);
         }
         let route = routes::all().find(|it| it.method() == self.method && it.path == self.route());
         if route.is_some() {

@@ -2,7 +2,8 @@
 //!
 //! Entries are read a batch at a time, each batch in a moment of its own, and go on as they are read: memory does not grow with
 //! what is exported, and no long transaction keeps the ledger's log from being folded in. What is exported ends with the newest
-//! entry there is at the start. An export that was cut short goes on after the last entry that arrived (`cursor=SEQ`).
+//! entry there is at the start. An export that was cut short goes on after the last entry that arrived (`cursor=SEQ`). There are
+//! only so many places for exports, shared by principal; the thread of one takes turns with all other readers'.
 
 mod format;
 
@@ -13,21 +14,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
+use http::{HeaderValue, Response};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, watch};
 
-use super::audit::bad_parameter;
+use super::audit::{bad_parameter, unreadable};
 use super::query::{Paging, cursor_at, filters, number};
 use crate::clock::rfc3339;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::filter::parameters::Wrong;
-use crate::ledger::{Entry, Filter, Kind, MAX_LIMIT, Reader};
+use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Reader};
 use crate::text::plain;
-use crate::web::{self, Body, BodyError, Problem, ProblemType, Visit};
+use crate::web::turns;
+use crate::web::{self, Body, BodyError, Full, Place, Places, Visit};
 
 pub use format::{COLUMNS, Format};
 
@@ -42,12 +45,6 @@ const MAX_WAITING_CHUNKS: usize = 8;
 
 /// A reader that takes nothing for this long is let go, in milliseconds.
 const STALL_MS: u64 = 60_000;
-
-/// Exports under way at once: each has a thread.
-const MAX_EXPORTS: usize = 4;
-
-/// How much its thread stands back behind the data plane's (`nice`).
-const NICE: i32 = 15;
 
 /// What is taken out, and in which shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -213,7 +210,7 @@ impl<W: Write> Write for Measured<'_, W> {
 }
 
 /// Hands chunks to a connection.
-struct Chunks {
+pub struct Chunks {
     pieces: mpsc::Sender<Result<Bytes, BodyError>>,
     runtime: tokio::runtime::Handle,
     stopping: watch::Receiver<bool>,
@@ -228,11 +225,20 @@ impl Write for Chunks {
         if self.ended.as_ref().is_some_and(|ended| *ended.borrow()) {
             return Err(io::Error::other("the token is no longer good"));
         }
-        let sending =
-            self.pieces.send_timeout(Ok(Bytes::copy_from_slice(bytes)), Duration::from_millis(STALL_MS));
-        let sent = self.runtime.block_on(sending);
-        sent.map(|()| bytes.len())
-            .map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone, or takes nothing"))
+        turns::pass();
+        let sent = match self.pieces.try_send(Ok(Bytes::copy_from_slice(bytes))) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(piece)) => {
+                let sending = self.pieces.send_timeout(piece, Duration::from_millis(STALL_MS));
+                turns::apart(|| self.runtime.block_on(sending)).is_ok()
+            }
+        };
+        if sent {
+            Ok(bytes.len())
+        } else {
+            Err(io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone, or takes nothing"))
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -240,12 +246,62 @@ impl Write for Chunks {
     }
 }
 
-/// Exports under way.
-pub struct Exports(Arc<Semaphore>);
+/// What writes a long answer.
+pub type Out = io::BufWriter<Chunks>;
 
-impl Default for Exports {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(MAX_EXPORTS)))
+/// The places for long answers, and what ends them.
+pub struct Exports {
+    places: Arc<Places>,
+    stopping: watch::Receiver<bool>,
+}
+
+impl Exports {
+    /// Places for `most` exports at once.
+    #[must_use]
+    pub fn new(most: usize, stopping: watch::Receiver<bool>) -> Self {
+        let setting = "admin.max_exports";
+        let places = Places::new("exports under way", (most, setting), (most.div_ceil(2), setting));
+        Self { places, stopping }
+    }
+
+    /// A place for whoever asks.
+    ///
+    /// # Errors
+    /// There is none for them now.
+    pub fn place(&self, visit: &Visit) -> Result<Place, Full> {
+        self.places.take(&visit.principal, 1)
+    }
+
+    /// Writes a long answer in a thread beside the data plane, in the place that was taken for it. What `write` answers is an error where the
+    /// answer breaks off: it must not look whole. A reader who takes nothing for long, or may no longer, ends it.
+    ///
+    /// # Errors
+    /// It could not begin.
+    pub fn begin(
+        &self,
+        place: Place,
+        visit: &Visit,
+        write: impl FnOnce(&mut Out) -> io::Result<()> + Send + 'static,
+    ) -> Result<Body, LedgerError> {
+        let (pieces, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
+        let begun = |error: String| LedgerError::Unreadable(format!("the answer could not begin: {error}"));
+        // That it broke off has a place of its own, whatever waits.
+        let last_words = pieces.clone().try_reserve_owned().map_err(|error| begun(error.to_string()))?;
+        let runtime = tokio::runtime::Handle::current();
+        let (stopping, ended) = (self.stopping.clone(), visit.ended.clone());
+        let work = move || {
+            let chunks = Chunks { pieces, runtime, stopping, ended };
+            let mut out = io::BufWriter::with_capacity(CHUNK_BYTES, chunks);
+            if let Err(error) = write(&mut out) {
+                // What waits to be written is not to be tried again.
+                drop(out.into_parts());
+                last_words.send(Err(error.into()));
+            }
+            drop(place);
+        };
+        let turns = visit.turns.as_ref().ok_or(LedgerError::Closed)?;
+        turns.begin("export", work).map_err(|error| begun(error.to_string()))?;
+        Ok(Body::pieces(receiver))
     }
 }
 
@@ -255,7 +311,6 @@ pub async fn answer(
     gate: &Arc<Gate>,
     reader: &Reader,
     query: &str,
-    stopping: watch::Receiver<bool>,
     visit: &Visit,
 ) -> Response<Body> {
     let now_ms = (gate.clock.now_ms)();
@@ -266,12 +321,9 @@ pub async fn answer(
         }
         Err(detail) => return bad_parameter(detail, visit),
     };
-    let Ok(place) = exports.0.clone().try_acquire_owned() else {
-        let detail = format!("{MAX_EXPORTS} exports are under way; try again when one has ended");
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, ProblemType::TooManyExports, detail, visit);
-        let mut response = problem.response();
-        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("10"));
-        return response;
+    let place = match exports.place(visit) {
+        Ok(place) => place,
+        Err(full) => return web::too_many(gate, visit, &full),
     };
     // Before the first byte. Reads go on when the ledger cannot append.
     if let Err(error) =
@@ -279,42 +331,29 @@ pub async fn answer(
     {
         tracing::error!(request_id = %visit.request_id, error = %error, "an export was not recorded");
     }
-    let (pieces, receiver) = mpsc::channel(MAX_WAITING_CHUNKS);
-    // That it broke off has a place of its own, whatever waits.
-    let Ok(last_words) = pieces.clone().reserve_owned().await else {
-        return Problem::not_found("the export could not begin".into(), visit).response();
-    };
     let name = export.file_name(now_ms);
     let media_type = if export.gzip { "application/gzip" } else { export.format.media_type() };
-    let (gate, reader, query) = (gate.clone(), reader.clone(), query.to_owned());
+    let (gate, reader, query, looking) = (gate.clone(), reader.clone(), query.to_owned(), visit.clone());
     let runtime = tokio::runtime::Handle::current();
-    let visit = visit.clone();
-    let work = move || {
-        // The rest of the machine is the data plane's; where it cannot be so, it is as good as any thread.
-        let _ = rustix::process::setpriority_process(None, NICE);
-        let mut chunks = io::BufWriter::with_capacity(
-            CHUNK_BYTES,
-            Chunks { pieces, runtime: runtime.clone(), stopping, ended: visit.ended.clone() },
-        );
+    let write = move |out: &mut Out| {
         let mut taken = Taken::default();
-        let done = export.run(&reader, &mut chunks, &mut taken, |_| ()).and_then(|()| chunks.flush());
+        let done = export.run(&reader, out, &mut taken, |_| ()).and_then(|()| out.flush());
         let event = if done.is_ok() { "export.completed" } else { "export.interrupted" };
-        if let Err(error) = done {
+        if let Err(error) = &done {
             taken.complete = false;
-            tracing::warn!(request_id = %visit.request_id, error = %error, "an export did not end");
-            // The body must not look whole.
-            last_words.send(Err(error.into()));
+            tracing::warn!(request_id = %looking.request_id, error = %error, "an export did not end");
         }
-        let entry = entry_of(&gate, event, &query, &visit, &export, Some(&taken));
-        if let Err(error) = runtime.block_on(gate.ledger.append(entry)) {
-            tracing::error!(request_id = %visit.request_id, error = %error, "the end of an export was not recorded");
+        let entry = entry_of(&gate, event, &query, &looking, &export, Some(&taken));
+        if let Err(error) = turns::apart(|| runtime.block_on(gate.ledger.append(entry))) {
+            tracing::error!(request_id = %looking.request_id, error = %error, "the end of an export was not recorded");
         }
-        drop(place);
+        done
     };
-    if let Err(error) = std::thread::Builder::new().name("export".into()).spawn(work) {
-        tracing::error!(error = %error, "an export could not begin");
-    }
-    let mut response = web::stream_response(Body::pieces(receiver));
+    let body = match exports.begin(place, visit, write) {
+        Ok(body) => body,
+        Err(error) => return unreadable(&error, visit),
+    };
+    let mut response = web::stream_response(body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     if let Ok(value) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {

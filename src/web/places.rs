@@ -1,0 +1,162 @@
+//! Places of what there is only so much of, shared so that nobody takes all of it.
+//!
+//! A place may weigh more than one (bytes). Whoever holds it gives it back by dropping it. It knows names and weights, and nothing
+//! of what the places are for.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::principal::{Principal, Role};
+
+/// A bound that many share.
+#[derive(Debug)]
+pub struct Places {
+    /// What there is so much of, as `requests under way`.
+    what: &'static str,
+    /// In all, and the setting that says so.
+    all: (usize, &'static str),
+    /// For whoever is no admin, together: some are left, so that an admin gets in whatever others do.
+    others: usize,
+    /// For one of them, likewise.
+    each: (usize, &'static str),
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    all: usize,
+    others: usize,
+    each: HashMap<Arc<str>, usize>,
+}
+
+/// A place that is held.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    /// Who holds it, unless that is an admin.
+    holder: Option<Arc<str>>,
+    weight: usize,
+}
+
+/// Why there is no place, and what may be done about it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Full(String);
+
+impl Places {
+    /// As many as `all`, of which one holder has `each` at most, and an eighth is kept for admins. Each comes with the setting
+    /// that says how much it is.
+    #[must_use]
+    pub fn new(what: &'static str, all: (usize, &'static str), each: (usize, &'static str)) -> Arc<Self> {
+        let kept = all.0.div_ceil(8).min(all.0.saturating_sub(1));
+        let others = all.0.saturating_sub(kept);
+        Arc::new(Self { what, all, others, each: (each.0.min(others), each.1), held: Mutex::default() })
+    }
+
+    /// Takes a place for a principal; admins take what is left.
+    ///
+    /// # Errors
+    /// There is none for them now.
+    pub fn take(self: &Arc<Self>, principal: &Principal, weight: usize) -> Result<Place, Full> {
+        if principal.role != Role::Admin {
+            return self.take_for(&principal.name, weight);
+        }
+        // What is larger than everything there is has it alone.
+        let weight = weight.min(self.all.0);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.all + weight > self.all.0 {
+            return Err(self.taken());
+        }
+        held.all += weight;
+        Ok(Place { places: self.clone(), holder: None, weight })
+    }
+
+    /// Takes a place for somebody who is no admin.
+    ///
+    /// # Errors
+    /// As [`Places::take`].
+    pub fn take_for(self: &Arc<Self>, holder: &str, weight: usize) -> Result<Place, Full> {
+        let (each, setting) = self.each;
+        let weight = weight.min(each);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let (name, own) = held
+            .each
+            .get_key_value(holder)
+            .map_or_else(|| (Arc::from(holder), 0), |(name, own)| (name.clone(), *own));
+        if own + weight > each {
+            let what = self.what;
+            return Err(Full(format!(
+                "`{holder}` has {own} {what}, and may have {each} (`{setting}`); wait until one has ended"
+            )));
+        }
+        if held.others + weight > self.others || held.all + weight > self.all.0 {
+            return Err(self.taken());
+        }
+        held.all += weight;
+        held.others += weight;
+        held.each.insert(name.clone(), own + weight);
+        Ok(Place { places: self.clone(), holder: Some(name), weight })
+    }
+
+    fn taken(&self) -> Full {
+        let Self { what, all: (all, setting), .. } = self;
+        Full(format!(
+            "others have as many {what} as there may be, of {all} (`{setting}`); try again when some have ended"
+        ))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut held = self.places.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.all -= self.weight;
+        let Some(holder) = &self.holder else { return };
+        held.others -= self.weight;
+        if let Some(own) = held.each.get_mut(holder) {
+            *own -= self.weight;
+            if *own == 0 {
+                held.each.remove(holder);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_takes_all_and_an_admin_gets_in() {
+        let setting = "admin.max_exports";
+        let places = Places::new("exports under way", (4, setting), (2, setting));
+        let admin = Principal::first_admin();
+        let alice: Vec<_> = (0..2).map(|_| places.take_for("alice", 1).unwrap()).collect();
+        assert_eq!(
+            places.take_for("alice", 1).unwrap_err().to_string(),
+            "`alice` has 2 exports under way, and may have 2 (`admin.max_exports`); wait until one has ended"
+        );
+        let bob = places.take_for("bob", 1).unwrap();
+        let refused = places.take_for("carol", 1).unwrap_err().to_string();
+        assert!(refused.starts_with("others have as many exports under way"), "{refused}");
+        let last = places.take(&admin, 1).unwrap();
+        assert!(places.take(&admin, 1).is_err());
+        drop(alice);
+        let admins: Vec<_> = (0..2).map(|_| places.take(&admin, 1).unwrap()).collect();
+        assert!(places.take_for("carol", 1).is_err(), "admins take what others could have");
+        drop((last, bob, admins));
+        assert_eq!(places.held.lock().unwrap().all, 0);
+        assert!(places.held.lock().unwrap().each.is_empty());
+    }
+
+    #[test]
+    fn what_is_larger_than_the_bound_has_it_alone() {
+        let places = Places::new("bytes", (800, "x"), (200, "x"));
+        let large = places.take_for("alice", 10_000).unwrap();
+        assert!(places.take_for("alice", 1).is_err());
+        assert!(places.take_for("bob", 150).is_ok());
+        drop(large);
+        assert!(places.take_for("alice", 1).is_ok());
+        // Where there is one place, it is not kept for admins alone.
+        assert!(Places::new("exports", (1, "x"), (1, "x")).take_for("alice", 1).is_ok());
+    }
+}

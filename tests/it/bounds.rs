@@ -1,0 +1,361 @@
+//! No reader slows the data plane or starves others, and no stranger takes every place.
+
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use reqwest::Response;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+
+use crate::harness::{Docket, POLICY, Process, evaluation, folder_with};
+
+/// A request that is sent, and whose answer nobody reads.
+fn unread(url: &str, token: &str, path: &str) -> TcpStream {
+    let address = url.trim_start_matches("http://");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+/// Waits for the first bytes of an answer: from then on it is under way.
+fn begun(mut stream: &TcpStream) -> String {
+    let mut first = [0; 64];
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let count = stream.read(&mut first).unwrap();
+    String::from_utf8_lossy(&first[..count]).into_owned()
+}
+
+/// What a problem document that refuses for want of a place says.
+async fn refused(response: Response) -> String {
+    assert_eq!(response.status(), 429);
+    assert!(response.headers().contains_key("retry-after"));
+    let problem: Value = response.json().await.unwrap();
+    assert_eq!(problem["type"], "urn:docket:problem:too-many-requests", "{problem:#}");
+    problem["detail"].as_str().unwrap().to_owned()
+}
+
+impl Docket {
+    async fn get_with(&self, token: &str, path: &str) -> Response {
+        self.client.get(format!("{}{path}", self.admin)).bearer_auth(token).send().await.unwrap()
+    }
+
+    /// Asks until it is answered so: places are given back once docket sees that a peer has gone.
+    async fn answers(&self, token: &str, path: &str, status: u16) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.get_with(token, path).await.status() != status {
+            assert!(Instant::now() < deadline, "{path} is not answered with {status}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Records calls of a quarter of a megabyte each: more than a connection takes unread.
+    async fn fatten(&self, calls: usize) {
+        let text = "lorem ipsum ".repeat(2_000);
+        for number in 0..calls {
+            let arguments = json!({"texts": vec![&text; 9], "number": number});
+            self.evaluate(&format!("fat-{number}"), "echo", arguments).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_ask_nothing_make_room() {
+    let docket = Docket::with("data.max_connections = 6\ndata.header_timeout_ms = 600000\n", POLICY).await;
+    let mut flood = Vec::new();
+    for plane in [&docket.admin, &docket.data] {
+        for number in 0..30 {
+            let mut stream = TcpStream::connect(plane.trim_start_matches("http://")).unwrap();
+            if number % 2 == 0 {
+                stream.write_all(b"GET /v1/aud").unwrap();
+            }
+            flood.push(stream);
+        }
+    }
+    let in_time = async |asked| tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap();
+    let listed = in_time(Box::pin(docket.admin_get("/v1/audit"))).await;
+    assert_eq!(listed.status(), 200);
+    let body = evaluation("echo", &json!({}));
+    let decided = tokio::time::timeout(Duration::from_secs(20), docket.post("/access/v1/evaluation", &body));
+    assert_eq!(decided.await.unwrap().status(), 200);
+    let metrics = docket.admin_get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("docket_refused_total{reason=\"crowded_out\"}"), "{metrics}");
+    drop(flood);
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_has_more_than_its_share_under_way() {
+    let toml = "data.max_connections = 16\nadmin.max_requests_per_principal = 3\n";
+    let docket = Docket::with(toml, POLICY).await;
+    let alice = docket.token("alice", "auditor", json!({"zones": ["*"]})).await;
+    let bob = docket.token("bob", "auditor", json!({})).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(docket.get_with(&alice, "/v1/audit/stream").await);
+    }
+    let said = refused(docket.get_with(&alice, "/v1/audit").await).await;
+    assert!(
+        said.starts_with(
+            "`alice` has 3 requests under way, and may have 3 (`admin.max_requests_per_principal`)"
+        ),
+        "{said}"
+    );
+    // Others are served, and an admin who has more than that too.
+    assert_eq!(docket.get_with(&bob, "/v1/audit").await.status(), 200);
+    for _ in 0..5 {
+        streams.push(docket.admin_get("/v1/audit/stream").await);
+    }
+    assert_eq!(docket.admin_get("/v1/blocks").await.status(), 200);
+    let metrics = docket.admin_get("/metrics").await.text().await.unwrap();
+    assert!(metrics.contains("docket_refused_total{reason=\"too_many_requests\"} 1\n"), "{metrics}");
+    drop(streams);
+    docket.answers(&alice, "/v1/audit", 200).await;
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn exports_leave_places_for_others_and_an_admin_always_has_one() {
+    let docket = Docket::start().await;
+    docket.fatten(60).await;
+    let mut tokens = Vec::new();
+    for name in ["alice", "bob", "carol"] {
+        tokens.push(docket.token(name, "auditor", json!({})).await);
+    }
+    let [alice, bob, carol] = <[String; 3]>::try_from(tokens).unwrap();
+    let (export, list) = ("/v1/audit/export?format=jsonl", "/admin/auditlog/list/KIND_DECISION?since=1h");
+    let slow = [unread(&docket.admin, &alice, export), unread(&docket.admin, &alice, list)];
+    slow.iter().for_each(|stream| assert!(begun(stream).starts_with("HTTP/1.1 200")));
+    for path in [export, list] {
+        let said = refused(docket.get_with(&alice, path).await).await;
+        assert!(
+            said.starts_with("`alice` has 2 exports under way, and may have 2 (`admin.max_exports`)"),
+            "{said}"
+        );
+    }
+    let third = unread(&docket.admin, &bob, export);
+    assert!(begun(&third).starts_with("HTTP/1.1 200"));
+    let said = refused(docket.get_with(&carol, export).await).await;
+    assert!(said.starts_with("others have as many exports under way as there may be"), "{said}");
+    let whole = docket.admin_get(export).await;
+    assert_eq!(whole.status(), 200);
+    assert!(whole.text().await.unwrap().lines().count() > 48);
+    drop(slow);
+    docket.answers(&carol, export, 200).await;
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_that_nobody_reads_do_not_fill_the_memory() {
+    let docket = Docket::with("admin.max_answer_bytes = 8388608\n", POLICY).await;
+    // A connection takes some megabytes unread.
+    docket.fatten(80).await;
+    let alice = docket.token("alice", "auditor", json!({})).await;
+    let bob = docket.token("bob", "auditor", json!({})).await;
+    let list = "/v1/audit?limit=1000";
+    let slow = unread(&docket.admin, &alice, list);
+    assert!(begun(&slow).starts_with("HTTP/1.1 200"));
+    let said = refused(docket.get_with(&alice, list).await).await;
+    assert!(
+        said.starts_with("`alice` has 2097152 bytes of answers that wait to be read")
+            && said.contains("`admin.max_answer_bytes`"),
+        "{said}"
+    );
+    // Small ones have their place, and so have others'.
+    assert_eq!(docket.get_with(&alice, "/v1/audit?limit=1&fields=id").await.status(), 200);
+    let whole = docket.get_with(&bob, list).await.bytes().await.unwrap();
+    assert!(whole.len() > 8 << 20 && serde_json::from_slice::<Value>(&whole).is_ok(), "{}", whole.len());
+    drop(slow);
+    docket.answers(&alice, list, 200).await;
+    docket.stop().await;
+}
+
+/// The nice values of this process's threads of a name.
+fn nice_of(name: &str) -> BTreeSet<i32> {
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().flatten();
+    let stat = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("stat")).ok();
+    let nice = |stat: String| {
+        let (before, after) = stat.rsplit_once(')')?;
+        before.contains(&format!("({name}")).then(|| after.split_whitespace().nth(16)?.parse().ok())?
+    };
+    threads.filter_map(stat).filter_map(nice).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_stand_back_behind_the_data_plane() {
+    let docket = Docket::start().await;
+    docket.fatten(8).await;
+    let own = nice_of("");
+    for path in [
+        "/v1/audit?limit=1000",
+        "/v1/audit/stats",
+        "/v1/audit/tools",
+        "/v1/explain/fat-1",
+        "/v1/ledger/stats",
+    ] {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let seen = loop {
+            let asked = docket.admin_get(path);
+            let looked = tokio::task::spawn_blocking(|| {
+                (0..20)
+                    .flat_map(|_| {
+                        std::thread::sleep(Duration::from_micros(200));
+                        nice_of("reader")
+                    })
+                    .collect::<BTreeSet<_>>()
+            });
+            let (answer, seen) = tokio::join!(asked, looked);
+            assert_eq!(answer.status(), 200, "{path}");
+            if seen.as_ref().unwrap().contains(&19) {
+                break seen.unwrap();
+            }
+            assert!(Instant::now() < deadline, "{path}: no thread stands back");
+        };
+        // One that was begun just now has not stood back yet.
+        assert!(seen.is_subset(&(&own | &BTreeSet::from([19]))), "{seen:?} of {own:?}");
+    }
+    docket.stop().await;
+}
+
+/// A server that begins an answer to every request, of which it never sends the end; it says when a connection has ended.
+async fn endless() -> (String, tokio::sync::mpsc::Receiver<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap());
+    let (gone, ended) = tokio::sync::mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let gone = gone.clone();
+            tokio::spawn(async move {
+                let mut buffer = [0; 65_536];
+                let count = stream.read(&mut buffer).await.unwrap();
+                // A call of this tool is not even begun to be answered.
+                if !String::from_utf8_lossy(&buffer[..count]).contains("\"sleep\"") {
+                    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n";
+                    stream.write_all(head.as_bytes()).await.unwrap();
+                }
+                while stream.read(&mut buffer).await.is_ok_and(|count| count > 0) {}
+                let _ = gone.send(()).await;
+            });
+        }
+    });
+    (url, ended)
+}
+
+fn call(tool: &str) -> Value {
+    json!({"jsonrpc": "2.0", "id": 7, "method": "tools/call", "params": {"name": tool, "arguments": {}}})
+}
+
+impl Docket {
+    /// Opens the stream of server messages as an agent, up to its first piece.
+    async fn listen(&self, token: &str) -> Response {
+        let request =
+            self.client.get(format!("{}/mcp/demo", self.data)).header("accept", "text/event-stream");
+        let request = if token.is_empty() { request } else { request.bearer_auth(token) };
+        let mut stream = request.send().await.unwrap();
+        assert_eq!(stream.status(), 200);
+        assert_eq!(stream.chunk().await.unwrap().unwrap(), ": hi\n\n");
+        stream
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn streams_of_an_agent_end_with_its_token() {
+    let (upstream, mut gone) = endless().await;
+    let docket = Docket::before(&upstream, POLICY).await;
+    let token = docket.token("crawler", "agent", json!({})).await;
+    let mut stream = docket.listen(&token).await;
+    let called = docket.rpc(&call("echo"), &[("authorization", &format!("Bearer {token}"))]).await;
+    assert_eq!(docket.send(&docket.token, "/v1/tokens/crawler/revoke", &json!({})).await.0, 200);
+    let last = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await.unwrap();
+    assert_eq!(last.unwrap(), None, "the stream goes on");
+    assert!(called.text().await.is_err(), "the answer looks whole");
+    for _ in 0..2 {
+        tokio::time::timeout(Duration::from_secs(20), gone.recv()).await.unwrap().unwrap();
+    }
+    let entry = docket.wait_for(|entry| entry["kind"] == "outcome").await;
+    assert_eq!(entry["outcome"], "error");
+    assert_eq!(entry["metadata"]["error"], "cut off: the token is no longer good");
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_under_way_is_cut_off_by_a_block() {
+    let (upstream, mut gone) = endless().await;
+    let docket = Docket::before(&upstream, POLICY).await;
+    let body = json!({"agent": "anonymous", "reason": "leaked a key"});
+    let mut stream = docket.listen("").await;
+    let answered = docket.rpc(&call("echo"), &[("x-request-id", "begun")]).await;
+    let waiting = call("sleep");
+    let waiting = docket.rpc(&waiting, &[("x-request-id", "waiting")]);
+    let block = async {
+        docket.wait_for(|entry| entry["request_id"] == "waiting" && entry["decision"] == "allow").await;
+        assert_eq!(docket.send(&docket.token, "/v1/blocks", &body).await.0, 200);
+    };
+    let (waited, ()) = tokio::join!(waiting, block);
+    let waited: Value = waited.json().await.unwrap();
+    let said = waited["error"]["message"].as_str().unwrap();
+    assert!(said.starts_with("cut off: ") && said.contains("leaked a key"), "{waited:#}");
+    assert!(answered.text().await.is_err(), "the answer looks whole");
+    let last = tokio::time::timeout(Duration::from_secs(20), stream.chunk()).await.unwrap();
+    assert_eq!(last.unwrap(), None, "the stream goes on");
+    for _ in 0..3 {
+        tokio::time::timeout(Duration::from_secs(20), gone.recv()).await.unwrap().unwrap();
+    }
+    for id in ["begun", "waiting"] {
+        let entry = docket.wait_for(|entry| entry["kind"] == "outcome" && entry["request_id"] == id).await;
+        assert_eq!(entry["outcome"], "error", "{entry:#}");
+        let error = entry["metadata"]["error"].as_str().unwrap();
+        assert!(error.starts_with("cut off: ") && error.contains("leaked a key"), "{entry:#}");
+    }
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_agent_leaves_places_to_the_others() {
+    let (upstream, _gone) = endless().await;
+    let toml = format!("data.max_requests_per_agent = 2\n[servers.demo]\nurl = \"{upstream}\"\n");
+    let docket = Docket::with(&toml, POLICY).await;
+    let greedy = docket.token("greedy", "agent", json!({})).await;
+    let streams = [docket.listen(&greedy).await, docket.listen(&greedy).await];
+    let bearer = format!("Bearer {greedy}");
+    let said = refused(docket.rpc(&call("echo"), &[("authorization", &bearer)]).await).await;
+    assert!(
+        said.starts_with("`greedy` has 2 requests under way, and may have 2 (`data.max_requests_per_agent`)"),
+        "{said}"
+    );
+    assert_eq!(docket.evaluate("other", "echo", json!({})).await["decision"], true);
+    drop(streams);
+    docket.stop().await;
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn the_limit_of_open_files_is_raised_and_both_planes_fit_under_it() {
+    let folder = folder_with("", POLICY);
+    let soft = |process: &Process| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", process.child.id())).unwrap();
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap().to_owned();
+        line.split_whitespace().nth(3).unwrap().to_owned()
+    };
+    let process = Process::start_under("ulimit -Sn 64; exec \"$@\"", folder.path());
+    assert_ne!(soft(&process), "64");
+    process.terminate();
+    let process = Process::start_under("ulimit -n 200; exec \"$@\"", folder.path());
+    assert_eq!(soft(&process), "200");
+    let said = std::fs::read_to_string(folder.path().join("docket.log")).unwrap();
+    assert!(said.contains("enough for 24 connections to each plane"), "{said}");
+    // As many streams as one plane lets anybody have, and more: the other still has what it needs.
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let streams: Vec<_> = (0..40).map(|_| unread(&process.admin, token.trim(), "/v1/audit/stream")).collect();
+    assert!(begun(&streams[0]).starts_with("HTTP/1.1 200"));
+    for _ in 0..3 {
+        let ready = unread(&process.data, "", "/readyz");
+        assert!(begun(&ready).starts_with("HTTP/1.1 200"));
+    }
+    drop(streams);
+    assert_eq!(process.terminate(), Some(0));
+}
