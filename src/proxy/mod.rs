@@ -457,9 +457,9 @@ fn target_of(server: &Server, tool: Option<&str>) -> Target {
     }
 }
 
-/// Whether this goes on whoever is blocked: what ends a session, and what asks whether it is alive.
+/// Whether this goes on whoever is blocked: only what ends a session.
 fn passes_blocks(plumbing: Plumbing) -> bool {
-    matches!(plumbing, Plumbing::Ping | Plumbing::EndSession)
+    plumbing == Plumbing::EndSession
 }
 
 /// Refuses a body that a server could decode to something else than docket reads: JSON is UTF-8 (RFC 8259 §8.1), but

@@ -65,7 +65,7 @@ mod tests {
         let cached = Cached { tag: "sha256:ab", freshness: Freshness::Checked };
         let status = |known: &'static str| {
             let asked = HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(known))]);
-            cached.response(&asked, || Response::new(Body::whole("x".into()))).status()
+            cached.response(&asked, || Response::new(Body::whole("x"))).status()
         };
         for known in ["\"sha256:ab\"", "\"a\", \"sha256:ab\"", "W/\"sha256:ab\"", "*"] {
             assert_eq!(status(known), 304, "{known}");

@@ -34,7 +34,7 @@ async fn refused(response: Response) -> String {
     assert_eq!(response.status(), 429);
     assert!(response.headers().contains_key("retry-after"));
     let problem: Value = response.json().await.unwrap();
-    assert_eq!(problem["type"], "urn:docket:problem:too-many-requests", "{problem:#}");
+    assert_eq!(problem["type"], "/v1/problems#too-many-requests", "{problem:#}");
     problem["detail"].as_str().unwrap().to_owned()
 }
 
