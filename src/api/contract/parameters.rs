@@ -24,7 +24,7 @@ pub(super) fn of_path(path: &str) -> Vec<Value> {
     let names = path.split('/').filter_map(|it| it.strip_prefix('{')?.strip_suffix('}'));
     let told = names.map(|name| {
         let (about, schema) = match name {
-            "id" | "hold_id" | "block_id" => ("A ULID.", json!({"type": "string"})),
+            "id" | "hold_id" | "block_id" => ("A ULID.", json!({"type": "string", "pattern": ULID})),
             "request_id" => ("The id of a request.", json!({"type": "string", "minLength": 1})),
             "kind" => ("Which log.", json!({"type": "string", "enum": ["KIND_DECISION", "KIND_ACCESS"]})),
             "digest" => (
