@@ -263,6 +263,10 @@ fn emitted() -> std::collections::BTreeSet<String> {
         "Kind::Erase, ",
         "const ADDED: &str = ",
         "const RELEASED: &str = ",
+        "const STARTED: &str = ",
+        "(false, _) => ",
+        "(true, false) => ",
+        "(true, true) => ",
         "UnknownMethod(_)) => ",
         "self.note(Kind::Decision, ",
     ];

@@ -35,9 +35,10 @@ const POLICY: &[&str] = &["cause", "before", "after", "changes"];
 const BLOCKED: &[&str] = &["block_id", "stops", "until", "principal", "reason"];
 const KEY: &[&str] = &["key_id", "name", "role", "zones", "team", "user", "expires", "principal"];
 const LIFE: &[&str] = &["version", "signed_by", "loaded_hooks"];
+const CHANGED: &[&str] = &["server", "before", "after"];
 
 /// Every event type.
-pub const EVENTS: [Event; 67] = [
+pub const EVENTS: [Event; 71] = [
     event(
         "tools.call",
         "decision",
@@ -172,7 +173,21 @@ pub const EVENTS: [Event; 67] = [
         &["hold_id", "scope", "reason"],
     ),
     event("hold.released", "hold", "they need not be any more", &["hold_id", "reason"]),
-    event("docket.started", "start", "docket started; `manifest_sha` is what was in force", LIFE),
+    event(
+        "docket.started",
+        "start",
+        "docket started; `manifest_sha` is what was in force, and `settings` the configuration",
+        &["version", "signed_by", "loaded_hooks", "settings"],
+    ),
+    event("config.changed", "start", "the configuration is not that of the last start", &["before", "after"]),
+    event("server.added", "start", "a server is configured that was not at the last start", CHANGED),
+    event("server.updated", "start", "a server is configured otherwise than at the last start", CHANGED),
+    event(
+        "server.removed",
+        "start",
+        "a server that was configured at the last start is not any more",
+        CHANGED,
+    ),
     event("ledger.recovered", "start", "the ledger could be written again", &["failed_transactions"]),
     event("docket.stopped", "stop", "docket stopped in good order", LIFE),
 ];

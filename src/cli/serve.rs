@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use arc_swap::ArcSwap;
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -22,11 +22,13 @@ use super::{open_files, starter};
 use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
+use crate::config::settings::{Change, changes, settings};
 use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
 use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
-use crate::ledger::{Entry, Keeper, Kind, Ledger, Queue, Signing};
+use crate::json::Object;
+use crate::ledger::{Column, Entry, Filter, Keeper, Kind, Ledger, Queue, Signing};
 use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
@@ -197,7 +199,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     });
     let publisher = Arc::new(Publisher::new(gate.clone(), origin));
     let hook_publisher = Arc::new(HookPublisher::new(gate.clone(), loader.host, loader.cache));
-    record_start(&gate, &publisher).await?;
+    record_start(&gate, &publisher, &config.written).await?;
     let (reload, causes) = mpsc::channel(MAX_CAUSES);
     let (reload_hooks, hook_causes) = mpsc::channel(MAX_CAUSES);
     let (stop, stopping) = watch::channel(false);
@@ -323,8 +325,11 @@ impl Running {
         }
         self.gate.turn_flood();
         self.gate.metrics.traces_skipped.inc_by(self.gate.tracer.stop().await);
-        if let Err(error) =
-            self.gate.ledger.append(life_entry(&self.gate, Kind::Stop, "docket.stopped")).await
+        if let Err(error) = self
+            .gate
+            .ledger
+            .append(life_entry(&self.gate, Kind::Stop, "docket.stopped", life(&self.gate)))
+            .await
         {
             tracing::error!(error = %error, "the stop was not recorded");
         }
@@ -366,12 +371,35 @@ impl Running {
     }
 }
 
-/// Records the start with the policies in force, and closes what an earlier run left open.
-async fn record_start(gate: &Arc<Gate>, publisher: &Publisher) -> anyhow::Result<()> {
+/// The event of a start.
+const STARTED: &str = "docket.started";
+
+/// The member of its metadata that has the configuration.
+const SETTINGS: &str = "settings";
+
+/// Records the start with the policies and the configuration in force and what is different from the last time, and closes what an
+/// earlier run left open.
+async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) -> anyhow::Result<()> {
     let reader = gate.ledger.reader();
-    let before = tokio::task::spawn_blocking(move || reader.newest_manifest()).await??;
+    let (before, last) = tokio::task::spawn_blocking(move || {
+        let starts = Filter { limit: Some(1), ..Filter::default().with(Column::EventType, STARTED) };
+        reader.newest_manifest().and_then(|manifest| Ok((manifest, reader.entries(&starts)?)))
+    })
+    .await??;
     keep(gate, &gate.policies.load_full()).await?;
-    gate.ledger.append(life_entry(gate, Kind::Start, "docket.started")).await?;
+    let mut metadata = life(gate);
+    metadata.insert(SETTINGS.into(), settings(written, |bytes| gate.redactor.hashed(bytes).0));
+    let start = life_entry(gate, Kind::Start, STARTED, metadata);
+    // Both as they are recorded, and before the start is: whoever is killed in between says it again.
+    let recorded = start.content.get("metadata").and_then(|metadata| metadata.get(SETTINGS));
+    let earlier = last.first().and_then(|start| start.metadata.get(SETTINGS));
+    if let (Some(Value::Object(before)), Some(Value::Object(after))) = (earlier, recorded) {
+        for Change { event_type, metadata } in changes(before, after) {
+            let content = gate.redactor.record(vec![("metadata", metadata)]);
+            gate.ledger.append(Entry::event(Kind::Start, event_type, (gate.clock.now_ms)(), content)).await?;
+        }
+    }
+    gate.ledger.append(start).await?;
     publisher.note_restart(before).await?;
     let closed = gate.ledger.close_open_calls().await?;
     if closed > 0 {
@@ -380,16 +408,22 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher) -> anyhow::Result
     Ok(())
 }
 
-fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str) -> Entry {
+/// What is said of docket itself when it starts, stops, or can write again.
+fn life(gate: &Gate) -> Object {
+    let mut metadata = Object::new();
+    metadata.insert("version".into(), env!("CARGO_PKG_VERSION").into());
     // The key stands in the ledger too: a copy of the file alone says which key it claims.
-    let mut metadata =
-        json!({"version": env!("CARGO_PKG_VERSION"), "signed_by": gate.ledger.verifier().to_string()});
+    metadata.insert("signed_by".into(), gate.ledger.verifier().to_string().into());
     let hooks = gate.redactor.hooks().health();
-    if let (false, Some(metadata)) = (hooks.is_empty(), metadata.as_object_mut()) {
+    if !hooks.is_empty() {
         let named = |hook: HookHealth| json!({"name": hook.hook, "sha256": hook.sha256});
         metadata.insert("loaded_hooks".into(), hooks.into_iter().map(named).collect());
     }
-    let content = gate.redactor.record(vec![("metadata", metadata)]);
+    metadata
+}
+
+fn life_entry(gate: &Gate, kind: Kind, event_type: &'static str, metadata: Object) -> Entry {
+    let content = gate.redactor.record(vec![("metadata", Value::Object(metadata))]);
     let manifest_sha = Some(gate.policies.load().reference().manifest_sha.clone());
     Entry { manifest_sha, ..Entry::event(kind, event_type, (gate.clock.now_ms)(), content) }
 }
@@ -432,11 +466,9 @@ async fn record_gap(gate: &Arc<Gate>, recorded: u64) -> u64 {
     if failures == recorded {
         return recorded;
     }
-    let metadata = json!({"failed_transactions": failures - recorded});
-    let entry = Entry {
-        content: gate.redactor.record(vec![("metadata", metadata)]),
-        ..life_entry(gate, Kind::Start, "ledger.recovered")
-    };
+    let mut metadata = Object::new();
+    metadata.insert("failed_transactions".into(), (failures - recorded).into());
+    let entry = life_entry(gate, Kind::Start, "ledger.recovered", metadata);
     match gate.ledger.append(entry).await {
         Ok(_) => failures,
         Err(_) => recorded,

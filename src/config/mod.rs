@@ -7,6 +7,7 @@ mod hooks;
 mod raw;
 mod redaction;
 mod retention;
+pub mod settings;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -36,6 +37,7 @@ impl Raw {
     /// One line for each key that cannot be used, saying what would be right.
     pub fn validate(mut self) -> Result<Config, ConfigError> {
         let mut problems = Vec::new();
+        let written = self.clone();
         let mut listen = |key: &str, text: &str| {
             text.parse::<SocketAddr>().unwrap_or_else(|_| {
                 problems.push(format!(
@@ -99,6 +101,7 @@ impl Raw {
             .token_file
             .unwrap_or_else(|| self.ledger.path.parent().unwrap_or(Path::new("")).join("admin.token"));
         Ok(Config {
+            written,
             data: Plane {
                 listen: data,
                 allowed_hosts: self.data.allowed_hosts,
@@ -137,6 +140,8 @@ impl Raw {
 /// What the rest of docket takes.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// Everything as written, for the ledger.
+    pub written: Raw,
     /// The data plane.
     pub data: Plane,
     /// The admin plane.

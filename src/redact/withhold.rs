@@ -14,7 +14,7 @@ use crate::json::Object;
 
 /// Members of `metadata` that docket writes from its configuration and its own observation. What it repeats of others
 /// (`user_agent`, `query`, `error`) is not among them.
-pub(super) const FACTS: [&str; 47] = [
+pub(super) const FACTS: [&str; 48] = [
     "added",
     "after",
     "agent",
@@ -48,6 +48,7 @@ pub(super) const FACTS: [&str; 47] = [
     "scope",
     "seqs",
     "server",
+    "settings",
     "sha256",
     "signed_by",
     "skipped",

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Docket, check, docket};
+use crate::harness::{Docket, POLICY, check, docket, folder_with};
 
 #[tokio::test]
 async fn a_ledger_says_what_it_holds_and_costs() {
@@ -118,4 +118,58 @@ async fn a_copy_of_a_ledger_that_was_changed_gets_no_name() {
     assert_eq!(code, 1, "{out}{error}");
     assert!(out.contains("FAIL") && error.contains("was removed"), "{out}{error}");
     assert!(!folder.path().join("copy.db").exists() && !folder.path().join("copy.db.new").exists());
+}
+
+#[tokio::test]
+async fn what_the_configuration_changed_to_is_recorded_and_no_secret_with_it() {
+    let folder = folder_with("[servers.old]\nurl = \"http://127.0.0.1:1/mcp\"\n", POLICY);
+    let file = folder.path().join("docket.toml");
+    let docket = Docket::in_folder(folder).await;
+    let started = docket.wait_for(|entry| entry["event_type"] == "docket.started").await;
+    let settings = &started["metadata"]["settings"];
+    assert_eq!(settings["servers.old.url"], "http://127.0.0.1:1/mcp", "{settings:#}");
+    let folder = docket.stop().await;
+
+    // The same configuration again says nothing.
+    let docket = Docket::in_folder(folder).await;
+    let folder = docket.stop().await;
+
+    let toml = std::fs::read_to_string(&file).unwrap();
+    let toml =
+        toml.replace("servers.old", "servers.new") + "headers = { authorization = \"Bearer hush-hush\" }\n";
+    std::fs::write(&file, format!("data.max_connections = 99\n{toml}")).unwrap();
+    let docket = Docket::in_folder(folder).await;
+    let answer = docket.admin_get("/v1/audit?kind=start&order=asc").await.text().await.unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let entries = answer["entries"].as_array().unwrap();
+    let types: Vec<&str> = entries.iter().map(|entry| entry["event_type"].as_str().unwrap()).collect();
+    assert_eq!(
+        types,
+        [
+            "docket.started",
+            "docket.started",
+            "config.changed",
+            "server.added",
+            "server.removed",
+            "docket.started"
+        ]
+    );
+    assert_eq!(
+        entries[2]["metadata"],
+        json!({"before": {"data.max_connections": 1024}, "after": {"data.max_connections": 99}})
+    );
+    assert_eq!(entries[3]["server"], "new");
+    assert_eq!(entries[4]["metadata"]["before"]["servers.old.url"], "http://127.0.0.1:1/mcp");
+    assert!(!answer.to_string().contains("hush"), "{answer:#}");
+    let folder = docket.stop().await;
+
+    // Another value of the header is a change, and shows neither.
+    let toml = std::fs::read_to_string(&file).unwrap().replace("hush-hush", "silence");
+    std::fs::write(&file, toml).unwrap();
+    let docket = Docket::in_folder(folder).await;
+    let updated = docket.wait_for(|entry| entry["event_type"] == "server.updated").await;
+    let members: Vec<&String> = updated["metadata"]["after"].as_object().unwrap().keys().collect();
+    assert_eq!(members, ["servers.new.fingerprint"], "{updated:#}");
+    assert!(!updated.to_string().contains("silence"));
+    docket.stop().await;
 }
