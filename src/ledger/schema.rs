@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::LedgerError;
 use crate::files::{self, OWNER_ONLY};
+use crate::text::percent_encoded;
 
 /// `PRAGMA application_id`: "dckt".
 const APPLICATION_ID: i64 = 0x6463_6b74;
@@ -140,8 +141,22 @@ pub(super) fn spawn_checkpointer(path: &Path) -> std::io::Result<SyncSender<()>>
 pub(super) fn open_any(path: &Path) -> Result<(Connection, usize), LedgerError> {
     let fail = |error: rusqlite::Error| LedgerError::open(path, explain(&error));
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(fail)?;
-    connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS)).map_err(fail)?;
+    let open = |path: &Path, flags| {
+        let connection = Connection::open_with_flags(path, flags)?;
+        connection.busy_timeout(Duration::from_millis(BUSY_TIMEOUT_MS))?;
+        connection.pragma_query_value(None, "user_version", |_| Ok(()))?;
+        Ok(connection)
+    };
+    let opened = open(path, flags).or_else(|error: rusqlite::Error| {
+        let is_refused = error.sqlite_error_code() == Some(ErrorCode::CannotOpen);
+        // A medium that cannot be written to has no place for the log SQLite wants. Nobody writes to a file without a log beside
+        // it, so it is read as it stands; should a docket of another user begin to write meanwhile, it contradicts itself.
+        let alone = path.to_str().filter(|_| is_refused && !files::beside(path, "-wal").exists());
+        let alone = alone.map(|path| format!("file:{}?immutable=1", percent_encoded(path, b"/")));
+        let again = alone.map(|name| open(Path::new(&name), flags | OpenFlags::SQLITE_OPEN_URI));
+        again.and_then(Result::ok).ok_or(error)
+    });
+    let connection = opened.map_err(fail)?;
     let version = check_version(&connection, path)?;
     Ok((connection, version))
 }

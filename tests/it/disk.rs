@@ -53,6 +53,32 @@ fn a_missing_folder_and_a_read_only_file_are_said_plainly() {
 }
 
 #[tokio::test]
+async fn a_ledger_is_read_where_nothing_can_be_written() {
+    let docket = Docket::start().await;
+    docket.evaluate("kept", "echo", json!({})).await;
+    let folder = docket.stop().await;
+    // Names that mean something in a URI.
+    let evidence = folder.path().join("100% of #4?");
+    std::fs::create_dir(&evidence).unwrap();
+    for file in ["docket.db", "docket.db.key"] {
+        std::fs::copy(folder.path().join(file), evidence.join(file)).unwrap();
+    }
+    let script = "mount --bind . . && mount -o remount,bind,ro . && cd \"$PWD\" && ! touch written 2>/dev/null || exit 77; echo mounted; \
+                  \"$1\" tail --jsonl --ledger docket.db && exec \"$1\" verify --ledger docket.db";
+    let output = std::process::Command::new("unshare")
+        .args(["-rm", "bash", "-c", script, "docket", env!("CARGO_BIN_EXE_docket")])
+        .current_dir(&evidence)
+        .output();
+    let output = match output {
+        Ok(output) if output.stdout.starts_with(b"mounted") => output,
+        _ => return println!("skipped: nothing can be mounted here"),
+    };
+    let out = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{out}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("\"kept\"") && out.contains("\nverified: "), "{out}");
+}
+
+#[tokio::test]
 async fn while_the_ledger_is_locked_calls_are_refused_and_afterwards_they_go_on() {
     let docket =
         Docket::with("ledger.enqueue_timeout_ms = 100\nledger.max_queue_entries = 1\n", POLICY).await;
