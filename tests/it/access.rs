@@ -176,7 +176,7 @@ async fn peopled() -> Docket {
 
 impl Docket {
     /// Makes a token, and answers it.
-    async fn token(&self, name: &str, role: &str, more: Value) -> String {
+    pub async fn token(&self, name: &str, role: &str, more: Value) -> String {
         let mut body = json!({"name": name, "role": role});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         let (status, made) = self.send(&self.token, "/v1/tokens", &body).await;
@@ -185,7 +185,7 @@ impl Docket {
     }
 
     /// A GET on the admin plane with somebody's token: status and body.
-    async fn get_as(&self, token: &str, path: &str) -> (u16, String) {
+    pub async fn get_as(&self, token: &str, path: &str) -> (u16, String) {
         let request = self.client.get(format!("{}{path}", self.admin)).bearer_auth(token);
         let response = request.send().await.unwrap();
         (response.status().as_u16(), response.text().await.unwrap())
