@@ -4,7 +4,9 @@
 //! what is exported, and no long transaction keeps the ledger's log from being folded in. What is exported ends with the newest
 //! entry there is at the start. An export that was cut short goes on after the last entry that arrived (`cursor=SEQ`).
 
+mod csv;
 mod format;
+mod opa;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -29,7 +31,8 @@ use crate::ledger::{Entry, Filter, Kind, MAX_LIMIT, Reader};
 use crate::text::plain;
 use crate::web::{self, Body, BodyError, Problem, Visit};
 
-pub use format::{COLUMNS, Format};
+pub use csv::COLUMNS;
+pub use format::Format;
 
 /// What exports are asked by, besides filters.
 const OTHERS: [&str; 7] = ["format", "limit", "offset", "order", "cursor", "after", "gzip"];
