@@ -18,7 +18,7 @@ pub struct Event<'a> {
     bundles: BTreeMap<&'a str, Bundle<'a>>,
     path: &'static str,
     input: Input<'a>,
-    result: Outcome<'a>,
+    result: Answer<'a>,
     requested_by: Option<&'a str>,
     timestamp: &'a str,
     req_id: i64,
@@ -52,7 +52,7 @@ struct Input<'a> {
 }
 
 #[derive(Serialize)]
-struct Outcome<'a> {
+struct Answer<'a> {
     allow: bool,
     decision: Option<&'a str>,
     evaluation_status: Option<&'a str>,
@@ -104,7 +104,7 @@ impl<'a> Event<'a> {
                 resource: entry.resource.as_deref(),
                 context: context.map_or_else(|| Cow::Owned(Value::Object(Map::new())), Cow::Borrowed),
             },
-            result: Outcome {
+            result: Answer {
                 allow: entry.decision.as_deref() == Some("allow"),
                 decision: entry.decision.as_deref(),
                 evaluation_status: entry.evaluation_status.as_deref(),

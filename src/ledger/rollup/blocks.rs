@@ -120,14 +120,13 @@ impl<'a> Blocks<'a> {
 
     fn stored(&mut self, stored: &Stored) -> rusqlite::Result<Decided> {
         let decided = Decided::stored(self.connection, stored.number, self.columns, self.timed)?;
-        let mut decided = match decided {
-            Some(decided) => decided,
-            None => {
-                let needed = [Column::Kind, Column::Decision, Column::Status];
-                let columns: Vec<Column> = needed.into_iter().chain(self.columns.iter().copied()).collect();
-                let block = Block::stored(self.connection, stored.number, &columns)?;
-                Decided::of(&block, &mut self.digester, self.columns)
-            }
+        let mut decided = if let Some(decided) = decided {
+            decided
+        } else {
+            let needed = [Column::Kind, Column::Decision, Column::Status];
+            let columns: Vec<Column> = needed.into_iter().chain(self.columns.iter().copied()).collect();
+            let block = Block::stored(self.connection, stored.number, &columns)?;
+            Decided::of(&block, &mut self.digester, self.columns)
         };
         if let Some(gone) = &stored.gone {
             decided.forget(gone);

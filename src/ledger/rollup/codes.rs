@@ -24,7 +24,7 @@ pub fn add(tally: &mut Tally, id: ValueId, count: u64, deny: u64) {
 }
 
 /// Of no decision.
-pub static NONE: Codes = Codes { ids: Vec::new(), ends: Vec::new(), codes: Vec::new() };
+pub static NONE: Codes = Codes { ids: Vec::new(), ends: Vec::new(), of: Vec::new() };
 
 /// The sets of a block's decisions. Most have one member at most.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub struct Codes {
     /// Where each set ends.
     ends: Vec<usize>,
     /// One for each decision: the number of its set, from 1, or 0.
-    codes: Vec<u16>,
+    of: Vec<u16>,
 }
 
 impl Codes {
@@ -65,7 +65,7 @@ impl Codes {
         for set in of_decisions {
             let members = sets.get(set).map(Vec::as_slice).unwrap_or_default();
             let code = *kept.entry(set).or_insert_with(|| codes.push(members));
-            codes.codes.push(code);
+            codes.of.push(code);
         }
         codes
     }
@@ -77,7 +77,7 @@ impl Codes {
         for number in numbers {
             let code =
                 number.map_or(0, |number| *known.entry(number).or_insert_with(|| codes.push(&[number])));
-            codes.codes.push(code);
+            codes.of.push(code);
         }
         codes
     }
@@ -107,7 +107,7 @@ impl Codes {
         } else {
             codes.as_chunks::<2>().0.iter().map(|code| u16::from_le_bytes(*code)).collect()
         };
-        Some(Self { ids, ends, codes })
+        Some(Self { ids, ends, of: codes })
     }
 
     /// To be stored.
@@ -121,9 +121,9 @@ impl Codes {
         }
         bytes.extend(self.ids.iter().flat_map(|id| id.to_le_bytes()));
         if self.ends.len() < 256 {
-            bytes.extend(self.codes.iter().map(|code| u8::try_from(*code).unwrap_or(0)));
+            bytes.extend(self.of.iter().map(|code| u8::try_from(*code).unwrap_or(0)));
         } else {
-            bytes.extend(self.codes.iter().flat_map(|code| code.to_le_bytes()));
+            bytes.extend(self.of.iter().flat_map(|code| code.to_le_bytes()));
         }
         bytes
     }
@@ -131,7 +131,7 @@ impl Codes {
     /// Takes away what these decisions have.
     pub fn remove(&mut self, decisions: &[u16]) {
         for number in decisions {
-            if let Some(code) = self.codes.get_mut(usize::from(*number)) {
+            if let Some(code) = self.of.get_mut(usize::from(*number)) {
                 *code = 0;
             }
         }
@@ -144,7 +144,7 @@ impl Codes {
 
     #[inline]
     fn code(&self, number: u16) -> usize {
-        self.codes.get(usize::from(number)).map_or(0, |code| usize::from(*code))
+        self.of.get(usize::from(number)).map_or(0, |code| usize::from(*code))
     }
 
     /// How many of these decisions have each set.

@@ -31,19 +31,27 @@ const FAILED: ValueId = 8;
 
 /// What came of a decision.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Effect {
-    pub allow: bool,
-    pub deny: bool,
-    /// Held for a person.
-    pub held: bool,
-    /// The evaluation failed or took too long.
-    pub failed: bool,
-}
+pub struct Effect(ValueId);
 
 impl Effect {
-    fn of(flags: &[ValueId]) -> Self {
-        let has = |flag| flags.first().is_some_and(|flags| flags & flag != 0);
-        Self { allow: has(ALLOW), deny: has(DENY), held: has(HELD), failed: has(FAILED) }
+    fn of(set: &[ValueId]) -> Self {
+        Self(set.first().copied().unwrap_or_default())
+    }
+
+    fn is_denial(self) -> bool {
+        self.0 & DENY != 0
+    }
+
+    /// So many decisions of which that came.
+    pub fn counted(self, decisions: u64) -> Counted {
+        let counted = |flag| if self.0 & flag == 0 { 0 } else { decisions };
+        Counted {
+            decisions,
+            allow: counted(ALLOW),
+            deny: counted(DENY),
+            require_approval: counted(HELD),
+            errors: counted(FAILED),
+        }
     }
 }
 
@@ -116,7 +124,7 @@ impl Decided {
             for (at, column) in (2..).zip(columns) {
                 found.insert(*column, codes(at)?);
             }
-            let times = if timed {
+            let measured = if timed {
                 (codes(columns.len() + 2)?, codes(columns.len() + 3)?)
             } else {
                 (Some(Codes::default()), Some(Codes::default()))
@@ -128,8 +136,8 @@ impl Decided {
                     places,
                     effects: effects?,
                     columns: columns.collect::<Option<_>>()?,
-                    evaluations: times.0?,
-                    durations: times.1?,
+                    evaluations: measured.0?,
+                    durations: measured.1?,
                 })
             })())
         };
@@ -175,23 +183,15 @@ impl Decided {
 
     /// The denials among these.
     pub fn denials(&self, decisions: &[u16]) -> Vec<u16> {
-        let denied = self.effects.each(decisions, |flags| Effect::of(flags).deny);
+        let denied = self.effects.each(decisions, |set| Effect::of(set).is_denial());
         decisions.iter().zip(denied).filter(|(_, denied)| *denied).map(|(number, _)| *number).collect()
     }
 
     /// How often what came of these.
     pub fn counted(&self, decisions: &[u16]) -> Counted {
-        let mut counted = Counted { decisions: decisions.len() as u64, ..Counted::default() };
-        for (flags, count) in self.effects.counted(decisions) {
-            let effect = Effect::of(flags);
-            for (sum, counts) in [
-                (&mut counted.allow, effect.allow),
-                (&mut counted.deny, effect.deny),
-                (&mut counted.require_approval, effect.held),
-                (&mut counted.errors, effect.failed),
-            ] {
-                *sum += count * u64::from(counts);
-            }
+        let mut counted = Counted::default();
+        for (set, count) in self.effects.counted(decisions) {
+            counted.add(Effect::of(set).counted(count));
         }
         counted
     }
@@ -213,8 +213,10 @@ impl Decided {
 }
 
 fn measure(classes: &Codes, decisions: &[u16], into: &mut Histogram) {
-    for (class, count) in classes.counted(decisions) {
-        class.iter().for_each(|class| into.add(usize::try_from(*class).unwrap_or(0), count));
+    for (set, count) in classes.counted(decisions) {
+        for class in set {
+            into.add(usize::try_from(*class).unwrap_or(0), count);
+        }
     }
 }
 

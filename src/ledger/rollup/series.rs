@@ -95,9 +95,10 @@ impl Series {
         for (place, effect) in group.places.iter().zip(group.decided.effects(&group.decisions)) {
             let time_ms = times.get(usize::from(*place)).copied().unwrap_or(first_ms);
             if let Some([allow, deny, held]) = self.step(time_ms) {
-                *allow += u64::from(effect.allow);
-                *deny += u64::from(effect.deny);
-                *held += u64::from(effect.held);
+                let counted = effect.counted(1);
+                *allow += counted.allow;
+                *deny += counted.deny;
+                *held += counted.require_approval;
             }
         }
         Ok(())

@@ -10,7 +10,8 @@ use super::summary::Counted;
 use crate::ledger::filter::Column;
 
 impl Counted {
-    fn add(&mut self, other: Self) {
+    /// Adds others.
+    pub(super) fn add(&mut self, other: Self) {
         self.decisions += other.decisions;
         self.allow += other.allow;
         self.deny += other.deny;
