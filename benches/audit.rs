@@ -1,9 +1,9 @@
 //! What asking costs: `cargo bench --bench audit`, or with `--profile ci` to measure what the tests run.
 //!
 //! Makes a ledger of `ENTRIES` entries (1,000,000), or takes the one at `LEDGER`, waits until it is rolled up, and measures tail,
-//! lookup, the first page and the count of each filter, statistics, pickers and exports, and what the `sqlite3` shell takes for the
-//! same questions put to the raw tables, where there is one. `FOLDER` says on which disk. Nothing here fails: the machine decides
-//! how fast it is.
+//! lookup, the first page and the count of each filter, statistics, pickers and exports (of `EXPORT` entries), and what the `sqlite3`
+//! shell takes for the same questions put to the raw tables, where there is one. `FOLDER` says on which disk, and `SHELL_TOO=0`
+//! leaves the shell out. Nothing here fails: the machine decides how fast it is.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -18,6 +18,7 @@ use docket::api::export::{Export, Taken};
 use docket::call::RequestId;
 use docket::clock::Clock;
 use docket::decision::{Effect, EvaluationStatus, Outcome};
+use docket::ledger::filter::{Order, Scope};
 use docket::ledger::rollup::{BLOCK, SummaryWanted};
 use docket::ledger::{Column, Entry, Filter, Kind, Ledger, Mode, Queue, Reader, Signing};
 use docket::redact::Redactor;
@@ -122,16 +123,17 @@ async fn fill(path: &Path, entries: u64) {
     ledger.close().await;
 }
 
-/// Waits until every full block is rolled up.
+/// Waits until every full block is rolled up as this docket does it.
 async fn roll_up(path: &Path) {
     let ledger = open(path);
     let shell = Connection::open(path).unwrap();
-    let blocks =
-        || -> i64 { shell.query_row("SELECT count(*) FROM op_rollup_blocks", [], |row| row.get(0)).unwrap() };
+    let blocks = || -> i64 {
+        shell.query_row("SELECT count(*) FROM op_rollup_decisions", [], |row| row.get(0)).unwrap()
+    };
     let entries = ledger.reader().newest_seq().unwrap() + 1;
     let (full, before, began) = (entries / BLOCK as i64, blocks(), Instant::now());
     while blocks() < full {
-        tokio::time::sleep(Duration::from_millis(20)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let rolled = (full - before) * BLOCK as i64;
     println!("{rolled} of them rolled up afterwards: {:.0}/s", rolled as f64 / began.elapsed().as_secs_f64());
@@ -157,6 +159,9 @@ fn measured(times: usize, mut act: impl FnMut()) -> (f64, f64) {
 
 /// What the shell takes, its start left out; `None` where there is no shell, or it takes more than a minute.
 fn shell(path: &Path, sql: &str) -> Option<f64> {
+    if setting("SHELL_TOO", 1) == 0 {
+        return None;
+    }
     let script = format!(".timer on\n.output /dev/null\n{sql};\n.output stdout\n");
     let mut child = Command::new("timeout")
         .args(["60", "sqlite3", "-readonly", path.to_str()?])
@@ -172,7 +177,8 @@ fn shell(path: &Path, sql: &str) -> Option<f64> {
 }
 
 fn row(path: &Path, reader: &Reader, name: &str, filter: &Filter, sql: &str) {
-    let (page, worst) = measured(5, || drop(reader.entries(filter).unwrap()));
+    // A page says how many there are, too.
+    let (page, worst) = measured(5, || drop(reader.page(filter, None).unwrap()));
     let (count, _) = measured(3, || {
         reader.count(filter).unwrap();
     });
@@ -241,37 +247,124 @@ async fn main() {
             &format!("SELECT * {decided} {sql} {newest}"),
         );
     }
+    statistics(&reader);
+    exports(&path, &reader);
+}
+
+fn statistics(reader: &Reader) {
+    println!("\n{:<44} {:>9} {:>9} {:>9}", "statistics", "entries", "ms", "worst");
     let now_ms = (docket::cli::system_clock().now_ms)();
-    for (name, filter) in [
-        ("statistics", Filter::default()),
-        ("statistics, server=git", Filter::default().with(Column::Server, "git")),
-        ("statistics, decision=deny", Filter::default().with(Column::Decision, "deny")),
+    let time = |filter: Filter| -> i64 {
+        let entry = reader.entries(&Filter { limit: Some(1), ..filter }).unwrap().remove(0);
+        entry.occurred_at.parse::<jiff::Timestamp>().unwrap().as_millisecond()
+    };
+    let last_ms = time(Filter::default());
+    let first_ms = time(Filter { order: Order::Oldest, ..Filter::default() });
+    let part =
+        |share: i64| Filter { since_ms: Some(last_ms - (last_ms - first_ms) / share), ..Filter::default() };
+    let scope = Scope { zones: Some(vec!["default".into()]), calls: true, ..Scope::default() };
+    let of = |pairs: &[(&str, &str)]| Filter::of(pairs.iter().copied(), 0).unwrap();
+    let mut questions = vec![
+        ("of everything".to_owned(), Filter::default(), None),
+        ("in 10,000 steps".to_owned(), Filter::default(), Some((now_ms - first_ms) / 9_000)),
+        ("the last half".to_owned(), part(2), None),
+        ("the last 100th".to_owned(), part(100), None),
+        ("an auditor of one zone".to_owned(), Filter { scope: scope.clone(), ..Filter::default() }, None),
+        (
+            "a lead".to_owned(),
+            Filter { scope: Scope { team: Some("finance".into()), ..scope }, ..Filter::default() },
+            None,
+        ),
+        ("server=git, decision=deny".to_owned(), of(&[("server", "git"), ("decision", "deny")]), None),
+    ];
+    for (name, value) in [
+        ("kind", "decision"),
+        ("event_type", "tools.call"),
+        ("decision", "allow"),
+        ("decision", "deny"),
+        ("status", "complete"),
+        ("outcome", "success"),
+        ("subject", "user-17"),
+        ("agent", "agent-1"),
+        ("user", "user-17"),
+        ("team", "finance"),
+        ("zone", "default"),
+        ("server", "git"),
+        ("tool", "tool_1"),
+        ("action", "tools/call"),
+        ("policy", "bench.p1"),
+        ("rule", "egress"),
+        ("mode", "enforce"),
+        ("min_duration_ms", "40"),
     ] {
-        let wanted = SummaryWanted { filter, bucket_ms: None, top: 10, now_ms };
-        let (middle, worst) = measured(5, || drop(reader.summary(&wanted).unwrap()));
-        println!("{name:<28} {middle:>19.2} {worst:>9.2}");
+        questions.push((format!("{name}={value}"), of(&[(name, value)]), None));
     }
-    let (middle, worst) =
-        measured(5, || drop(reader.named(&Filter::default(), &[Column::Tool], None, 100).unwrap()));
-    println!("{:<28} {middle:>19.2} {worst:>9.2}", "picker, tools");
-    println!("\n{:<8} {:>9} {:>9} {:>9} {:>12}", "export", "entries", "MB", "MB/s", "entries/s");
+    for (name, filter, bucket_ms) in questions {
+        let wanted = SummaryWanted { filter, bucket_ms, top: 10, now_ms };
+        let (middle, worst) = measured(5, || drop(reader.summary(&wanted).unwrap()));
+        let entries = reader.summary(&wanted).unwrap().entries;
+        println!("{name:<44} {entries:>9} {middle:>9.2} {worst:>9.2}");
+    }
+    let members = [Column::User, Column::Agent, Column::Subject, Column::Team];
+    for (name, columns) in [
+        ("members", &members[..]),
+        ("services", &[Column::Server]),
+        ("tools", &[Column::Tool]),
+        ("policies", &[Column::Policy]),
+    ] {
+        let (middle, worst) =
+            measured(5, || drop(reader.named(&Filter::default(), columns, None, 100).unwrap()));
+        println!("picker: {name:<36} {:>9} {middle:>9.2} {worst:>9.2}", "");
+    }
+}
+
+/// Bytes of memory this process has, and has had at most since the last time this was asked.
+fn memory() -> (f64, f64) {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let megabytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or("0");
+        line.split_whitespace().next().unwrap().parse::<f64>().unwrap() / 1_024.0
+    };
+    // 5: forget the highest.
+    let _ = std::fs::write("/proc/self/clear_refs", "5");
+    (megabytes("VmRSS:"), megabytes("VmHWM:"))
+}
+
+fn exports(path: &Path, reader: &Reader) {
+    println!(
+        "\n{:<8} {:>9} {:>9} {:>9} {:>12} {:>12}",
+        "export", "entries", "MB", "MB/s", "entries/s", "MiB of memory"
+    );
     let limit = setting("EXPORT", 300_000);
     for format in ["json", "jsonl", "csv", "opa"] {
         let export = Export::parse(&format!("format={format}&limit={limit}"), 0).unwrap();
+        let (before, _) = memory();
         let (mut taken, began) = (Taken::default(), Instant::now());
-        export.run(&reader, &mut std::io::sink(), &mut taken, |_| ()).unwrap();
+        export.run(reader, &mut std::io::sink(), &mut taken, |_| ()).unwrap();
         let seconds = began.elapsed().as_secs_f64();
+        let (_, highest) = memory();
         let megabytes = taken.bytes as f64 / 1e6;
-        let (rate, rows) = (megabytes / seconds, taken.rows as f64 / seconds);
-        println!("{format:<8} {:>9} {megabytes:>9.1} {rate:>9.1} {rows:>12.0}", taken.rows);
+        let (rate, rows, more) = (megabytes / seconds, taken.rows as f64 / seconds, highest - before);
+        println!("{format:<8} {:>9} {megabytes:>9.1} {rate:>9.1} {rows:>12.0} {more:>12.1}", taken.rows);
     }
-    let began = Instant::now();
-    let sql = format!("SELECT * FROM leaves l JOIN payloads p USING (seq) ORDER BY l.seq DESC LIMIT {limit}");
-    let script = format!(".mode csv\n.output /dev/null\n{sql};\n");
-    let child = Command::new("sqlite3").arg("-readonly").arg(&path).stdin(Stdio::piped()).spawn();
-    if let Ok(mut child) = child {
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), script.as_bytes()).unwrap();
+    if setting("SHELL_TOO", 1) == 0 {
+        return;
+    }
+    for mode in ["json", "csv"] {
+        let sql =
+            format!("SELECT * FROM leaves l JOIN payloads p USING (seq) ORDER BY l.seq DESC LIMIT {limit}");
+        let mut shell = Command::new("sqlite3");
+        shell.arg("-readonly").arg("-cmd").arg(format!(".mode {mode}")).arg(path).arg(sql);
+        let Ok(mut child) = shell.stdout(Stdio::piped()).spawn() else { return };
+        let began = Instant::now();
+        let bytes = std::io::copy(&mut child.stdout.take().unwrap(), &mut std::io::sink()).unwrap();
         child.wait().unwrap();
-        println!("sqlite3 .mode csv, every column: {limit} rows in {:.1} s", began.elapsed().as_secs_f64());
+        let (seconds, megabytes) = (began.elapsed().as_secs_f64(), bytes as f64 / 1e6);
+        let name = format!("sqlite3 .mode {mode}, every column");
+        println!(
+            "{name}: {limit} rows, {megabytes:.1} MB, {:.1} MB/s, {:.0} rows/s",
+            megabytes / seconds,
+            limit as f64 / seconds
+        );
     }
 }

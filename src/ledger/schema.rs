@@ -19,12 +19,13 @@ use crate::text::percent_encoded;
 const APPLICATION_ID: i64 = 0x6463_6b74;
 
 /// Every landed step, in order; step n brings the file to `user_version` n.
-pub(super) const STEPS: [&str; 5] = [
+pub(super) const STEPS: [&str; 6] = [
     include_str!("schema/1.sql"),
     include_str!("schema/2.sql"),
     include_str!("schema/3.sql"),
     include_str!("schema/4.sql"),
     include_str!("schema/5.sql"),
+    include_str!("schema/6.sql"),
 ];
 
 /// How long a statement waits for a lock that a `sqlite3` shell may hold, in milliseconds.

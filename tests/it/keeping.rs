@@ -550,6 +550,7 @@ async fn a_file_of_the_schema_before_is_brought_up_and_pruned() {
     connection
         .execute_batch(
             "DROP TABLE op_rollup_blocks; DROP TABLE op_rollup_values; DROP TABLE op_rollup_names; DROP TABLE op_rollup_salt; \
+             DROP TABLE op_rollup_decisions; \
              DROP TABLE op_blocks; DROP TABLE op_tokens; \
              DROP INDEX leaves_acts; PRAGMA user_version = 2; PRAGMA journal_mode = DELETE; PRAGMA auto_vacuum = 0; VACUUM",
         )

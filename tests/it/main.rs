@@ -32,6 +32,7 @@ mod output;
 mod publish;
 mod redaction;
 mod replay;
+mod rollups;
 #[path = "../../examples/quickstart/server.rs"]
 mod server;
 mod simulate;

@@ -226,6 +226,7 @@ async fn a_file_without_a_tree_is_hashed_into_one() {
     connection
         .execute_batch(
             "DROP TABLE op_rollup_blocks; DROP TABLE op_rollup_values; DROP TABLE op_rollup_names; DROP TABLE op_rollup_salt; \
+             DROP TABLE op_rollup_decisions; \
              DROP TABLE op_blocks; DROP TABLE op_tokens; \
              DROP TABLE nodes; DROP TABLE checkpoints; DROP INDEX leaves_acts; PRAGMA user_version = 1",
         )

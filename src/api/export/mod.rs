@@ -5,7 +5,9 @@
 //! entry there is at the start. An export that was cut short goes on after the last entry that arrived (`cursor=SEQ`). There are
 //! only so many places for exports, shared by principal; the thread of one takes turns with all other readers'.
 
+mod csv;
 mod format;
+mod opa;
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -32,7 +34,8 @@ use crate::text::plain;
 use crate::web::turns;
 use crate::web::{self, Body, BodyError, Full, Place, Places, Visit};
 
-pub use format::{COLUMNS, Format};
+pub use csv::COLUMNS;
+pub use format::Format;
 
 /// What exports are asked by, besides filters.
 const OTHERS: [&str; 7] = ["format", "limit", "offset", "order", "cursor", "after", "gzip"];

@@ -145,7 +145,7 @@ impl Column {
     }
 
     /// Whether it is in the payload, and goes with it.
-    fn is_in_payload(self) -> bool {
+    pub(super) fn is_in_payload(self) -> bool {
         self >= Self::Subject
     }
 

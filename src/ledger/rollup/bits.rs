@@ -63,7 +63,15 @@ impl Bits {
     pub fn last(&self) -> Option<usize> {
         match self {
             Self::Few(places) => places.last().map(|place| usize::from(*place)),
-            Self::Many(mask) => mask.places().last(),
+            Self::Many(mask) => mask.last(),
+        }
+    }
+
+    /// Calls back for each place, in ascending order.
+    pub fn each(&self, mut with: impl FnMut(usize)) {
+        match self {
+            Self::Few(places) => places.iter().for_each(|place| with(usize::from(*place))),
+            Self::Many(mask) => mask.each(with),
         }
     }
 
@@ -152,28 +160,6 @@ impl Mask {
         }
     }
 
-    /// The places both have.
-    #[must_use]
-    pub fn and(&self, bits: &Bits) -> Self {
-        let mut both = bits.mask();
-        both.keep(self);
-        both
-    }
-
-    /// How many places both have.
-    #[must_use]
-    pub fn count_with(&self, bits: &Bits) -> u64 {
-        match bits {
-            Bits::Few(places) => {
-                places.iter().filter(|place| self.contains(usize::from(**place))).count() as u64
-            }
-            Bits::Many(mask) => {
-                let words = self.0.iter().zip(mask.0.iter());
-                words.map(|(word, other)| u64::from((word & other).count_ones())).sum()
-            }
-        }
-    }
-
     /// How many places there are.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -184,6 +170,12 @@ impl Mask {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.iter().all(|word| *word == 0)
+    }
+
+    /// The highest place.
+    #[must_use]
+    pub fn last(&self) -> Option<usize> {
+        self.places().next_back()
     }
 
     /// In ascending order.
@@ -199,6 +191,20 @@ impl Mask {
                 with(at * 64 + left.trailing_zeros() as usize);
                 left &= left - 1;
             }
+        }
+    }
+
+    /// Calls back for each place that is in the other, too, with the number of places before it.
+    pub fn each_among(&self, other: &Self, mut with: impl FnMut(usize, u32)) {
+        let mut before = 0;
+        for (at, (word, other)) in self.0.iter().zip(other.0.iter()).enumerate() {
+            let mut left = word & other;
+            while left != 0 {
+                let bit = left.trailing_zeros();
+                with(at * 64 + bit as usize, before + (word & ((1 << bit) - 1)).count_ones());
+                left &= left - 1;
+            }
+            before += word.count_ones();
         }
     }
 }
@@ -221,14 +227,20 @@ pub fn encode_numbers(numbers: impl IntoIterator<Item = u64>) -> Vec<u8> {
 #[must_use]
 pub fn decode_numbers(bytes: &[u8]) -> Vec<u64> {
     let mut numbers = Vec::with_capacity(BLOCK);
-    let (mut number, mut shift) = (0_u64, 0);
-    for byte in bytes {
-        number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
-        shift += 7;
-        if byte & 0x80 == 0 {
-            numbers.push(number);
-            (number, shift) = (0, 0);
+    let mut bytes = bytes.iter();
+    while let Some(first) = bytes.next() {
+        let mut number = u64::from(first & 0x7f);
+        if first & 0x80 != 0 {
+            let mut shift = 7;
+            for byte in bytes.by_ref() {
+                number |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
+                shift += 7;
+                if byte & 0x80 == 0 {
+                    break;
+                }
+            }
         }
+        numbers.push(number);
     }
     numbers
 }
@@ -272,8 +284,19 @@ mod tests {
             assert_eq!(mask.places().map(|place| u16::try_from(place).unwrap()).collect::<Vec<_>>(), places);
             assert_eq!(mask.count(), places.len() as u64);
             let half = Mask::first(100);
-            assert_eq!(half.count_with(&bits), places.iter().filter(|place| **place < 100).count() as u64);
-            assert_eq!(half.and(&bits).count(), half.count_with(&bits));
+            let mut among = Vec::new();
+            half.each_among(&mask, |place, before| among.push((place, before)));
+            assert_eq!(
+                among,
+                (0..100)
+                    .step_by(step)
+                    .map(|place| (place, u32::try_from(place).unwrap()))
+                    .collect::<Vec<_>>()
+            );
+            let below = places.iter().filter(|place| **place < 100).count() as u64;
+            let mut kept = mask.clone();
+            kept.keep(&half);
+            assert_eq!(kept.count(), below);
             let mut each = Vec::new();
             mask.each(|place| each.push(u16::try_from(place).unwrap()));
             assert_eq!(each, places);

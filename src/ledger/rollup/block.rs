@@ -3,12 +3,13 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use ulid::Ulid;
 
+use super::BLOCK_SEQS;
 use super::bits::{Bits, Mask, decode_numbers, decode_times};
 use crate::ledger::filter::{Column, DURATION_SQL, JOIN_OUTCOME, JOIN_PAYLOAD, OUTCOME_SQL};
 
@@ -20,7 +21,7 @@ pub type ValueId = i64;
 const DIGEST_BITS: u32 = 58;
 
 /// The ids that values of a column may have, the first and the last.
-pub fn ids_of(column: Column) -> (ValueId, ValueId) {
+fn ids_of(column: Column) -> (ValueId, ValueId) {
     let place = Column::ALL.iter().position(|known| *known == column).unwrap_or(0);
     let first = i64::try_from(place).unwrap_or(0) << DIGEST_BITS;
     (first, first | ((1 << DIGEST_BITS) - 1))
@@ -86,7 +87,7 @@ pub struct Valued {
 pub struct Block {
     /// The number of the entry at place 0.
     pub first_seq: i64,
-    /// Milliseconds since the Unix epoch, one for each entry; empty where they were not asked for.
+    /// Milliseconds since the Unix epoch, one for each entry.
     pub times: Vec<i64>,
     /// Microseconds and one, or zero; likewise.
     pub evaluations: Vec<u64>,
@@ -145,9 +146,53 @@ impl Block {
         Ok(block)
     }
 
-    /// How many entries it has; only where times were asked for.
+    /// The values of a column that entries of a stored block have.
+    pub fn stored_values(
+        connection: &Connection,
+        number: i64,
+        column: Column,
+    ) -> rusqlite::Result<Vec<Valued>> {
+        let (first, last) = ids_of(column);
+        let mut select = connection.prepare_cached(
+            "SELECT value, bits FROM op_rollup_values WHERE block = ? AND value BETWEEN ? AND ?",
+        )?;
+        let rows = select.query_map([number, first, last], |row| {
+            Ok(Valued { column, id: row.get(0)?, bits: Bits::decode(row.get_ref(1)?.as_blob()?) })
+        })?;
+        rows.collect()
+    }
+
+    /// A stored one, with the values of these columns and its evaluations and durations.
+    pub fn stored(connection: &Connection, number: i64, columns: &[Column]) -> rusqlite::Result<Self> {
+        let mut values = Vec::new();
+        for column in columns {
+            values.extend(Self::stored_values(connection, number, *column)?);
+        }
+        let numbers = |name: &str| {
+            let sql = format!("SELECT {name} FROM op_rollup_blocks WHERE block = ?");
+            connection
+                .prepare_cached(&sql)?
+                .query_row([number], |row| Ok(decode_numbers(row.get_ref(0)?.as_blob()?)))
+        };
+        Ok(Self {
+            first_seq: number * BLOCK_SEQS,
+            times: stored_times(connection, number)?,
+            evaluations: numbers("evaluations")?,
+            durations: numbers("durations")?,
+            values,
+            texts: HashMap::new(),
+        })
+    }
+
+    /// How many entries it has.
     pub fn len(&self) -> usize {
         self.times.len()
+    }
+
+    /// The earliest and the latest time; zero and zero where there is no entry.
+    pub fn ends_ms(&self) -> (i64, i64) {
+        let (first, last) = (self.times.iter().min(), self.times.iter().max());
+        (first.copied().unwrap_or(0), last.copied().unwrap_or(0))
     }
 
     /// The places that have a value.
@@ -157,14 +202,22 @@ impl Block {
     }
 }
 
-/// The stored numbers of a block: times, evaluations, durations.
+/// Which entries of a stored block have a value, if any has.
+pub fn stored_bits(connection: &Connection, block: i64, id: ValueId) -> rusqlite::Result<Option<Bits>> {
+    connection
+        .prepare_cached("SELECT bits FROM op_rollup_values WHERE block = ? AND value = ?")?
+        .query_row([block, id], |row| Ok(Bits::decode(row.get_ref(0)?.as_blob()?)))
+        .optional()
+}
+
+/// The stored times of a block.
 pub fn stored_times(connection: &Connection, block: i64) -> rusqlite::Result<Vec<i64>> {
     connection
         .prepare_cached("SELECT first_ms, times FROM op_rollup_blocks WHERE block = ?")?
         .query_row([block], |row| Ok(decode_times(row.get(0)?, row.get_ref(1)?.as_blob()?)))
 }
 
-/// How long the calls of a block took, likewise.
+/// How long the calls of a stored block took.
 pub fn stored_durations(connection: &Connection, block: i64) -> rusqlite::Result<Vec<u64>> {
     connection
         .prepare_cached("SELECT durations FROM op_rollup_blocks WHERE block = ?")?

@@ -20,16 +20,23 @@ pub struct Histogram {
     count: u64,
 }
 
+/// Classes there are.
+const CLASSES: usize = 1_024;
+
+/// The class of a length of time.
+pub fn class_of(value: u64) -> usize {
+    let shift = (64 - value.leading_zeros()).saturating_sub(5);
+    usize::try_from(u64::from(shift) * 16 + (value >> shift)).unwrap_or(0)
+}
+
 impl Histogram {
-    pub fn add(&mut self, value: u64) {
-        let shift = (64 - value.leading_zeros()).saturating_sub(5);
-        let class = usize::try_from(u64::from(shift) * 16 + (value >> shift)).unwrap_or(0);
+    pub fn add(&mut self, class: usize, times: u64) {
         if self.classes.is_empty() {
-            self.classes.resize(1_024, 0);
+            self.classes.resize(CLASSES, 0);
         }
         if let Some(count) = self.classes.get_mut(class) {
-            *count += 1;
-            self.count += 1;
+            *count += times;
+            self.count += times;
         }
     }
 
@@ -72,14 +79,14 @@ mod tests {
     #[test]
     fn percentiles_are_near() {
         let mut histogram = Histogram::default();
-        (1..=100_000).for_each(|us| histogram.add(us));
+        (1..=100_000).for_each(|us| histogram.add(class_of(us), 1));
         for (percent, exact) in [(50, 50_000_f64), (99, 99_000_f64)] {
             let found = histogram.at(percent).unwrap() as f64;
             assert!((found / exact - 1.0).abs() < 0.04, "{percent}: {found}");
         }
         for value in [0, 1, 15, 16, 31, 32, 33, 1_000, u64::MAX] {
             let mut one = Histogram::default();
-            one.add(value);
+            one.add(class_of(value), 1);
             let found = one.at(50).unwrap() as f64;
             assert!((found - value as f64).abs() <= value as f64 * 0.04, "{value}: {found}");
         }

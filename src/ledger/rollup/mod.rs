@@ -6,27 +6,37 @@
 //!
 //! Nothing depends on their being there: entries of a block that is not rolled up are read one by one, by the same
 //! [`super::filter::Filter`]. A thread of its own rolls up each block once it is full and every call in it has its outcome; the
-//! writer only stores the result. An act that removes payloads takes away the blocks it touches, in the same transaction.
+//! writer only stores the result. An act that removes payloads says in the blocks it touches, in the same transaction, of which
+//! entries; what those blocks tell of payloads holds for the others, and the thread makes them anew.
 
 mod bits;
 mod block;
+mod blocks;
+mod codes;
+mod decided;
 mod histogram;
+mod named;
 mod plan;
 mod roller;
+mod series;
 mod summary;
+mod sums;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use rusqlite::{Connection, params};
 
 pub use bits::BLOCK;
-use bits::{Bits, encode_numbers, encode_times};
+use bits::{Bits, Mask, encode_numbers, encode_times};
 use block::{Block, Digester, ValueId};
+use decided::{Decided, GROUPED};
 pub use histogram::Percentiles;
+pub(super) use named::named;
 pub(super) use plan::{count, matching};
 pub(super) use roller::Roller;
-pub use summary::{Bucket, Caller, Counted, MAX_STEPS, Named, ServerSummary, Summary, SummaryWanted};
-pub(super) use summary::{named, summary};
+pub use series::MAX_STEPS;
+pub(super) use summary::summary;
+pub use summary::{Bucket, Caller, Counted, Named, ServerSummary, Summary, SummaryWanted};
 
 /// Entries of a block, as numbers are.
 const BLOCK_SEQS: i64 = 4_096;
@@ -37,6 +47,8 @@ pub(super) struct Rolled {
     /// The newest entry that was there when it was read: had an act come since, it would not be true any more.
     read_at: i64,
     block: Block,
+    /// Its decisions, as a row.
+    decided: Vec<(&'static str, Vec<u8>)>,
     /// Where values can be read that could be read in this block before, and where there is no such place any more.
     moved: Vec<(ValueId, Option<i64>)>,
 }
@@ -46,12 +58,24 @@ fn block_of(seq: i64) -> i64 {
     seq.div_euclid(BLOCK_SEQS)
 }
 
-/// Takes away the blocks of these entries, whose payloads are being removed.
+/// Notes that these entries have no payload any more, with the blocks they are in.
 pub(super) fn forget(connection: &Connection, seqs: impl Iterator<Item = i64>) -> rusqlite::Result<()> {
-    let blocks: HashSet<i64> = seqs.map(block_of).collect();
-    let mut delete = connection.prepare_cached("DELETE FROM op_rollup_blocks WHERE block = ?")?;
-    for block in blocks {
-        delete.execute([block])?;
+    let mut gone: BTreeMap<i64, Mask> = BTreeMap::new();
+    for seq in seqs {
+        let place = usize::try_from(seq.rem_euclid(BLOCK_SEQS)).unwrap_or(0);
+        gone.entry(block_of(seq)).or_insert_with(Mask::none).insert(place);
+    }
+    let mut select = connection.prepare_cached("SELECT gone FROM op_rollup_blocks WHERE block = ?")?;
+    let mut update = connection.prepare_cached("UPDATE op_rollup_blocks SET gone = ? WHERE block = ?")?;
+    for (block, mut mask) in gone {
+        let mut rows = select.query([block])?;
+        // A block that is not stored is read from its entries.
+        let Some(row) = rows.next()? else { continue };
+        if let Some(before) = row.get_ref(0)?.as_blob_or_null()? {
+            mask.add(&Bits::decode(before));
+        }
+        drop(rows);
+        update.execute(params![Bits::Many(mask).encode(), block])?;
     }
     Ok(())
 }
@@ -83,6 +107,7 @@ pub(super) fn store(connection: &Connection, rolled: &Rolled) -> rusqlite::Resul
         let place = i64::try_from(valued.bits.last().unwrap_or(0)).unwrap_or(0);
         name.execute(params![valued.id, valued.column.name(), block.first_seq + place, BLOCK_SEQS])?;
     }
+    decided::store(connection, *number, &rolled.decided)?;
     for (id, seq) in &rolled.moved {
         match seq {
             Some(seq) => {
@@ -95,8 +120,7 @@ pub(super) fn store(connection: &Connection, rolled: &Rolled) -> rusqlite::Resul
             }
         }
     }
-    let first_ms = block.times.iter().min().copied().unwrap_or(0);
-    let last_ms = block.times.iter().max().copied().unwrap_or(0);
+    let (first_ms, last_ms) = block.ends_ms();
     connection
         .prepare_cached(
             "INSERT INTO op_rollup_blocks (block, first_ms, last_ms, times, evaluations, durations) VALUES (?,?,?,?,?,?)",
@@ -127,7 +151,8 @@ fn roll(connection: &Connection, number: i64) -> rusqlite::Result<Option<Rolled>
     let mut digester = Digester::of(&snapshot)?;
     let block = Block::read(&snapshot, &mut digester, first_seq, last_seq)?;
     let moved = moved(&snapshot, &mut digester, &block, last_seq)?;
-    Ok(Some(Rolled { number, read_at, block, moved }))
+    let decided = Decided::of(&block, &mut digester, &GROUPED).row();
+    Ok(Some(Rolled { number, read_at, block, decided, moved }))
 }
 
 /// The values that were to be read in this block and are not in it any more, with another place for each. That is so for few,
@@ -166,7 +191,7 @@ fn other_place(
     except: Option<i64>,
 ) -> rusqlite::Result<Option<(i64, String)>> {
     let mut select = connection.prepare_cached(
-        "SELECT v.block, v.bits FROM op_rollup_values v JOIN op_rollup_blocks b ON b.block = v.block \
+        "SELECT v.block, v.bits, b.gone FROM op_rollup_values v JOIN op_rollup_blocks b ON b.block = v.block \
          WHERE v.value = ? ORDER BY v.block DESC",
     )?;
     let mut rows = select.query([id])?;
@@ -175,8 +200,12 @@ fn other_place(
         if Some(number) == except {
             continue;
         }
-        // Every entry of a stored block has what the block says: the first that is asked can tell.
-        let Some(place) = Bits::decode(row.get_ref(1)?.as_blob()?).last() else { continue };
+        let mut places = Bits::decode(row.get_ref(1)?.as_blob()?).mask();
+        if let Some(gone) = row.get_ref(2)?.as_blob_or_null()? {
+            places.remove(&Bits::decode(gone).mask());
+        }
+        // Every other entry of a stored block has what the block says: the first that is asked can tell.
+        let Some(place) = places.last() else { continue };
         let seq = number * BLOCK_SEQS + i64::try_from(place).unwrap_or(0);
         if let Some(text) = block::text_at(connection, digester, id, seq)? {
             return Ok(Some((seq, text)));

@@ -1,23 +1,40 @@
 //! Finding and counting the entries of a filter: by rollups where there are some, else by reading.
 
+use std::collections::HashSet;
+
 use rusqlite::types::Value;
 use rusqlite::{Connection, params_from_iter};
+use rustc_hash::FxBuildHasher;
 
 use super::bits::{Bits, Mask};
-use super::block::{self, Digester, ValueId};
+use super::block::{self, Block, Digester, ValueId};
 use super::{BLOCK, BLOCK_SEQS, block_of, text_of};
 use crate::ledger::filter::{Filter, Order, Term};
 
 /// So few entries are read whatever is rolled up.
 const SHORT_SEQS: i64 = 256;
 
+/// Looking up a value of a block takes so many times as long as going on to the next.
+const LOOKUP: usize = 5;
+
+/// A stored block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Stored {
+    pub number: i64,
+    /// The earliest and the latest time in it.
+    pub first_ms: i64,
+    pub last_ms: i64,
+    /// Entries that have no payload any more, and had one when it was stored.
+    pub gone: Option<Mask>,
+}
+
 /// Consecutive entries that are treated alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment {
     /// Numbers from the first to the last, to be read.
     Entries(i64, i64),
-    /// A stored block with the earliest and the latest time in it.
-    Stored(i64, i64, i64),
+    /// A block.
+    Stored(Stored),
 }
 
 /// The numbers that bounds leave of those there are; `None` where that is none.
@@ -36,7 +53,7 @@ pub(super) fn segments(connection: &Connection, filter: &Filter) -> rusqlite::Re
     let mut segments = Vec::new();
     let mut next = first;
     let mut select = connection.prepare_cached(
-        "SELECT block, first_ms, last_ms FROM op_rollup_blocks WHERE block BETWEEN ? AND ? ORDER BY block",
+        "SELECT block, first_ms, last_ms, gone FROM op_rollup_blocks WHERE block BETWEEN ? AND ? ORDER BY block",
     )?;
     let mut rows = select.query([block_of(first), block_of(last)])?;
     while let Some(row) = rows.next()? {
@@ -49,7 +66,8 @@ pub(super) fn segments(connection: &Connection, filter: &Filter) -> rusqlite::Re
         let is_outside = filter.since_ms.is_some_and(|since| last_ms < since)
             || filter.until_ms.is_some_and(|until| first_ms >= until);
         if !is_outside {
-            segments.push(Segment::Stored(number, first_ms, last_ms));
+            let gone = row.get_ref(3)?.as_blob_or_null()?.map(|bits| Bits::decode(bits).mask());
+            segments.push(Segment::Stored(Stored { number, first_ms, last_ms, gone }));
         }
     }
     if next <= last {
@@ -63,7 +81,15 @@ pub(super) fn segments(connection: &Connection, filter: &Filter) -> rusqlite::Re
 
 /// A filter's terms, as values of rollups.
 pub(super) struct Terms {
-    terms: Vec<(Term, Vec<ValueId>)>,
+    terms: Vec<(Term, Ids)>,
+}
+
+/// What a term means.
+enum Ids {
+    /// To be looked up one by one.
+    Few(Vec<ValueId>),
+    /// So many that a block's values of the column are gone through instead.
+    Many(HashSet<ValueId, FxBuildHasher>),
 }
 
 impl Terms {
@@ -73,7 +99,7 @@ impl Terms {
             let ids = if term.part {
                 parts(connection, digester, &term)?
             } else {
-                term.any.iter().map(|text| digester.id(term.column, text)).collect()
+                Ids::Few(term.any.iter().map(|text| digester.id(term.column, text)).collect())
             };
             terms.push((term, ids));
         }
@@ -85,33 +111,46 @@ impl Terms {
         &self,
         connection: &Connection,
         filter: &Filter,
-        (number, first_ms, last_ms): (i64, i64, i64),
+        stored: &Stored,
     ) -> rusqlite::Result<Mask> {
+        let number = stored.number;
         let mut mask = Mask::first(BLOCK);
-        let mut select =
-            connection.prepare_cached("SELECT bits FROM op_rollup_values WHERE block = ? AND value = ?")?;
-        for (_, ids) in &self.terms {
+        for (term, ids) in &self.terms {
             let mut any = Mask::none();
-            for id in ids {
-                let mut rows = select.query([number, *id])?;
-                if let Some(row) = rows.next()? {
-                    any.add(&Bits::decode(row.get_ref(0)?.as_blob()?));
+            match ids {
+                Ids::Few(ids) => {
+                    for id in ids {
+                        if let Some(bits) = block::stored_bits(connection, number, *id)? {
+                            any.add(&bits);
+                        }
+                    }
+                }
+                Ids::Many(ids) => {
+                    for value in Block::stored_values(connection, number, term.column)? {
+                        if ids.contains(&value.id) {
+                            any.add(&value.bits);
+                        }
+                    }
                 }
             }
             mask.keep(&any);
+            if let Some(gone) = stored.gone.as_ref().filter(|_| term.column.is_in_payload()) {
+                mask.remove(gone);
+            }
             if mask.is_empty() {
                 return Ok(mask);
             }
         }
         let times = || block::stored_times(connection, number);
-        narrow(&mut mask, filter, number * BLOCK_SEQS, (first_ms, last_ms), times, || {
+        let ends = (stored.first_ms, stored.last_ms);
+        narrow(&mut mask, filter, number * BLOCK_SEQS, ends, times, || {
             block::stored_durations(connection, number)
         })?;
         Ok(mask)
     }
 
     /// The places of a block that was read just now.
-    pub fn read(&self, filter: &Filter, block: &block::Block) -> rusqlite::Result<Mask> {
+    pub fn read(&self, filter: &Filter, block: &Block) -> rusqlite::Result<Mask> {
         let mut mask = Mask::first(block.len());
         for (term, _) in &self.terms {
             let mut any = Mask::none();
@@ -172,17 +211,19 @@ fn narrow(
 }
 
 /// The values of a column that contain a text.
-fn parts(connection: &Connection, digester: &mut Digester, term: &Term) -> rusqlite::Result<Vec<ValueId>> {
+fn parts(connection: &Connection, digester: &mut Digester, term: &Term) -> rusqlite::Result<Ids> {
     let mut select = connection.prepare_cached("SELECT value FROM op_rollup_names WHERE name = ?")?;
     let ids: Vec<ValueId> =
         select.query_map([term.column.name()], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    // No block has more.
+    let there = ids.len().min(BLOCK);
     let mut found = Vec::new();
     for id in ids {
         if text_of(connection, digester, id)?.is_some_and(|text| term.accepts(&text)) {
             found.push(id);
         }
     }
-    Ok(found)
+    Ok(if found.len() * LOOKUP > there { Ids::Many(found.into_iter().collect()) } else { Ids::Few(found) })
 }
 
 /// The numbers of the entries that match, in order, without the first `skip` and `limit` at most.
@@ -221,14 +262,14 @@ pub(in crate::ledger) fn matching(
                 found.extend(read(connection, &Filter { skip, ..within }, limit - found.len())?);
                 skip = 0;
             }
-            Segment::Stored(number, first_ms, last_ms) => {
-                let mask = terms.stored(connection, filter, (number, first_ms, last_ms))?;
+            Segment::Stored(stored) => {
+                let mask = terms.stored(connection, filter, &stored)?;
                 let there = mask.count();
                 if there <= skip {
                     skip -= there;
                     continue;
                 }
-                let seq = |place: usize| number * BLOCK_SEQS + i64::try_from(place).unwrap_or(0);
+                let seq = |place: usize| stored.number * BLOCK_SEQS + i64::try_from(place).unwrap_or(0);
                 let (from, left) = (usize::try_from(skip).unwrap_or(usize::MAX), limit - found.len());
                 if filter.order == Order::Newest {
                     found.extend(mask.places().rev().skip(from).take(left).map(seq));
@@ -257,9 +298,7 @@ pub(in crate::ledger) fn count(connection: &Connection, filter: &Filter) -> rusq
     for segment in segments(connection, filter)? {
         total += match segment {
             Segment::Entries(first, last) => count_read(connection, &within(filter, first, last))?,
-            Segment::Stored(number, first_ms, last_ms) => {
-                terms.stored(connection, filter, (number, first_ms, last_ms))?.count()
-            }
+            Segment::Stored(stored) => terms.stored(connection, filter, &stored)?.count(),
         };
     }
     Ok(total)

@@ -112,10 +112,14 @@ impl Work {
     }
 }
 
-/// Full blocks that are not stored, the newest first: that is where people look.
+/// Full blocks that are not stored, or not as this docket does it, or say what is not true of their payloads any more; the newest
+/// first: that is where people look.
 fn missing(connection: &Connection, newest: i64) -> rusqlite::Result<Vec<i64>> {
     let full = (newest + 1) / BLOCK_SEQS;
-    let mut select = connection.prepare("SELECT block FROM op_rollup_blocks")?;
+    let mut select = connection.prepare(
+        "SELECT b.block FROM op_rollup_blocks b WHERE b.gone IS NULL \
+         AND b.block IN (SELECT block FROM op_rollup_decisions)",
+    )?;
     let stored = select
         .query_map([], |row| row.get(0))?
         .collect::<rusqlite::Result<std::collections::HashSet<i64>>>()?;
