@@ -1,8 +1,8 @@
 //! Readers' work beside the data plane: on threads that stand back behind it, and taking turns, so that it keeps a processor.
 //!
 //! A thread works while it holds a turn, and there are fewer turns than processors. Whoever works for long, or waits for a peer,
-//! hands the turn on meanwhile ([`pass`], [`apart`]): a long question does not hold up the short ones that came after it. One
-//! principal has only so many questions begun, the others of its own wait behind those: many of one do not hold up those of others.
+//! hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it. One
+//! principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -169,7 +169,7 @@ pub fn pass() {
 }
 
 /// Waits for something with the turn handed on.
-pub fn apart<T>(wait: impl FnOnce() -> T) -> T {
+pub fn waiting<T>(wait: impl FnOnce() -> T) -> T {
     TURN.with_borrow_mut(|turn| {
         if let Some(turn) = turn {
             turn.held = None;
@@ -218,7 +218,12 @@ mod tests {
             end.send(()).unwrap();
             asked.await.unwrap().unwrap();
         }
-        assert!(turns.begun.lock().unwrap().is_empty());
+        // A line is forgotten after its last answer.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while !turns.begun.lock().unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "lines are left: {turns:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -256,7 +261,7 @@ mod tests {
         let (end, ended) = channel::<()>();
         let (begin, begun) = channel();
         let waits = move || {
-            apart(|| {
+            waiting(|| {
                 begin.send(()).unwrap();
                 ended.recv_timeout(Duration::from_secs(20)).unwrap();
             });
