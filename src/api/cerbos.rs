@@ -72,13 +72,10 @@ pub async fn answer(
         let found = blocking(reader, visit, move |reader| {
             // Cerbos' call id is the call's here; an entry of no call has only its own.
             let by_call = reader.entries(&Filter { call_id: Some(wanted.clone()), ..first.clone() })?;
-            Ok(lines(
-                log,
-                &match by_call.is_empty() {
-                    true => reader.entries(&Filter { id: Some(wanted), ..first })?,
-                    false => by_call,
-                },
-            ))
+            if by_call.is_empty() {
+                return Ok(lines(log, &reader.entries(&Filter { id: Some(wanted), ..first })?));
+            }
+            Ok(lines(log, &by_call))
         });
         return match found.await {
             Ok(lines) if lines.is_empty() => {
