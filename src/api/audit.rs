@@ -171,6 +171,14 @@ pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
 
 /// A question that could not be answered. Where it took too long, says what would narrow it.
 pub(super) fn failed(error: &LedgerError, filter: &Filter, visit: &Visit) -> Response<Body> {
+    if let LedgerError::TooLarge { entries, .. } = error {
+        let fewer = (entries / 2).max(1);
+        let detail = format!(
+            "{error}, which is all one may have waiting to be read (a quarter of `admin.max_answer_bytes`); ask for fewer at \
+             once, as `limit={fewer}`, or export them"
+        );
+        return bad_parameter(detail, visit);
+    }
     if !matches!(error, LedgerError::TooSlow(_)) {
         return unreadable(error, visit);
     }

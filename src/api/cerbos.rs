@@ -75,13 +75,10 @@ pub async fn answer(
         let found = blocking(reader, visit, move |reader| {
             // Cerbos' call id is the call's here; an entry of no call has only its own.
             let by_call = reader.entries(&Filter { call_id: Some(wanted.clone()), ..first.clone() })?;
-            Ok(lines(
-                log,
-                &match by_call.is_empty() {
-                    true => reader.entries(&Filter { id: Some(wanted), ..first })?,
-                    false => by_call,
-                },
-            ))
+            if by_call.is_empty() {
+                return Ok(lines(log, &reader.entries(&Filter { id: Some(wanted), ..first })?));
+            }
+            Ok(lines(log, &by_call))
         });
         return match found.await {
             Ok(lines) if lines.is_empty() => {
@@ -93,7 +90,7 @@ pub async fn answer(
     }
     if let Some(tail) = tail {
         let asked = Filter { limit: Some(tail), ..filter.clone() };
-        let listed = move |reader: &Reader| Ok(lines(log, &reader.entries(&asked)?));
+        let listed = move |reader: &Reader| Ok(lines(log, &reader.page(&asked, None)?.entries));
         return match blocking(reader, visit, listed).await {
             Ok(lines) => ndjson(Body::whole(lines)),
             Err(error) => failed(&error, &filter, visit),
@@ -114,14 +111,14 @@ pub async fn answer(
 fn write(log: Log, reader: &Reader, mut filter: Filter, out: &mut Out) -> io::Result<()> {
     filter.limit = Some(MAX_LIMIT);
     loop {
-        let entries = reader.entries(&filter).map_err(|error| {
+        let (entries, has_more) = reader.batch(&filter).map_err(|error| {
             tracing::error!(error = %error, "an audit log could not be listed");
             io::Error::other(error)
         })?;
         for entry in &entries {
             out.write_all(line(log, entry).as_bytes())?;
         }
-        if entries.len() < MAX_LIMIT as usize {
+        if !has_more {
             return out.flush();
         }
         filter = filter.from(entries.last().map(|entry| entry.seq));

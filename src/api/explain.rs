@@ -142,11 +142,11 @@ pub async fn answer(
     record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
     let scope = Scope::of(&visit.principal);
-    let explained = move |_: &Reader| {
+    let told = move |_: &Reader| {
         let explanation = explanation(&explainer, &id, &scope, trace)?;
         Ok(explanation.map(|explanation| serde_json::to_vec(&explanation).unwrap_or_default()))
     };
-    match blocking(replayer.reader(), visit, explained).await {
+    match blocking(replayer.reader(), visit, told).await {
         Ok(Some(json)) => web::json_bytes(StatusCode::OK, json),
         Ok(None) => {
             let shown = truncated(request_id, 128);

@@ -127,10 +127,12 @@ impl Follower {
                     order: Order::Oldest,
                     ..self.filter.clone()
                 };
-                let events =
-                    move |reader: &Reader| Ok(reader.entries(&filter)?.iter().map(event_of).collect());
-                let events: Vec<(i64, Bytes)> = match blocking(&self.reader, &self.visit, events).await {
-                    Ok(events) => events,
+                let events = move |reader: &Reader| {
+                    let (entries, has_more) = reader.batch(&filter)?;
+                    Ok((entries.iter().map(event_of).collect::<Vec<_>>(), has_more))
+                };
+                let (events, has_more) = match blocking(&self.reader, &self.visit, events).await {
+                    Ok(found) => found,
                     Err(error) => {
                         tracing::error!(error = %error, "a stream cannot read the ledger");
                         if !self.send(error_event(&error.to_string())).await {
@@ -142,7 +144,6 @@ impl Follower {
                         }
                     }
                 };
-                let is_last = events.len() < BATCH as usize;
                 for (seq, event) in events {
                     if !self.send(event).await {
                         // Queued events are sent before this one, so the id is the last the reader will have.
@@ -151,7 +152,7 @@ impl Follower {
                     }
                     after = seq;
                 }
-                if is_last {
+                if !has_more {
                     after = newest;
                 }
             }

@@ -51,6 +51,9 @@ const CONNECTIONS: &str = "data.max_connections";
 /// The setting of how much answers may hold, likewise.
 const ANSWERS: &str = "admin.max_answer_bytes";
 
+/// Those of one principal have this part of it.
+const ANSWER_SHARE: usize = 4;
+
 /// Requests to read the policies again that may wait.
 const MAX_CAUSES: usize = 4;
 
@@ -239,7 +242,9 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: reader.clone(),
-        queries: reader.within(config.query_timeout_ms),
+        queries: reader
+            .within(config.query_timeout_ms)
+            .with_pages_of(config.limits.max_answer_bytes / ANSWER_SHARE),
         exports: Exports::new(config.limits.max_exports, stopping.clone()),
         requests: Places::new(
             "requests under way",
@@ -249,7 +254,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         answers: Places::new(
             "bytes of answers that wait to be read",
             (config.limits.max_answer_bytes, ANSWERS),
-            (config.limits.max_answer_bytes / 4, ANSWERS),
+            (config.limits.max_answer_bytes / ANSWER_SHARE, ANSWERS),
         ),
         turns: Turns::new(config.query_timeout_ms),
         keeper,

@@ -88,6 +88,14 @@ pub enum LedgerError {
     /// A query waited too long for others to end, in milliseconds, and was not begun.
     #[error("other questions came first for {0} ms")]
     Waited(u64),
+    /// The entries of a page have too much content; so many of them were already too much.
+    #[error("the first {entries} entries of the page have {max_bytes} bytes or more")]
+    TooLarge {
+        /// How many.
+        entries: usize,
+        /// What a page may have.
+        max_bytes: usize,
+    },
     /// The file could not be read, or holds something docket never writes.
     #[error("the ledger cannot be read: {0}")]
     Unreadable(String),

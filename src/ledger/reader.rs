@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode, OptionalExtension, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,9 +40,14 @@ pub struct Reader {
     timeout_ms: Option<u64>,
     /// What is read, where that is a copy.
     _copy: Option<Arc<Temporary>>,
+    /// What the entries of a page may have together.
+    max_page_bytes: usize,
     /// Called now and then while a query runs.
     pause: fn(),
 }
+
+/// What entries that are read to be passed on may have together.
+const MAX_BATCH_BYTES: usize = 8 << 20;
 
 /// Some of the entries that match.
 pub struct Page {
@@ -200,13 +206,26 @@ impl Reader {
 
     /// The same, of a copy that is removed with its last reader.
     pub(super) fn of(path: Arc<Path>, copy: Option<Arc<Temporary>>) -> Self {
-        Self { path, idle: Arc::default(), timeout_ms: None, pause: || (), _copy: copy }
+        Self {
+            path,
+            idle: Arc::default(),
+            timeout_ms: None,
+            max_page_bytes: usize::MAX,
+            pause: || (),
+            _copy: copy,
+        }
     }
 
     /// The same reader, whose queries are interrupted after so many milliseconds.
     #[must_use]
     pub fn within(&self, timeout_ms: u64) -> Self {
         Self { timeout_ms: Some(timeout_ms), ..self.clone() }
+    }
+
+    /// The same reader, whose pages have no more than so many bytes.
+    #[must_use]
+    pub fn with_pages_of(&self, max_page_bytes: usize) -> Self {
+        Self { max_page_bytes, ..self.clone() }
     }
 
     /// The same reader, whose queries call `pause` now and then: it may let others go first.
@@ -227,6 +246,20 @@ impl Reader {
         })
     }
 
+    /// Likewise, but no more than have some megabytes together, for whoever passes them on; and whether there may be more.
+    ///
+    /// # Errors
+    /// As [`Reader::entries`].
+    pub fn batch(&self, filter: &Filter) -> Result<(Vec<Stored>, bool), LedgerError> {
+        self.with(|connection| {
+            let snapshot = connection.unchecked_transaction()?;
+            let (entries, is_all) = read(&snapshot, filter, MAX_LIMIT, MAX_BATCH_BYTES)?;
+            let most = filter.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
+            let has_more = !is_all || entries.len() >= usize::try_from(most).unwrap_or(usize::MAX);
+            Ok((entries, has_more))
+        })
+    }
+
     /// How many entries match, whatever limit and skip say.
     ///
     /// # Errors
@@ -239,17 +272,24 @@ impl Reader {
     /// the page begins: `start` is what a cursor says, in the order of the list.
     ///
     /// # Errors
-    /// As [`Reader::entries`].
+    /// As [`Reader::entries`]; [`LedgerError::TooLarge`].
     pub fn page(&self, filter: &Filter, start: Option<i64>) -> Result<Page, LedgerError> {
-        self.with(|connection| {
+        let page = self.with(|connection| {
             let snapshot = connection.unchecked_transaction()?;
             let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).min(MAX_LIMIT);
             let one_more = Filter { limit: Some(limit + 1), ..filter.clone().from(start) };
-            let mut entries = entries(&snapshot, &one_more, MAX_LIMIT + 1)?;
+            let (mut entries, is_all) = read(&snapshot, &one_more, MAX_LIMIT + 1, self.max_page_bytes)?;
             let has_more = entries.len() > usize::try_from(limit).unwrap_or(usize::MAX);
+            if !is_all && !has_more {
+                return Ok(Err(LedgerError::TooLarge {
+                    entries: entries.len(),
+                    max_bytes: self.max_page_bytes,
+                }));
+            }
             entries.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
-            Ok(Page { entries, has_more, total: rollup::count(&snapshot, filter)? })
-        })
+            Ok(Ok(Page { entries, has_more, total: rollup::count(&snapshot, filter)? }))
+        });
+        page?
     }
 
     /// Traffic in numbers.
@@ -344,15 +384,43 @@ impl Reader {
 
 /// The entries that match, within a snapshot.
 pub(super) fn entries(connection: &Connection, filter: &Filter, most: u32) -> rusqlite::Result<Vec<Stored>> {
+    read(connection, filter, most, usize::MAX).map(|(entries, _)| entries)
+}
+
+/// Likewise, until they have `max_bytes`; and whether those were all.
+fn read(
+    connection: &Connection,
+    filter: &Filter,
+    most: u32,
+    max_bytes: usize,
+) -> rusqlite::Result<(Vec<Stored>, bool)> {
     let limit = filter.limit.unwrap_or(DEFAULT_LIMIT).min(most);
     let seqs = rollup::matching(connection, filter, usize::try_from(limit).unwrap_or(usize::MAX))?;
     let mut select = connection.prepare_cached(&format!("{SELECT} WHERE l.seq = ?"))?;
-    let mut entries = Vec::with_capacity(seqs.len());
-    for seq in seqs {
-        entries.push(select.query_row([seq], Stored::from_row)?);
+    let (mut entries, mut bytes) = (Vec::with_capacity(seqs.len()), 0);
+    for seq in &seqs {
+        let (entry, size) = select.query_row([seq], |row| Ok((Stored::from_row(row)?, size_of(row)?)))?;
+        entries.push(entry);
+        bytes += size;
+        if bytes >= max_bytes {
+            break;
+        }
     }
     name_removals(connection, &mut entries)?;
-    Ok(entries)
+    let is_all = entries.len() == seqs.len();
+    Ok((entries, is_all))
+}
+
+/// Bytes of a row's texts.
+fn size_of(row: &Row<'_>) -> rusqlite::Result<usize> {
+    let columns = 0..row.as_ref().column_count();
+    let size = |column| {
+        Ok(match row.get_ref(column)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len(),
+            _ => 0,
+        })
+    };
+    columns.map(size).sum()
 }
 
 /// Says of entries without a payload which act removed it.

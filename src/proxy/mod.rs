@@ -237,8 +237,8 @@ impl Proxy {
         }
     }
 
-    /// Waits until a call under way is to be cut off, and says why: the agent or the server was blocked, or the token is no longer
-    /// good.
+    /// Waits until a call under way is to be cut off, and says why: the agent or the server was blocked, or the token has
+    /// ended.
     fn until_cut(
         &self,
         caller: Arc<Caller>,

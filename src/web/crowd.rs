@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_request_may_be_on_its_way() {
-        let crowd = Crowd::new(1, Duration::from_secs(3_600));
+        let crowd = Crowd::new(1, Duration::from_hours(1));
         let _seat = crowd.enter(IpAddr::from([10, 0, 0, 1])).unwrap();
         assert!(!crowd.make_room());
     }

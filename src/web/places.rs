@@ -1,7 +1,7 @@
 //! Places of what there is only so much of, shared so that nobody takes all of it.
 //!
-//! A place may weigh more than one (bytes). Whoever holds it gives it back by dropping it. It knows names and weights, and nothing
-//! of what the places are for.
+//! A place may weigh more than one (bytes). Whoever holds it gives it back by dropping it. It knows names and weights, and
+//! nothing of what the places are for.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -175,14 +175,14 @@ impl Export {
                 break;
             }
             filter.limit = Some(size);
-            let batch = reader.entries(&filter).map_err(io::Error::other)?;
+            let (batch, has_more) = reader.batch(&filter).map_err(io::Error::other)?;
             for entry in &batch {
                 self.format.entry(entry, taken.rows == 0, out)?;
                 taken.rows += 1;
                 taken.last_seq = Some(entry.seq);
             }
             progress(taken.rows);
-            if batch.len() < size as usize {
+            if !has_more {
                 break;
             }
             filter.skip = 0;
@@ -234,7 +234,7 @@ impl Write for Chunks {
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(piece)) => {
                 let sending = self.pieces.send_timeout(piece, Duration::from_millis(STALL_MS));
-                turns::apart(|| self.runtime.block_on(sending)).is_ok()
+                turns::waiting(|| self.runtime.block_on(sending)).is_ok()
             }
         };
         if sent {
@@ -275,8 +275,8 @@ impl Exports {
         self.places.take(&visit.principal, 1)
     }
 
-    /// Writes a long answer in a thread beside the data plane, in the place that was taken for it. What `write` answers is an error where the
-    /// answer breaks off: it must not look whole. A reader who takes nothing for long, or may no longer, ends it.
+    /// Writes a long answer in a thread beside the data plane, in the place that was taken for it. `write` fails where the answer
+    /// breaks off: it must not look whole. A reader who takes nothing for long, or may no longer, ends it.
     ///
     /// # Errors
     /// It could not begin.
@@ -347,7 +347,7 @@ pub async fn answer(
             tracing::warn!(request_id = %looking.request_id, error = %error, "an export did not end");
         }
         let entry = entry_of(&gate, event, &query, &looking, &export, Some(&taken));
-        if let Err(error) = turns::apart(|| runtime.block_on(gate.ledger.append(entry))) {
+        if let Err(error) = turns::waiting(|| runtime.block_on(gate.ledger.append(entry))) {
             tracing::error!(request_id = %looking.request_id, error = %error, "the end of an export was not recorded");
         }
         done
