@@ -1,8 +1,7 @@
 //! The decisions of a block: where they are, what came of each, and what each is grouped by.
 
-use std::collections::HashMap;
-
-use rusqlite::{Connection, OptionalExtension as _, params_from_iter, types::Value};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::bits::{BLOCK, Bits, Mask};
 use super::block::{Block, Digester, ValueId};
@@ -59,7 +58,8 @@ impl Effect {
 pub struct Decided {
     places: Mask,
     effects: Codes,
-    columns: HashMap<Column, Codes>,
+    /// As they were asked for.
+    columns: Vec<(Column, Codes)>,
     evaluations: Codes,
     durations: Codes,
 }
@@ -105,43 +105,38 @@ impl Decided {
         }
     }
 
-    /// Those of a stored block, with these columns, and with times where `timed` says so. `None` where an older docket stored the
-    /// block.
+    /// Those of a stored block, with these columns, and with times where `timed` says so. `None` where they are not stored: an older
+    /// docket did the block, or nobody groups by such a column.
     pub fn stored(
         connection: &Connection,
         block: i64,
         columns: &[Column],
         timed: bool,
     ) -> rusqlite::Result<Option<Self>> {
+        if columns.iter().any(|column| !GROUPED.contains(column)) {
+            return Ok(None);
+        }
         let mut names = vec!["places", "effect"];
         names.extend(columns.iter().map(|column| column.name()));
         names.extend(["evaluation_us", "duration_us"].into_iter().filter(|_| timed));
         let sql = format!("SELECT {} FROM op_rollup_decisions WHERE block = ?", names.join(", "));
-        let read = |row: &rusqlite::Row<'_>| {
-            let codes = |at: usize| Ok::<_, rusqlite::Error>(Codes::decode(row.get_ref(at)?.as_blob()?));
+        let read = |row: &Row<'_>| {
             let places = Bits::decode(row.get_ref(0)?.as_blob()?).mask();
-            let mut found = HashMap::new();
-            for (at, column) in (2..).zip(columns) {
-                found.insert(*column, codes(at)?);
-            }
-            let measured = if timed {
-                (codes(columns.len() + 2)?, codes(columns.len() + 3)?)
-            } else {
-                (Some(Codes::default()), Some(Codes::default()))
-            };
-            let effects = codes(1)?;
-            Ok((|| {
-                let columns = found.into_iter().map(|(column, codes)| Some((column, codes?)));
-                Some(Self {
-                    places,
-                    effects: effects?,
-                    columns: columns.collect::<Option<_>>()?,
-                    evaluations: measured.0?,
-                    durations: measured.1?,
-                })
-            })())
+            let codes = (1..names.len()).map(|at| Ok(Codes::decode(row.get_ref(at)?.as_blob()?)));
+            Ok((places, codes.collect::<rusqlite::Result<Vec<_>>>()?))
         };
-        Ok(connection.prepare_cached(&sql)?.query_row([block], read).optional()?.flatten())
+        let found = connection.prepare_cached(&sql)?.query_row([block], read).optional()?;
+        let Some((places, codes)) = found else { return Ok(None) };
+        let Some(codes) = codes.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let mut codes = codes.into_iter();
+        let mut next = || codes.next().unwrap_or_default();
+        Ok(Some(Self {
+            places,
+            effects: next(),
+            columns: columns.iter().map(|column| (*column, next())).collect(),
+            evaluations: next(),
+            durations: next(),
+        }))
     }
 
     /// As a row: the names of its members, and what they are.
@@ -198,7 +193,8 @@ impl Decided {
 
     /// What they have of a column that was asked for.
     pub fn codes(&self, column: Column) -> &Codes {
-        self.columns.get(&column).unwrap_or(&codes::NONE)
+        let found = self.columns.iter().find(|(known, _)| *known == column);
+        found.map_or(&codes::NONE, |(_, codes)| codes)
     }
 
     /// How long the evaluations of these took.
