@@ -199,6 +199,12 @@ fn what_sql_binds_later_is_no_password() {
     }
 }
 
+/// What this thread has had of a processor, in milliseconds: a busy machine makes no difference.
+fn processor_ms() -> u64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    text.split(' ').next().unwrap().parse::<u64>().unwrap() / 1_000_000
+}
+
 #[test]
 fn hostile_long_texts_cost_time_in_proportion() {
     let values = Values::compile(&Settings::default()).unwrap();
@@ -237,11 +243,11 @@ fn hostile_long_texts_cost_time_in_proportion() {
     ];
     for piece in pieces {
         let text = piece.repeat((1 << 20) / piece.len());
-        let started = std::time::Instant::now();
+        let before = processor_ms();
         let findings = values.find(&text, values.scan(&text));
         let result = masked(&text, &findings);
-        let spent = started.elapsed();
-        assert!(spent.as_millis() < 1500, "{piece:?} took {spent:?}");
+        let spent = processor_ms() - before;
+        assert!(spent < 1_500, "{piece:?} took {spent} ms");
         assert!(result.len() <= text.len() * 3);
     }
 }
