@@ -535,6 +535,13 @@ async fn filters_find_exactly_what_is_there() {
             compare_sums(&docket, &oracle, &admin, number).await;
         }
     }
+    rolled_up(&oracle.connection).await;
+    for number in 0..20 {
+        compare_lists(&docket, &oracle, &admin, number).await;
+        if number % 10 == 0 {
+            compare_sums(&docket, &oracle, &admin, number).await;
+        }
+    }
     phase("compared again");
     docket.stop().await;
 }

@@ -1,7 +1,6 @@
 //! The decisions of a block: where they are, what came of each, and what each is grouped by.
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params_from_iter};
 
 use super::bits::{BLOCK, Bits, Mask};
 use super::block::{Block, Digester, ValueId};
@@ -105,8 +104,8 @@ impl Decided {
         }
     }
 
-    /// Those of a stored block, with these columns, and with times where `timed` says so. `None` where they are not stored: an older
-    /// docket did the block, or nobody groups by such a column.
+    /// Those of a stored block, with these columns, and with times where `timed` says so. `None` where they are not stored: an
+    /// older docket did the block, or nobody groups by such a column.
     pub fn stored(
         connection: &Connection,
         block: i64,
@@ -224,8 +223,8 @@ pub fn store(connection: &Connection, block: i64, row: &[(&'static str, Vec<u8>)
         names.join(", "),
         ", ?".repeat(row.len())
     );
-    let blobs = row.iter().map(|(_, blob)| Value::Blob(blob.clone()));
-    let values = std::iter::once(Value::Integer(block)).chain(blobs);
+    let blobs = row.iter().map(|(_, blob)| blob as &dyn ToSql);
+    let values = std::iter::once(&block as &dyn ToSql).chain(blobs);
     connection.prepare_cached(&sql)?.execute(params_from_iter(values))?;
     Ok(())
 }

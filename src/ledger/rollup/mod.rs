@@ -1,4 +1,5 @@
-//! Rollups: for each block of 4,096 entries, which of them have which value, and their times and durations.
+//! Rollups: for each block of 4,096 entries, which of them have which value, their times and durations, and what its decisions
+//! are grouped by in statistics.
 //!
 //! They find the entries of a filter and count them at any size, and statistics are made from them alone. An index would serve
 //! too, and cost every append, ten times over; and an index on a subject would keep its id where no erasure reaches it. A value

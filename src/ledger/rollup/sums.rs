@@ -49,9 +49,12 @@ impl Sums {
         decided.codes(Column::Agent).tally(&group.decisions, denials, &mut self.callers);
         decided.codes(Column::Outcome).tally(&group.decisions, denials, &mut self.outcomes);
         let (tools, policies) = (decided.codes(Column::Tool), decided.codes(Column::Policy));
-        for (server, decisions) in decided.codes(Column::Server).parts(&group.decisions) {
+        // A call is for one server at most.
+        let servers = decided.codes(Column::Server);
+        let mut denied: HashMap<_, _> = servers.parts(denials).into_iter().collect();
+        for (server, decisions) in servers.parts(&group.decisions) {
+            let denials = denied.remove(&server).unwrap_or_default();
             let server = self.servers.entry(server).or_default();
-            let denials = decided.denials(&decisions);
             tools.tally(&decisions, &denials, &mut server.tools);
             policies.tally(&denials, &denials, &mut server.policies);
             decided.evaluations(&decisions, &mut server.evaluations);
