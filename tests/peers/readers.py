@@ -105,6 +105,13 @@ def readers(admin: str, token: str, what: str, log: str) -> list[subprocess.Pope
     return []
 
 
+def end(one: subprocess.Popen) -> None:
+    # What runs only when nobody else would does not even end on a busy machine.
+    os.sched_setscheduler(one.pid, os.SCHED_OTHER, os.sched_param(0))
+    os.killpg(one.pid, 9)
+    one.wait(30)
+
+
 def main() -> None:
     with tempfile.TemporaryDirectory(dir=os.environ.get("FOLDER")) as folder:
         os.mkdir(f"{folder}/policies")
@@ -134,8 +141,7 @@ def main() -> None:
                     time.sleep(1)
                     found[kind].append(measure(data))
                     for one in started:
-                        os.killpg(one.pid, 15)
-                        one.wait()
+                        end(one)
                     with open(log) as file:
                         answers[kind] += sum(line == "200\n" for line in file)
                     time.sleep(1)
