@@ -89,7 +89,68 @@ impl ProblemType {
     /// What it means, and what to do about it.
     #[must_use]
     pub fn about(self) -> &'static str {
-        self.described().3
+        match self {
+            Self::Unauthenticated => {
+                "The request has no token, or one that is unknown, revoked, over, or of the other plane: agents' \
+                 tokens are for the data plane, people's for the admin plane. Send `Authorization: Bearer TOKEN`, \
+                 or Basic with the token as its password."
+            }
+            Self::ForeignHost => {
+                "The `Host` or `Origin` header is not one this plane answers to, as when a web page makes a \
+                 browser call it. Where that is meant, add the name to `allowed_hosts` or `allowed_origins` of \
+                 the plane's section."
+            }
+            Self::NotPermitted => {
+                "The token is good, and its role or its zones do not go that far. An admin can change that with \
+                 `docket token role`, or make another token."
+            }
+            Self::NotFound => {
+                "There is nothing at this path or under this id, or nothing that this token may see: the two look \
+                 the same."
+            }
+            Self::MethodNotAllowed => {
+                "The path exists and is asked with another method; the `Allow` header names it."
+            }
+            Self::InvalidRequest => {
+                "The body is not what is expected here, did not arrive in time (408), or is larger than allowed \
+                 (413). `detail` says what is wrong and where. Nothing was done."
+            }
+            Self::InvalidParameter => {
+                "A parameter or a member of the body is not known, or has a value it cannot have. `detail` names \
+                 it, its value, and what is accepted. Nothing was done."
+            }
+            Self::NotAllowed => {
+                "The request is well-formed and must not be carried out: a hold or the retention keeps what was \
+                 to be removed, or a name is taken. `detail` says which. Nothing was done."
+            }
+            Self::PoliciesRejected => {
+                "The policy set does not compile, or fails its own tests. The one in force stays; `findings` says \
+                 what is wrong and where."
+            }
+            Self::TooManyRequests => {
+                "As much is under way as this token, or everybody together, may have: requests, exports or \
+                 answers that wait to be read. `detail` names the limit and its setting. Try again after \
+                 `Retry-After` seconds."
+            }
+            Self::TooManyQuestions => {
+                "Questions to the ledger take turns, and this one waited for `admin.query_timeout_ms` without \
+                 having one. Ask less at once."
+            }
+            Self::QueryTimeout => {
+                "The query was interrupted after `admin.query_timeout_ms`. `detail` says which filter would narrow it."
+            }
+            Self::LedgerUnavailable => {
+                "The ledger cannot record, so nothing is decided and nothing goes on. Try again after \
+                 `Retry-After` seconds; `/readyz` and docket's log say why."
+            }
+            Self::LedgerUnreadable => {
+                "The ledger's file cannot be read, or holds something docket did not write. `docket verify` says what."
+            }
+            Self::UpstreamFailed => {
+                "The server behind the proxy could not be reached, broke off, or took too long (504). The call \
+                 was recorded; whether the server acted on it is not known."
+            }
+        }
     }
 
     /// Its URI, relative to docket: it resolves to the section of a page that docket serves itself.
@@ -98,113 +159,23 @@ impl ProblemType {
         format!("{PROBLEMS_PATH}#{}", self.slug())
     }
 
-    fn described(self) -> (&'static str, &'static str, &'static [u16], &'static str) {
+    fn described(self) -> (&'static str, &'static str, &'static [u16]) {
         match self {
-            Self::Unauthenticated => (
-                "unauthenticated",
-                "Not authenticated",
-                &[401],
-                "The request has no token, or one that is unknown, revoked, over, or of the other plane: agents' \
-                 tokens are for the data plane, people's for the admin plane. Send `Authorization: Bearer TOKEN`, \
-                 or Basic with the token as its password.",
-            ),
-            Self::ForeignHost => (
-                "foreign-host",
-                "Foreign host or origin",
-                &[403],
-                "The `Host` or `Origin` header is not one this plane answers to, as when a web page makes a \
-                 browser call it. Where that is meant, add the name to `allowed_hosts` or `allowed_origins` of \
-                 the plane's section.",
-            ),
-            Self::NotPermitted => (
-                "not-permitted",
-                "Not permitted",
-                &[403],
-                "The token is good, and its role or its zones do not go that far. An admin can change that with \
-                 `docket token role`, or make another token.",
-            ),
-            Self::NotFound => (
-                "not-found",
-                "Not found",
-                &[404],
-                "There is nothing at this path or under this id, or nothing that this token may see: the two look \
-                 the same.",
-            ),
-            Self::MethodNotAllowed => (
-                "method-not-allowed",
-                "Method not allowed",
-                &[405],
-                "The path exists and is asked with another method; the `Allow` header names it.",
-            ),
-            Self::InvalidRequest => (
-                "invalid-request",
-                "Invalid request",
-                &[400, 408, 413],
-                "The body is not what is expected here, did not arrive in time (408), or is larger than allowed \
-                 (413). `detail` says what is wrong and where. Nothing was done.",
-            ),
-            Self::InvalidParameter => (
-                "invalid-parameter",
-                "Invalid parameter",
-                &[400],
-                "A parameter or a member of the body is not known, or has a value it cannot have. `detail` names \
-                 it, its value, and what is accepted. Nothing was done.",
-            ),
-            Self::NotAllowed => (
-                "not-allowed",
-                "Not allowed",
-                &[422],
-                "The request is well-formed and must not be carried out: a hold or the retention keeps what was \
-                 to be removed, or a name is taken. `detail` says which. Nothing was done.",
-            ),
-            Self::PoliciesRejected => (
-                "policies-rejected",
-                "Policies rejected",
-                &[422],
-                "The policy set does not compile, or fails its own tests. The one in force stays; `findings` says \
-                 what is wrong and where.",
-            ),
-            Self::TooManyRequests => (
-                "too-many-requests",
-                "Too many requests",
-                &[429],
-                "As much is under way as this token, or everybody together, may have: requests, exports or \
-                 answers that wait to be read. `detail` names the limit and its setting. Try again after \
-                 `Retry-After` seconds.",
-            ),
-            Self::TooManyQuestions => (
-                "too-many-questions",
-                "Too many questions",
-                &[503],
-                "Questions to the ledger take turns, and this one waited for `admin.query_timeout_ms` without \
-                 having one. Ask less at once.",
-            ),
-            Self::QueryTimeout => (
-                "query-timeout",
-                "Query took too long",
-                &[503],
-                "The query was interrupted after `admin.query_timeout_ms`. `detail` says which filter would narrow it.",
-            ),
-            Self::LedgerUnavailable => (
-                "ledger-unavailable",
-                "Ledger unavailable",
-                &[503],
-                "The ledger cannot record, so nothing is decided and nothing goes on. Try again after \
-                 `Retry-After` seconds; `/readyz` and docket's log say why.",
-            ),
-            Self::LedgerUnreadable => (
-                "ledger-unreadable",
-                "Ledger unreadable",
-                &[500],
-                "The ledger's file cannot be read, or holds something docket did not write. `docket verify` says what.",
-            ),
-            Self::UpstreamFailed => (
-                "upstream-failed",
-                "The server did not answer",
-                &[502, 504],
-                "The server behind the proxy could not be reached, broke off, or took too long (504). The call \
-                 was recorded; whether the server acted on it is not known.",
-            ),
+            Self::Unauthenticated => ("unauthenticated", "Not authenticated", &[401]),
+            Self::ForeignHost => ("foreign-host", "Foreign host or origin", &[403]),
+            Self::NotPermitted => ("not-permitted", "Not permitted", &[403]),
+            Self::NotFound => ("not-found", "Not found", &[404]),
+            Self::MethodNotAllowed => ("method-not-allowed", "Method not allowed", &[405]),
+            Self::InvalidRequest => ("invalid-request", "Invalid request", &[400, 408, 413]),
+            Self::InvalidParameter => ("invalid-parameter", "Invalid parameter", &[400]),
+            Self::NotAllowed => ("not-allowed", "Not allowed", &[422]),
+            Self::PoliciesRejected => ("policies-rejected", "Policies rejected", &[422]),
+            Self::TooManyRequests => ("too-many-requests", "Too many requests", &[429]),
+            Self::TooManyQuestions => ("too-many-questions", "Too many questions", &[503]),
+            Self::QueryTimeout => ("query-timeout", "Query took too long", &[503]),
+            Self::LedgerUnavailable => ("ledger-unavailable", "Ledger unavailable", &[503]),
+            Self::LedgerUnreadable => ("ledger-unreadable", "Ledger unreadable", &[500]),
+            Self::UpstreamFailed => ("upstream-failed", "The server did not answer", &[502, 504]),
         }
     }
 }
