@@ -220,28 +220,46 @@ pub struct Chunks {
     ended: Option<watch::Receiver<bool>>,
 }
 
-impl Write for Chunks {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+impl Chunks {
+    /// What ends the answer whether it is read or not.
+    fn ended(&self) -> io::Result<()> {
         if *self.stopping.borrow() {
             return Err(io::Error::other("docket is stopping"));
         }
         if self.ended.as_ref().is_some_and(|ended| *ended.borrow()) {
             return Err(io::Error::other("the token is no longer good"));
         }
-        turns::pass();
-        let sent = match self.pieces.try_send(Ok(Bytes::copy_from_slice(bytes))) {
-            Ok(()) => true,
-            Err(TrySendError::Closed(_)) => false,
-            Err(TrySendError::Full(piece)) => {
-                let sending = self.pieces.send_timeout(piece, Duration::from_millis(STALL_MS));
-                turns::waiting(|| self.runtime.block_on(sending)).is_ok()
+        Ok(())
+    }
+
+    /// Waits for the reader to take something, but not for ever, nor when the answer is to end.
+    fn wait(&self, piece: Result<Bytes, BodyError>) -> bool {
+        let (stopping, ended) = (self.stopping.clone(), self.ended.clone().unwrap_or(self.stopping.clone()));
+        let sending = async {
+            tokio::select! {
+                sent = self.pieces.send_timeout(piece, Duration::from_millis(STALL_MS)) => sent.is_ok(),
+                () = web::until_stopped(stopping, std::future::pending()) => false,
+                () = web::until_stopped(ended, std::future::pending()) => false,
             }
         };
-        if sent {
-            Ok(bytes.len())
-        } else {
-            Err(io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone, or takes nothing"))
+        turns::waiting(|| self.runtime.block_on(sending))
+    }
+}
+
+impl Write for Chunks {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.ended()?;
+        turns::pass();
+        let is_sent = match self.pieces.try_send(Ok(Bytes::copy_from_slice(bytes))) {
+            Ok(()) => true,
+            Err(TrySendError::Closed(_)) => false,
+            Err(TrySendError::Full(piece)) => self.wait(piece),
+        };
+        if is_sent {
+            return Ok(bytes.len());
         }
+        self.ended()?;
+        Err(io::Error::new(io::ErrorKind::BrokenPipe, "the reader has gone, or takes nothing"))
     }
 
     fn flush(&mut self) -> io::Result<()> {
