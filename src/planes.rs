@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, HOST};
+use http::header::HOST;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -17,6 +17,7 @@ use crate::access::routes::{self, May};
 use crate::access::{Blocking, Guest, Tokens};
 use crate::api::contract::{self, Side};
 use crate::api::export::{self, Exports};
+use crate::api::query::decode_path;
 use crate::api::replay::Question;
 use crate::api::{
     audit, authzen, blocks, cerbos, explain, health, keeping, policies, proof, recorded_tests, replay,
@@ -186,8 +187,10 @@ impl DataPlane {
                     request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
                 authzen::configuration(host)
             }
-            (_, "/access/v1/evaluation" | "/access/v1/evaluations") => method_not_allowed("POST", &visit),
-            (_, "/.well-known/authzen-configuration") => method_not_allowed("GET", &visit),
+            (_, "/access/v1/evaluation" | "/access/v1/evaluations") => {
+                Problem::method_not_allowed("POST", &visit)
+            }
+            (_, "/.well-known/authzen-configuration") => Problem::method_not_allowed("GET", &visit),
             _ => Problem::not_found(
                 format!("there is nothing at `{path}`; agents use `/mcp/SERVER` and `/access/v1/evaluation`"),
                 &visit,
@@ -260,11 +263,14 @@ impl AdminPlane {
     }
 
     async fn route(&self, request: Request<Incoming>, visit: &Visit) -> Response<Body> {
-        let path = request.uri().path().to_owned();
+        // Decoded once, so that who may ask and what is answered are decided on the same text.
+        let Some(path) = decode_path(request.uri().path()) else {
+            return nowhere(request.uri().path(), visit);
+        };
         match routes::may(&visit.principal, request.method(), &path) {
             May::Go => {}
             May::NotThey => return not_permitted(&self.gate, &path, visit),
-            May::NotSo(methods) => return method_not_allowed(methods, visit),
+            May::NotSo(methods) => return Problem::method_not_allowed(methods, visit),
             May::Nowhere => return nowhere(&path, visit),
         }
         if !is_unwatched(&path) && self.tokens.is_login(&visit.principal) {
@@ -410,21 +416,13 @@ impl State<'_> {
             path => contract::answer(side, path, request.headers())?,
         };
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
-        Some(if is_read { response } else { method_not_allowed("GET, HEAD", visit) })
+        Some(if is_read { response } else { Problem::method_not_allowed("GET, HEAD", visit) })
     }
 }
 
 fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {
     let (status, detail) = (error.status(), error.to_string());
     Problem::new(status, ProblemType::InvalidRequest, detail, visit).response()
-}
-
-fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
-    let detail = format!("only {allowed} is answered here");
-    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, ProblemType::MethodNotAllowed, detail, visit);
-    let mut response = problem.response();
-    response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
-    response
 }
 
 fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Response<Body> {

@@ -204,14 +204,19 @@ fn members(name: &str, value: &str) -> Result<Vec<String>, Wrong> {
     Ok(members)
 }
 
-/// One value of a query string or a path, percent-decoded.
+/// One value of a query string, decoded: there a plus sign is a space.
 #[must_use]
 pub fn decode(value: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(value.len());
-    let mut rest = value.bytes();
+    decode_path(&value.replace('+', " "))
+}
+
+/// A path, percent-decoded (RFC 3986 §2.1).
+#[must_use]
+pub fn decode_path(path: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.bytes();
     while let Some(byte) = rest.next() {
         bytes.push(match byte {
-            b'+' => b' ',
             b'%' => {
                 let digit = |byte: Option<u8>| char::from(byte?).to_digit(16);
                 u8::try_from(digit(rest.next())? * 16 + digit(rest.next())?).ok()?

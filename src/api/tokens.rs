@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use super::audit::{bad_parameter, record_access};
 use super::blocks::{answered, until};
 use super::keeping::{actor, read};
-use super::query::decode;
 use crate::access::Tokens;
 use crate::clock::rfc3339;
 use crate::gate::Gate;
@@ -130,7 +129,10 @@ impl Asked {
             return Some(Self::Create);
         }
         let (name, act) = rest.strip_prefix('/')?.split_once('/')?;
-        let name = decode(name).filter(|name| !name.is_empty())?;
+        if name.is_empty() {
+            return None;
+        }
+        let name = name.to_owned();
         match act {
             "revoke" => Some(Self::Revoke(name)),
             "role" => Some(Self::Role(name)),

@@ -382,8 +382,8 @@ const STARTED: &str = "docket.started";
 /// The member of its metadata that has the configuration.
 const SETTINGS: &str = "settings";
 
-/// Records the start with the policies and the configuration in force and what is different from the last time, and closes what an
-/// earlier run left open.
+/// Records the start with the policies and the configuration in force and what is different from the last time, and closes
+/// what an earlier run left open.
 async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) -> anyhow::Result<()> {
     let reader = gate.ledger.reader();
     let (before, last) = tokio::task::spawn_blocking(move || {

@@ -1,6 +1,8 @@
-//! The configuration as the ledger keeps it: what was in force at a start, key by key, so that the next start can say what changed.
+//! The configuration as the ledger keeps it: what was in force at a start, key by key, so that the next start can say what
+//! changed.
 //!
-//! Secrets are not in it: of a server's headers and an agent's token there is a fingerprint, which shows a change and nothing else.
+//! Secrets are not in it: of a server's headers and an agent's token there is a fingerprint, which shows a change and nothing
+//! else.
 
 use std::collections::BTreeMap;
 

@@ -12,8 +12,7 @@ use super::LedgerError;
 use super::reader::Reader;
 
 /// What a hold keeps.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
-#[schema(as = HoldScope)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
     /// Every entry of a request.
@@ -24,6 +23,18 @@ pub enum Scope {
     Subject(String),
 }
 
+/// How it is told: one of three members.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "a shape for the contract")]
+struct HoldScope {
+    /// Every entry of this request.
+    request_id: Option<String>,
+    /// Every entry of this tenant.
+    zone: Option<String>,
+    /// Every entry of this subject, user or agent.
+    subject: Option<String>,
+}
+
 /// An active hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
 pub struct Hold {
@@ -31,6 +42,7 @@ pub struct Hold {
     pub hold_id: String,
     /// What it keeps.
     #[serde(flatten)]
+    #[schema(value_type = HoldScope)]
     pub scope: Scope,
     /// Why, as it was given.
     pub reason: Option<String>,

@@ -100,16 +100,7 @@ impl Proxy {
             Method::POST => None,
             Method::GET => Some(Plumbing::Stream),
             Method::DELETE => Some(Plumbing::EndSession),
-            _ => {
-                let detail = format!("{} is not a method of MCP; send POST, GET or DELETE", parts.method);
-                return Problem::new(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    ProblemType::MethodNotAllowed,
-                    detail,
-                    &visit,
-                )
-                .response();
-            }
+            _ => return Problem::method_not_allowed("POST, GET, DELETE", &visit),
         };
         if let Some(server) = &server
             && self.sessions.is_foreign(&server.name, &parts.headers, &caller.agent)

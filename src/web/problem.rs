@@ -1,6 +1,6 @@
 //! Problem documents (RFC 9457): how every refusal that is no decision is told.
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
@@ -237,6 +237,16 @@ impl Problem {
     #[must_use]
     pub fn not_found(detail: String, visit: &Visit) -> Self {
         Self::new(StatusCode::NOT_FOUND, ProblemType::NotFound, detail, visit)
+    }
+
+    /// Answers that a path is asked with another method; `Allow` says which (RFC 9110 §15.5.6).
+    #[must_use]
+    pub fn method_not_allowed(allowed: &'static str, visit: &Visit) -> Response<Body> {
+        let detail = format!("only {allowed} is answered here");
+        let problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, ProblemType::MethodNotAllowed, detail, visit);
+        let mut response = problem.response();
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
+        response
     }
 
     /// The response that carries it.

@@ -81,6 +81,14 @@ async fn policies_have_tags_and_stay_readable_by_their_digests() {
     let bytes = docket.admin_get(&format!("/v1/policies/files/{manifest}")).await.bytes().await.unwrap();
     assert_eq!(format!("sha256:{}", hex::encode(Sha256::digest(&bytes))), manifest);
     assert_eq!(docket.admin_get("/v1/policies/files/sha256:00").await.status(), 404);
+    // Generated clients encode whatever they may (RFC 3986 §2.1); what cannot be decoded is nowhere.
+    let encoded = format!("/v1/policies/files/{}", digest.replace(':', "%3A"));
+    assert_eq!(docket.admin_get(&encoded).await.text().await.unwrap(), POLICY);
+    docket.evaluate("a:b", "echo", json!({})).await;
+    assert_eq!(docket.admin_get("/v1/explain/a%3Ab").await.status(), 200);
+    for path in ["/v1/explain/%ff", "/v1/explain/%", "/v1/audit%2Fstats%00", "/v1/explain/a%253Ab"] {
+        assert_eq!(docket.admin_get(path).await.status(), 404, "{path}");
+    }
     docket.stop().await;
 }
 

@@ -281,6 +281,17 @@ async fn a_stream_is_passed_on_as_it_comes() {
 }
 
 #[tokio::test]
+async fn a_method_that_is_none_of_mcps_is_told_which_are() {
+    let docket = docket().await;
+    let answer = docket.client.put(format!("{}/mcp/demo", docket.data)).send().await.unwrap();
+    assert_eq!(
+        (answer.status().as_u16(), &answer.headers()["allow"]),
+        (405, &"POST, GET, DELETE".parse().unwrap())
+    );
+    docket.stop().await;
+}
+
+#[tokio::test]
 async fn plumbing_passes_without_an_entry() {
     let docket = docket().await;
     let initialize = json!({"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {

@@ -18,7 +18,9 @@ const MCP: &str = "mcp";
 /// Every operation.
 pub(super) fn operations() -> Vec<Operation> {
     let relayed = "Whatever the server answers, passed on as it is.";
-    let mcp = |operation: Operation| operation.or_else(relayed).failing([NotFound, UpstreamFailed]);
+    let mcp = |operation: Operation| {
+        operation.relaying(relayed).failing([InvalidRequest, NotFound, MethodNotAllowed, UpstreamFailed])
+    };
     let message = [
         Content { media_type: "application/json", is_text: false },
         Content { media_type: "text/event-stream", is_text: true },
@@ -39,12 +41,10 @@ pub(super) fn operations() -> Vec<Operation> {
         mcp(Operation::post(MCP, "/mcp/{server}", "callServer", "One JSON-RPC message of MCP, decided and passed on"))
             .any_body()
             .contents("The server's answer, or docket's: a refused tool call is a result with `isError` and the reason.", message)
-            .failing([InvalidRequest, LedgerUnavailable]),
+            .failing([LedgerUnavailable]),
         mcp(Operation::get(MCP, "/mcp/{server}", "listenToServer", "The stream of a server's own messages"))
-            .contents("The server's stream.", message)
-            .failing([MethodNotAllowed]),
+            .contents("The server's stream.", message),
         mcp(Operation::delete(MCP, "/mcp/{server}", "endSession", "End an MCP session"))
-            .failing([MethodNotAllowed])
             .empty(204, "It ended."),
     ];
     all.extend(public());

@@ -69,8 +69,8 @@ pub(super) struct Operation {
     body: Option<(Collect, bool)>,
     answers: Vec<Answer>,
     problems: Vec<ProblemType>,
-    /// Whatever else the server behind it answers.
-    default: Option<&'static str>,
+    /// What is passed on from the server behind it. Whatever goes wrong may be told in JSON-RPC's way then.
+    relayed: Option<&'static str>,
 }
 
 fn schema_of<T: ToSchema>(schemas: &mut Schemas) -> Value {
@@ -104,7 +104,7 @@ impl Operation {
             body: None,
             answers: Vec::new(),
             problems: Vec::new(),
-            default: None,
+            relayed: None,
         }
     }
 
@@ -202,9 +202,9 @@ impl Operation {
         self
     }
 
-    /// Passes on what another server answers.
-    pub fn or_else(self, about: &'static str) -> Self {
-        Self { default: Some(about), ..self }
+    /// Passes on what another server answers, and may refuse as that would: by a JSON-RPC error.
+    pub fn relaying(self, about: &'static str) -> Self {
+        Self { relayed: Some(about), ..self }
     }
 
     /// Its path as the table of who may ask writes it.
@@ -249,8 +249,12 @@ impl Operation {
                 None => drop(responses.insert(status.to_string(), told)),
             }
         }
-        if let Some(about) = self.default {
-            responses.insert("default".into(), json!({"description": about}));
+        if let Some(about) = self.relayed {
+            let failures = responses.iter_mut().filter(|(status, _)| status.starts_with(['4', '5']));
+            for content in failures.filter_map(|(_, told)| told.get_mut("content")?.as_object_mut()) {
+                content.insert("application/json".into(), json!({"schema": bytes(schemas)}));
+            }
+            responses.insert("default".into(), json!({"description": about, "headers": with_request_id()}));
         }
         let mut told = json!({
             "operationId": self.id,

@@ -37,7 +37,10 @@ pub(super) fn of_path(path: &str) -> Vec<Value> {
                  one that is not full. From 1,000 on it has more than one segment.",
                 json!({"type": "string", "examples": ["000", "000.p/1"]}),
             ),
-            "server" => ("The name of a configured server.", json!({"type": "string", "minLength": 1})),
+            "server" => (
+                "The name of a configured server.",
+                json!({"type": "string", "minLength": 1, "examples": ["filesystem"]}),
+            ),
             _ => ("A name, or an id.", json!({"type": "string", "minLength": 1})),
         };
         json!({"name": name, "in": "path", "required": true, "description": about, "schema": schema})
