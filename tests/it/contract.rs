@@ -147,6 +147,8 @@ async fn tiles_are_the_tree_of_the_checkpoint() {
         .map(|leaf| Sha256::new().chain_update([0]).chain_update(leaf).finalize().to_vec())
         .collect();
     assert_eq!(hashes, expected);
+    let encoded = docket.admin_get("/v1/tlog/tile/0/000.p%2F7").await;
+    assert_eq!(encoded.bytes().await.unwrap().len(), 7 * 32);
     let above = docket.admin_get("/v1/tlog/tile/1/000.p/1").await.bytes().await.unwrap();
     assert_eq!(above.to_vec(), root_of(&leaves[..256]));
 
