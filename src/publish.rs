@@ -110,8 +110,7 @@ impl Cause {
 }
 
 /// What came of looking.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
-#[serde(tag = "result", rename_all = "snake_case")]
+#[derive(Clone, Debug)]
 pub enum Published {
     /// The set in force is the one at its path.
     Unchanged {
@@ -125,7 +124,7 @@ pub enum Published {
 }
 
 /// One set in another's place.
-#[derive(Clone, Debug, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Update {
     /// Digest of the manifest that was in force.
     pub before: String,
@@ -133,12 +132,11 @@ pub struct Update {
     pub after: String,
     /// Which policies are different; absent where the older set can no longer be read.
     #[serde(flatten)]
-    #[schema(value_type = Changes)]
     pub changes: Option<Changes>,
 }
 
 /// A set that was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, utoipa::ToSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     /// When, in milliseconds since the Unix epoch.
     #[serde(skip)]

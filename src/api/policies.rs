@@ -16,8 +16,8 @@ use super::audit::{blocking, record_access, unreadable};
 use crate::decision::{Effect, PolicySetRef};
 use crate::gate::Gate;
 use crate::ledger::Reader;
-use crate::policy::{Finding, Policy};
-use crate::publish::{Cause, Published, Publisher};
+use crate::policy::{Changed, Changes, Finding, Policy, Version};
+use crate::publish::{Cause, Published, Publisher, Update};
 use crate::text::truncated;
 use crate::web::cached::{Cached, Freshness};
 use crate::web::{self, Body, PROBLEM_JSON, Problem, ProblemType, Visit};
@@ -166,6 +166,48 @@ pub struct Refused<'a> {
     findings: &'a [Finding],
 }
 
+/// What came of reading the policies again.
+#[derive(Serialize, utoipa::ToSchema)]
+pub struct Reloaded {
+    /// `unchanged` or `updated`.
+    #[schema(value_type = String)]
+    result: &'static str,
+    /// Of what is unchanged: digest of the manifest in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    manifest_sha: Option<String>,
+    /// Of an update: digest of the manifest that was in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    before: Option<String>,
+    /// Digest of the manifest in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    after: Option<String>,
+    /// Policies only the newer set has; absent, like the two below, where the older set can no longer be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    added: Option<Vec<Version>>,
+    /// Policies only the older set has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<Vec<Version>>,
+    /// Policies both have, in different versions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    changed: Option<Vec<Changed>>,
+}
+
+impl Reloaded {
+    fn unchanged(manifest_sha: String) -> Self {
+        let manifest_sha = Some(manifest_sha);
+        let (before, after, added, removed, changed) = (None, None, None, None, None);
+        Self { result: "unchanged", manifest_sha, before, after, added, removed, changed }
+    }
+
+    fn updated(Update { before, after, changes }: Update) -> Self {
+        let (before, after) = (Some(before), Some(after));
+        let (added, removed, changed) = changes
+            .map(|Changes { added, removed, changed }| (Some(added), Some(removed), Some(changed)))
+            .unwrap_or_default();
+        Self { result: "updated", manifest_sha: None, before, after, added, removed, changed }
+    }
+}
+
 /// Answers `POST /v1/policies/reload`.
 pub async fn reload(publisher: &Publisher, visit: &Visit) -> Response<Body> {
     let cause = Cause::Request { principal: visit.principal.name.clone(), peer: visit.peer.to_string() };
@@ -184,7 +226,10 @@ pub async fn reload(publisher: &Publisher, visit: &Visit) -> Response<Body> {
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
             response
         }
-        Ok(answer) => web::json_response(StatusCode::OK, &answer),
+        Ok(Published::Unchanged { manifest_sha }) => {
+            web::json_response(StatusCode::OK, &Reloaded::unchanged(manifest_sha))
+        }
+        Ok(Published::Updated(update)) => web::json_response(StatusCode::OK, &Reloaded::updated(update)),
         Err(error) => Problem::unrecorded(&error, visit).response(),
     }
 }

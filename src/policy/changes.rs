@@ -7,17 +7,13 @@ use serde::Serialize;
 use super::set::PolicySet;
 
 /// The difference from one set to another, each list sorted by policy id.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, utoipa::ToSchema)]
-#[schema(as = PolicyChanges)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Changes {
     /// Policies only the newer set has.
-    #[schema(required = false)]
     pub added: Vec<Version>,
     /// Policies only the older set has.
-    #[schema(required = false)]
     pub removed: Vec<Version>,
     /// Policies both have, in different versions.
-    #[schema(required = false)]
     pub changed: Vec<Changed>,
 }
 

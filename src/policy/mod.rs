@@ -44,7 +44,7 @@ mod verdict;
 pub mod watch;
 
 pub use bundle::{LoadError, Source, SourceFile};
-pub use changes::Changes;
+pub use changes::{Changed, Changes, Version};
 pub use cover::{Cover, RuleUse};
 pub use coverage::{Coverage, FileCoverage};
 pub use evaluate::{Asked, RuleValue, Spoken};

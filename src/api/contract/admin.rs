@@ -10,7 +10,6 @@ use crate::api::proof::{ConsistencyProof, EntryProof, InclusionProof, Key};
 use crate::api::{blocks, keeping, policies, recorded_tests, replay, simulate, tokens};
 use crate::ledger::rollup::Summary;
 use crate::ledger::{Kept, LedgerStats, Placed, Stored};
-use crate::publish::Published;
 use crate::replay::Simulated;
 use crate::replay::recorded_tests::Written;
 use crate::web::ProblemType::{
@@ -156,7 +155,7 @@ fn policy() -> Vec<Operation> {
             .tagged()
             .failing([NotFound, LedgerUnreadable]),
         Operation::post(POLICY, "/v1/policies/reload", "reloadPolicies", "Read the policies again")
-            .json::<Published>(200, "What came of it.")
+            .json::<policies::Reloaded>(200, "What came of it.")
             .failing([InvalidRequest, PoliciesRejected, LedgerUnavailable]),
         Operation::post(POLICY, "/v1/simulate", "simulateCall", "What would be decided, and why")
             .body::<simulate::Wanted>()
