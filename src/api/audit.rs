@@ -16,7 +16,7 @@ use crate::ledger::filter::Scope;
 use crate::ledger::rollup::Named;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader};
 use crate::text::truncated;
-use crate::web::turns::Unasked;
+use crate::web::turns::{Lane, Unasked};
 use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
@@ -159,10 +159,25 @@ pub(super) async fn beside<T: Send + 'static>(
 ) -> Result<T, LedgerError> {
     // Nobody has been let in.
     let Some(turns) = &visit.turns else { return Err(LedgerError::Closed) };
-    turns.ask(&visit.principal.name, question).await.map_err(|unasked| match unasked {
+    turns.ask(&visit.principal.name, question).await.map_err(unasked)
+}
+
+/// Evaluates policies for whoever looks, when the lane is free: an evaluation that does not end holds up no question.
+pub(super) async fn evaluated<T: Send + 'static>(
+    lane: Lane,
+    visit: &Visit,
+    evaluation: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, LedgerError> {
+    let Some(turns) = &visit.turns else { return Err(LedgerError::Closed) };
+    turns.evaluate(lane, &visit.principal.name, evaluation).await.map_err(unasked)
+}
+
+pub(super) fn unasked(unasked: Unasked) -> LedgerError {
+    match unasked {
         Unasked::Waited(wait_ms) => LedgerError::Waited(wait_ms),
+        Unasked::Endless(wait_ms) => LedgerError::Endless(wait_ms),
         Unasked::Failed(why) => LedgerError::Unreadable(why),
-    })
+    }
 }
 
 pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
@@ -191,6 +206,14 @@ pub(super) fn unreadable(error: &LedgerError, visit: &Visit) -> Response<Body> {
         let detail =
             format!("{error}; ask less at once (`admin.query_timeout_ms` is how long a question waits)");
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemType::TooManyQuestions, detail, visit)
+            .response();
+    }
+    if let LedgerError::Endless(_) = error {
+        tracing::warn!(request_id = %visit.request_id, error = %error, "an evaluation for a reader keeps its lane");
+        let detail = format!(
+            "{error}; until it ends, no other of its kind begins (`admin.query_timeout_ms` is the limit)"
+        );
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, ProblemType::QueryTimeout, detail, visit)
             .response();
     }
     tracing::error!(request_id = %visit.request_id, error = %error, "the ledger cannot be read");

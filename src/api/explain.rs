@@ -10,13 +10,14 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::audit::{blocking, record_access, unreadable};
+use super::audit::{evaluated, record_access, unreadable};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::{Column, Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
 use crate::replay::{Replayed, Replayer};
 use crate::text::truncated;
+use crate::web::turns::Lane;
 use crate::web::{self, Body, Problem, Visit};
 
 /// Decisions of one request id that are evaluated again; callers may repeat ids, and each takes milliseconds.
@@ -142,11 +143,11 @@ pub async fn answer(
     record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
     let scope = Scope::of(&visit.principal);
-    let told = move |_: &Reader| {
+    let told = move || {
         let explanation = explanation(&explainer, &id, &scope, trace)?;
         Ok(explanation.map(|explanation| serde_json::to_vec(&explanation).unwrap_or_default()))
     };
-    match blocking(replayer.reader(), visit, told).await {
+    match evaluated(Lane::Recorded, visit, told).await.and_then(|told| told) {
         Ok(Some(json)) => web::json_bytes(StatusCode::OK, json),
         Ok(None) => {
             let shown = truncated(request_id, 128);

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::audit::{beside, record_access, unreadable};
+use super::audit::{evaluated, record_access, unreadable};
 use super::selection::Selection;
 use super::simulate::invalid;
 use crate::gate::Gate;
@@ -20,6 +20,7 @@ use crate::ledger::Filter;
 use crate::ledger::filter::Scope;
 use crate::replay::Replayer;
 use crate::replay::recorded_tests::{Wanted, write};
+use crate::web::turns::Lane;
 use crate::web::{self, Body, Visit};
 
 /// The body: request ids, or filters of `/v1/audit` as further members.
@@ -66,7 +67,7 @@ pub async fn answer(
     };
     record_access(gate, "ledger.tests_written", "/v1/tests", &asked, visit).await;
     let replayer = replayer.clone();
-    match beside(visit, move || write(&replayer, &wanted)).await {
+    match evaluated(Lane::Recorded, visit, move || write(&replayer, &wanted)).await {
         Ok(Ok(written)) => web::json_response(StatusCode::OK, &written),
         Ok(Err(detail)) => invalid(detail, visit),
         Err(error) => unreadable(&error, visit),

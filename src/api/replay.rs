@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::{beside, record_access, unreadable};
+use super::audit::{evaluated, record_access, unasked, unreadable};
 use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
@@ -28,12 +29,15 @@ use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, LedgerError};
 use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
-use crate::web::{Body, Visit, turns};
+use crate::web::turns::{self, Lane};
+use crate::web::{Body, Visit};
 
 /// Stands for why calls were skipped, where that may quote them.
 const SKIPPED: &str = "they could not be evaluated again";
 /// Lines waiting for a slow reader; replaying waits for it.
 const MAX_LINES: usize = 64;
+/// How many times as long as for a turn is waited until one more batch of calls is decided.
+const WAITS_WITHOUT_A_CALL: u64 = 6;
 
 /// The body: a candidate, and filters of `/v1/audit` as further members.
 #[derive(Default, Serialize, Deserialize, utoipa::ToSchema)]
@@ -88,13 +92,16 @@ pub async fn answer(
     };
     let path = if question == Question::Flips { "/v1/replay" } else { "/v1/cover" };
     record_access(gate, "ledger.replayed", path, &asked, visit).await;
-    let Ok(worker) = replayer.replays.clone().acquire_owned().await else {
-        return unreadable(&LedgerError::Unreadable("docket is stopping".into()), visit);
+    let Some(turns) = &visit.turns else { return unreadable(&LedgerError::Closed, visit) };
+    let places = if inline.is_some() { &replayer.candidates } else { &replayer.replays };
+    let worker = match turns.place(places).await {
+        Ok(worker) => worker,
+        Err(error) => return unreadable(&unasked(error), visit),
     };
     let compiled = match inline {
         None => Ok(gate.policies.load_full()),
         Some(inline) => {
-            let compiled = beside(visit, move || compile(inline).map(Arc::new)).await;
+            let compiled = evaluated(Lane::Given, visit, move || compile(inline).map(Arc::new)).await;
             match compiled {
                 Ok(compiled) => compiled,
                 Err(error) => return unreadable(&error, visit),
@@ -105,7 +112,8 @@ pub async fn answer(
         Ok(candidate) => candidate,
         Err(detail) => return invalid(detail, visit),
     };
-    let (lines, receiver) = mpsc::channel(MAX_LINES);
+    let silence_ms = turns.wait_ms().saturating_mul(WAITS_WITHOUT_A_CALL);
+    let (lines, receiver) = overseen(silence_ms);
     let reader = replayer.reader().clone();
     // A candidate can put what it reads into the name of a rule.
     let shows_content = Scope::of(&visit.principal) == Scope::of_traffic(&visit.principal);
@@ -122,7 +130,8 @@ pub async fn answer(
             Event::Progress(done, of) if progress => {
                 send(&lines, &json!({"type": "progress", "done": done, "of": of}))
             }
-            Event::Progress(..) => !lines.is_closed(),
+            // Nothing is written of it: a sign of life.
+            Event::Progress(..) => lines.blocking_send(Bytes::new()).is_ok(),
         };
         let told = |skipped: &mut BTreeMap<String, u64>| {
             if !shows_content && !skipped.is_empty() {
@@ -152,6 +161,34 @@ pub async fn answer(
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-ndjson"));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Where lines go, and where they come out again; an empty one is a sign of life and does not. Where neither comes for too long,
+/// an evaluation does not end: the answer does then, and says so.
+fn overseen(silence_ms: u64) -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
+    let (lines, mut written) = mpsc::channel::<Bytes>(MAX_LINES);
+    let (out, receiver) = mpsc::channel(MAX_LINES);
+    tokio::spawn(async move {
+        loop {
+            let line = match tokio::time::timeout(Duration::from_millis(silence_ms), written.recv()).await {
+                Ok(Some(line)) if line.is_empty() && !out.is_closed() => continue,
+                Ok(Some(line)) => line,
+                Ok(None) => return,
+                Err(_) => {
+                    let message =
+                        format!("no more calls were decided for {silence_ms} ms: an evaluation does not end");
+                    let told = json!({"type": "error", "message": message}).to_string() + "\n";
+                    // Whoever asked may have gone.
+                    let _ = out.send(told.into()).await;
+                    return;
+                }
+            };
+            if out.send(line).await.is_err() {
+                return;
+            }
+        }
+    });
+    (lines, receiver)
 }
 
 /// Sends one line; `false` where the reader has gone.

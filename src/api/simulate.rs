@@ -13,13 +13,14 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::audit::{beside, record_access, unreadable};
+use super::audit::{evaluated, record_access, unreadable};
 use crate::call::{Call, Moment};
 use crate::gate::Gate;
 use crate::json;
 use crate::ledger::filter::Scope;
 use crate::policy::{Limits, PolicySet, Source, SourceFile};
 use crate::replay::{Replayer, moment_of, put, simulate};
+use crate::web::turns::Lane;
 use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Inline policy files.
@@ -81,7 +82,7 @@ pub async fn answer(
     }
     let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
     let scope = Scope::of(&visit.principal);
-    match beside(visit, move || answered(wanted, &policies, &replayer, &now, &scope)).await {
+    match evaluated(Lane::Given, visit, move || answered(wanted, &policies, &replayer, &now, &scope)).await {
         Ok(Ok(answer)) => web::json_response(StatusCode::OK, &answer),
         Ok(Err(Refused::Invalid(detail))) => invalid(detail, visit),
         Ok(Err(Refused::Unknown(detail))) => Problem::not_found(detail, visit).response(),

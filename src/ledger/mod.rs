@@ -88,6 +88,9 @@ pub enum LedgerError {
     /// A query waited too long for others to end, in milliseconds, and was not begun.
     #[error("other questions came first for {0} ms")]
     Waited(u64),
+    /// What was to be evaluated for an answer has not ended after so many milliseconds.
+    #[error("the evaluation has not ended after {0} ms and is no longer waited for")]
+    Endless(u64),
     /// The entries of a page have too much content; so many of them were already too much.
     #[error("the first {entries} entries of the page have {max_bytes} bytes or more")]
     TooLarge {

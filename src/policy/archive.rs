@@ -13,7 +13,7 @@ use tar::{Archive, EntryType};
 use super::bundle::{MAX_FILES, MAX_TOTAL_BYTES, SourceFile, is_data, is_rego};
 use super::deep;
 use super::module::{Module, written};
-use super::value;
+use super::{value, yaml};
 use crate::json;
 
 /// Bytes of a `.manifest`.
@@ -130,7 +130,7 @@ fn first_outside(
     at.pop();
     let text = std::str::from_utf8(&file.bytes).ok()?;
     // JSON is YAML; what is neither is told when the set is compiled.
-    let value = regorus::Value::from_json_str(text).or_else(|_| regorus::Value::from_yaml_str(text)).ok()?;
+    let value = regorus::Value::from_json_str(text).or_else(|_| yaml::parse(text)).ok()?;
     let mut pending = vec![(at, value::to_json(&value))];
     while let Some((path, value)) = pending.pop() {
         if owned(&path) {

@@ -5,7 +5,7 @@ use regorus::Value;
 use super::bundle::{SourceFile, extension, is_data};
 use super::finding::Finding;
 use super::module::written;
-use super::value;
+use super::{value, yaml};
 use crate::json;
 
 /// The data of a set, and which file brought what.
@@ -104,7 +104,7 @@ fn parse(file: &SourceFile) -> Result<Value, Finding> {
         };
     }
     let text = std::str::from_utf8(&file.bytes).map_err(|error| failed(format!("not UTF-8: {error}")))?;
-    Value::from_yaml_str(text).map_err(|error| failed(format!("not YAML: {error}")))
+    yaml::parse(text).map_err(|error| failed(format!("not YAML: {error}")))
 }
 
 #[cfg(test)]

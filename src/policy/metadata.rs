@@ -7,7 +7,7 @@ use regorus::Value;
 
 use super::finding::{Finding, line_of};
 use super::scan::Scan;
-use super::value;
+use super::{value, yaml};
 
 /// One METADATA block.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -65,13 +65,13 @@ pub(super) fn read(path: &str, text: &str, scan: &Scan<'_>) -> (Vec<Metadata>, V
     (blocks, findings)
 }
 
-fn block(yaml: &str, line: u32, end_line: u32) -> Result<Metadata, String> {
-    if yaml.trim().is_empty() {
+fn block(text: &str, line: u32, end_line: u32) -> Result<Metadata, String> {
+    if text.trim().is_empty() {
         return Err(
             "METADATA is empty: write `title:`, `description:` or `custom:` in the lines below it".into()
         );
     }
-    let parsed = Value::from_yaml_str(yaml).map_err(|error| format!("METADATA is not YAML: {error}"))?;
+    let parsed = yaml::parse(text).map_err(|error| format!("METADATA is not YAML: {error}"))?;
     let Value::Object(fields) = parsed else {
         return Err("METADATA must be a YAML mapping, as in `# title: …`".into());
     };

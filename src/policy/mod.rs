@@ -42,6 +42,7 @@ mod value;
 mod variables;
 mod verdict;
 pub mod watch;
+mod yaml;
 
 pub use bundle::{LoadError, Source, SourceFile};
 pub use changes::{Changed, Changes, Version};

@@ -34,7 +34,7 @@ pub use traffic::{Event, Flip, Side, Totals, Traffic};
 /// Policy sets kept compiled.
 const MAX_SETS: usize = 4;
 
-/// Replays of traffic at once: they share the machine with the data plane.
+/// Replays of traffic of one kind at once: they share the machine with the data plane.
 const MAX_REPLAYS: usize = 1;
 
 /// Evaluates recorded calls.
@@ -43,8 +43,10 @@ pub struct Replayer {
     limits: Limits,
     /// Compiled sets by manifest digest, the one used last at the back.
     sets: Mutex<VecDeque<Arc<PolicySet>>>,
-    /// To be held by whoever replays traffic beside a data plane.
+    /// To be held by whoever replays traffic beside a data plane, under policies that were put in force.
     pub replays: Arc<Semaphore>,
+    /// Likewise under policies that somebody only tries, and that may never come to an end.
+    pub candidates: Arc<Semaphore>,
 }
 
 /// A recorded call, explained.
@@ -87,8 +89,8 @@ impl Replayer {
     /// Replays from a ledger.
     #[must_use]
     pub fn new(reader: Reader, limits: Limits) -> Self {
-        let replays = Arc::new(Semaphore::new(MAX_REPLAYS));
-        Self { reader, limits, sets: Mutex::default(), replays }
+        let [replays, candidates] = [(); 2].map(|()| Arc::new(Semaphore::new(MAX_REPLAYS)));
+        Self { reader, limits, sets: Mutex::default(), replays, candidates }
     }
 
     /// The ledger it replays from.

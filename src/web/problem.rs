@@ -137,7 +137,8 @@ impl ProblemType {
                  having one. Ask less at once."
             }
             Self::QueryTimeout => {
-                "The query was interrupted after `admin.query_timeout_ms`. `detail` says which filter would narrow it."
+                "The query was interrupted after `admin.query_timeout_ms`, and `detail` says which filter would narrow it; \
+                 or an evaluation of policies has not ended by then, and is no longer waited for."
             }
             Self::LedgerUnavailable => {
                 "The ledger cannot record, so nothing is decided and nothing goes on. Try again after \

@@ -3,6 +3,9 @@
 //! A thread works while it holds a turn, and there are fewer turns than processors. Whoever works for long, or waits for a peer,
 //! hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it. One
 //! principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
+//!
+//! What evaluates policies takes none of these turns. An evaluation can do arithmetic that nothing interrupts, so it has a lane
+//! ([`Lane`]), one at a time, and whoever waits for it is told when it does not end: it can only keep its own lane.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,6 +26,9 @@ const MAX_BEGUN: usize = 2;
 /// Questions that are begun at once, whoever asks: each has a connection to the ledger, and what it has read so far.
 const MAX_BEGUN_BY_ALL: usize = 16;
 
+/// Evaluations of one lane at once, whoever asks.
+const MAX_EVALUATIONS: usize = 1;
+
 /// After working for this long a turn is handed on, in milliseconds.
 const TURN_MS: u64 = 10;
 
@@ -37,11 +43,32 @@ thread_local! {
 /// Where readers' questions are worked on.
 #[derive(Debug)]
 pub struct Turns {
+    questions: Arc<Line>,
+    /// Evaluations of what came with a request.
+    given: Arc<Line>,
+    /// Evaluations of what the ledger holds.
+    recorded: Arc<Line>,
+    wait_ms: u64,
+}
+
+/// Whose evaluations wait for each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lane {
+    /// Of policies or calls that a body brought: anybody's, and such as never end.
+    Given,
+    /// Of recorded calls under recorded policies, which somebody has put in force.
+    Recorded,
+}
+
+/// Those who wait for the same turns.
+#[derive(Debug)]
+struct Line {
     free: Arc<Semaphore>,
     begun_by_all: Arc<Semaphore>,
     /// By principal, while it has questions.
     begun: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
-    wait_ms: u64,
+    /// What one principal may have begun.
+    most_of_one: usize,
 }
 
 /// Why a question was not worked on.
@@ -50,6 +77,9 @@ pub enum Unasked {
     /// The principal's own questions, or others', came first for that many milliseconds.
     #[error("other questions came first for {0} ms")]
     Waited(u64),
+    /// It was begun, and has not ended that many milliseconds later; nobody can end it.
+    #[error("the evaluation has not ended after {0} ms")]
+    Endless(u64),
     /// The machine gives no thread, or the question ended badly.
     #[error("the question could not be worked on: {0}")]
     Failed(String),
@@ -79,8 +109,9 @@ impl Turns {
     }
 
     fn of(turns: usize, wait_ms: u64) -> Arc<Self> {
-        let [free, begun_by_all] = [turns, MAX_BEGUN_BY_ALL].map(|most| Arc::new(Semaphore::new(most)));
-        Arc::new(Self { free, begun_by_all, begun: Mutex::default(), wait_ms })
+        let lane = || Line::new(MAX_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATIONS);
+        let questions = Line::new(turns, MAX_BEGUN_BY_ALL, MAX_BEGUN);
+        Arc::new(Self { questions, given: lane(), recorded: lane(), wait_ms })
     }
 
     /// Works on a question of a principal, and answers what came of it.
@@ -88,22 +119,86 @@ impl Turns {
     /// # Errors
     /// [`Unasked`]; nothing was begun then, or it panicked.
     pub async fn ask<T: Send + 'static>(
-        self: &Arc<Self>,
+        &self,
         principal: &str,
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unasked> {
+        let answered = self.questions.begin(principal, self.wait_ms, "reader", question).await?;
+        answered.await.map_err(|_| Unasked::unanswered())
+    }
+
+    /// Evaluates something for a principal, beside the questions, and answers what came of it.
+    ///
+    /// # Errors
+    /// [`Unasked`]; one that does not end keeps its lane.
+    pub async fn evaluate<T: Send + 'static>(
+        &self,
+        lane: Lane,
+        principal: &str,
+        evaluation: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Unasked> {
+        let line = match lane {
+            Lane::Given => &self.given,
+            Lane::Recorded => &self.recorded,
+        };
+        let answered = line.begin(principal, self.wait_ms, "evaluation", evaluation).await?;
+        let answered = tokio::time::timeout(Duration::from_millis(self.wait_ms), answered).await;
+        answered.map_err(|_| Unasked::Endless(self.wait_ms))?.map_err(|_| Unasked::unanswered())
+    }
+
+    /// How long a question waits for its turn, and how long an evaluation is waited for, in milliseconds.
+    #[must_use]
+    pub fn wait_ms(&self) -> u64 {
+        self.wait_ms
+    }
+
+    /// Waits for a place that others have, as long as a question waits for its turn.
+    ///
+    /// # Errors
+    /// [`Unasked`].
+    pub async fn place(&self, places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Unasked> {
+        taken(self.wait_ms, places.clone().acquire_owned()).await
+    }
+
+    /// Works on something in a thread of its own, taking turns.
+    ///
+    /// # Errors
+    /// The machine gives no thread.
+    pub fn begin(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        self.questions.work(name, work)
+    }
+}
+
+impl Unasked {
+    fn unanswered() -> Self {
+        Self::Failed("it ended without an answer".into())
+    }
+}
+
+impl Line {
+    fn new(turns: usize, most: usize, most_of_one: usize) -> Arc<Self> {
+        let [free, begun_by_all] = [turns, most].map(|most| Arc::new(Semaphore::new(most)));
+        Arc::new(Self { free, begun_by_all, begun: Mutex::default(), most_of_one })
+    }
+
+    /// Begins a question once it is the principal's turn; what comes of it is received.
+    async fn begin<T: Send + 'static>(
+        self: &Arc<Self>,
+        principal: &str,
+        wait_ms: u64,
+        thread: &str,
+        question: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<oneshot::Receiver<T>, Unasked> {
         let name: Arc<str> = principal.into();
         let own = {
             let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            begun.entry(name.clone()).or_insert_with(|| Arc::new(Semaphore::new(MAX_BEGUN))).clone()
+            begun.entry(name.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one))).clone()
         };
-        let asking = Asking { turns: self.clone(), name };
+        let asking = Asking { line: self.clone(), name };
         // In this order: whoever has many waits for its own, and only two of them for others'.
         let begun =
             async { Ok((own.acquire_owned().await?, self.begun_by_all.clone().acquire_owned().await?)) };
-        let waiting = tokio::time::timeout(Duration::from_millis(self.wait_ms), begun);
-        let waited = waiting.await.map_err(|_| Unasked::Waited(self.wait_ms))?;
-        let place = waited.map_err(|closed: AcquireError| Unasked::Failed(closed.to_string()))?;
+        let place = taken(wait_ms, begun).await?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
             // Whoever asked may have gone.
@@ -112,15 +207,11 @@ impl Turns {
             drop(place);
             drop(asking);
         };
-        self.begin("reader", work).map_err(|error| Unasked::Failed(error.to_string()))?;
-        answered.await.map_err(|_| Unasked::Failed("it ended without an answer".into()))
+        self.work(thread, work).map_err(|error| Unasked::Failed(error.to_string()))?;
+        Ok(answered)
     }
 
-    /// Works on something in a thread of its own, taking turns.
-    ///
-    /// # Errors
-    /// The machine gives no thread.
-    pub fn begin(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    fn work(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (turns, runtime) = (self.free.clone(), Handle::current());
         beside(name, move || {
             let mut turn = Turn { turns, runtime, held: None, since: Instant::now() };
@@ -132,15 +223,21 @@ impl Turns {
     }
 }
 
+/// Waits for places, but not for ever.
+async fn taken<T>(wait_ms: u64, place: impl Future<Output = Result<T, AcquireError>>) -> Result<T, Unasked> {
+    let waited = tokio::time::timeout(Duration::from_millis(wait_ms), place).await;
+    waited.map_err(|_| Unasked::Waited(wait_ms))?.map_err(|closed| Unasked::Failed(closed.to_string()))
+}
+
 /// A question on its way: the principal's line is forgotten with its last.
 struct Asking {
-    turns: Arc<Turns>,
+    line: Arc<Line>,
     name: Arc<str>,
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut begun = self.turns.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.line.begun.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever has a place in it, or waits for one, holds it too.
         if begun.get(&self.name).is_some_and(|own| Arc::strong_count(own) == 1) {
             begun.remove(&self.name);
@@ -232,7 +329,7 @@ mod tests {
         }
         // A line is forgotten after its last answer.
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !turns.begun.lock().unwrap().is_empty() {
+        while !turns.questions.begun.lock().unwrap().is_empty() {
             assert!(Instant::now() < deadline, "lines are left: {turns:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -285,5 +382,20 @@ mod tests {
         let panicked = turns.ask("bob", || assert!(std::thread::panicking(), "on purpose")).await;
         assert!(matches!(panicked, Err(Unasked::Failed(_))), "{panicked:?}");
         turns.ask("bob", || ()).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn an_evaluation_without_end_keeps_its_own_lane_only() {
+        let turns = one(200);
+        let (end, ended) = channel::<()>();
+        let stuck = move || ended.recv_timeout(Duration::from_secs(20)).unwrap();
+        let endless = turns.evaluate(Lane::Given, "alice", stuck).await;
+        assert!(matches!(endless, Err(Unasked::Endless(200))), "{endless:?}");
+        let waited = turns.evaluate(Lane::Given, "bob", || ()).await;
+        assert!(matches!(waited, Err(Unasked::Waited(200))), "{waited:?}");
+        turns.evaluate(Lane::Recorded, "alice", || ()).await.unwrap();
+        turns.ask("alice", || ()).await.unwrap();
+        end.send(()).unwrap();
+        turns.evaluate(Lane::Given, "bob", || ()).await.unwrap();
     }
 }

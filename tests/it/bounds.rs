@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
-use crate::harness::{Docket, POLICY, Process, evaluation, folder_with};
+use crate::harness::{Docket, POLICY, Process, check, evaluation, folder_with};
 
 /// A request that is sent, and whose answer nobody reads.
 fn unread(url: &str, token: &str, path: &str) -> TcpStream {
@@ -382,4 +382,57 @@ fn the_limit_of_open_files_is_raised_and_both_planes_fit_under_it() {
     }
     drop(streams);
     assert_eq!(process.terminate(), Some(0));
+}
+
+/// Policies whose numbers double their digits 27 times: nothing interrupts arithmetic, and it would take hours.
+fn squares() -> Value {
+    let squares: Vec<String> = (1..28).map(|i| format!("a{i} := a{0} * a{0}", i - 1)).collect();
+    let policy = format!(
+        "package p\n\na0 := {} if input.resource.id == \"echo\"\n{}\nallow if a27 > 0\n",
+        "9".repeat(30),
+        squares.join("\n")
+    );
+    json!({"input": evaluation("echo", &json!({})), "policies": {"p.rego": policy}})
+}
+
+#[tokio::test]
+async fn an_evaluation_without_end_holds_up_no_reader() {
+    let folder = folder_with("admin.query_timeout_ms = 1500\n", POLICY);
+    let process = Process::start(folder.path());
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let client = reqwest::Client::new();
+    let send = async |token: &str, path: &str, body: &Value| {
+        let request = client.post(format!("{}{path}", process.admin)).bearer_auth(token).json(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<Value>().await.unwrap())
+    };
+    let decided =
+        client.post(format!("{}/access/v1/evaluation", process.data)).header("x-request-id", "kept");
+    let decided = decided.json(&evaluation("echo", &json!({}))).send().await.unwrap();
+    assert_eq!(decided.status(), 200);
+    let (_, made) = send(token.trim(), "/v1/tokens", &json!({"name": "writer", "role": "author"})).await;
+    let author = made["token"].as_str().unwrap();
+    let replay = client.post(format!("{}/v1/replay", process.admin)).bearer_auth(author);
+    let candidate = json!({"policies": squares()["policies"]});
+    let replayed = replay.try_clone().unwrap().json(&candidate).send().await.unwrap();
+    assert_eq!(replayed.status(), 200);
+    // Whoever asks for it is told, and so is whoever comes next.
+    for says in ["query-timeout", "too-many-questions"] {
+        let (status, problem) = send(author, "/v1/simulate", &squares()).await;
+        assert_eq!((status, &problem["type"]), (503, &json!(format!("/v1/problems#{says}"))), "{problem:#}");
+    }
+    // It goes on and on, and everybody else has what they ask for.
+    let paths = ["/v1/audit?limit=1", "/v1/explain/kept", "/v1/audit/stats", "/v1/audit/export?format=jsonl"];
+    for path in paths {
+        let asked = client.get(format!("{}{path}", process.admin)).bearer_auth(token.trim());
+        let asked = tokio::time::timeout(Duration::from_secs(20), asked.send()).await;
+        assert_eq!(asked.expect(path).unwrap().status(), 200, "{path}");
+    }
+    let again = replay.json(&json!({})).send().await.unwrap().text().await.unwrap();
+    assert!(again.contains("\"unchanged\":1"), "{again}");
+    // What has begun to be answered ends too.
+    let last = replayed.text().await.unwrap();
+    assert!(last.contains("\"type\":\"error\"") && last.contains("does not end"), "{last}");
+    assert_eq!(process.terminate(), Some(0));
+    check(&folder.path().join("docket.db"));
 }

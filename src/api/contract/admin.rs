@@ -140,7 +140,7 @@ fn audit() -> Vec<Operation> {
                 &json!({"type": "boolean", "default": false}),
             )])
             .json::<Explanation>(200, "The explanation.")
-            .failing([InvalidParameter, NotFound, LedgerUnreadable]),
+            .failing([InvalidParameter, NotFound, QueryTimeout, LedgerUnreadable]),
     ]
 }
 
@@ -160,21 +160,21 @@ fn policy() -> Vec<Operation> {
         Operation::post(POLICY, "/v1/simulate", "simulateCall", "What would be decided, and why")
             .body::<simulate::Wanted>()
             .json::<Simulated>(200, "The decision. Nothing was called, and nothing is recorded but the question.")
-            .failing([NotFound, LedgerUnreadable]),
+            .failing([NotFound, QueryTimeout, LedgerUnreadable]),
         Operation::post(POLICY, "/v1/replay", "replayCalls", "Which recorded decisions flip under other policies")
             .body::<replay::Wanted>()
             .lines("`{\"type\": \"flip\", …}` each, `{\"type\": \"progress\", …}` where that was asked for, and \
                 `{\"type\": \"totals\", …}` at the end; `{\"type\": \"error\", \"message\"}` where it broke off.")
-            .failing([LedgerUnreadable]),
+            .failing([QueryTimeout, LedgerUnreadable]),
         Operation::post(POLICY, "/v1/cover", "coverRules", "How often each rule fires over recorded calls")
             .body::<replay::Wanted>()
             .lines("`{\"type\": \"progress\", …}` where that was asked for, and `{\"type\": \"cover\", …}` at the \
                 end; `{\"type\": \"error\", \"message\"}` where it broke off.")
-            .failing([LedgerUnreadable]),
+            .failing([QueryTimeout, LedgerUnreadable]),
         Operation::post(POLICY, "/v1/tests", "writeTests", "Rego unit tests from recorded decisions")
             .body::<recorded_tests::Asked>()
             .json::<Written>(200, "The tests.")
-            .failing([LedgerUnreadable]),
+            .failing([QueryTimeout, LedgerUnreadable]),
     ]
 }
 

@@ -7,6 +7,7 @@ use regorus::Value;
 use regorus::unstable::{BUILTINS, Expr, Ref, Span};
 
 use super::{integer, take, text};
+use crate::policy::yaml::check_depth;
 
 /// Bytes of text a built-in may produce.
 pub(super) const MAX_TEXT_BYTES: usize = 64 * 1024 * 1024;
@@ -18,10 +19,12 @@ const MAX_FACTORS: usize = 10_000;
 const MAX_SHIFT_BITS: u64 = 65_536;
 /// Bytes of text `units.parse` reads.
 const MAX_QUANTITY_BYTES: usize = 64;
-/// Bytes of YAML: the parser needs time quadratic in its nesting.
+/// Bytes of YAML.
 const MAX_YAML_BYTES: usize = 64 * 1024;
 /// Width or precision in a `sprintf` verb.
 const MAX_WIDTH: usize = 10_000;
+/// Values, each as often as something leads to it, with the keys on the way there: 30 arrays that share their parts are 2^30.
+const MAX_WALK_STEPS: usize = 1_000_000;
 /// Steps `graph.reachable_paths` may take: a graph of 30 nodes can have 2^28 paths.
 const MAX_PATH_STEPS: usize = 100_000;
 
@@ -129,6 +132,14 @@ pub(super) fn yaml(name: &str, args: &[Value]) -> Result<Value> {
     if args.first().is_some_and(|value| text_bytes(value) > MAX_YAML_BYTES) {
         bail!("`{name}` reads at most {MAX_YAML_BYTES} bytes; JSON may be larger");
     }
+    if let Some(Value::String(written)) = args.first()
+        && let Err(error) = check_depth(written)
+    {
+        if name == "yaml.is_valid" {
+            return Ok(Value::from(false));
+        }
+        bail!("`{name}` cannot read it: {error}");
+    }
     stock(name, args)
 }
 
@@ -184,6 +195,35 @@ pub(in crate::policy) fn spend(value: &Value, budget: &mut usize) -> bool {
         Value::Object(fields) => fields.iter().all(|(key, value)| spend(key, budget) && spend(value, budget)),
         _ => true,
     }
+}
+
+/// Functions that visit, or take apart, all of their arguments: shared parts each time.
+pub(super) fn walked(name: &str, args: &[Value]) -> Result<Value> {
+    let mut steps = MAX_WALK_STEPS;
+    if !args.iter().all(|arg| visit(arg, 1, &mut steps)) {
+        bail!("`{name}` may take at most {MAX_WALK_STEPS} steps through its arguments");
+    }
+    stock(name, args)
+}
+
+/// Takes the steps to a value, and to all within it; `false` once there are none left.
+fn visit(value: &Value, depth: usize, steps: &mut usize) -> bool {
+    let Some(left) = steps.checked_sub(depth) else { return false };
+    *steps = left;
+    match value {
+        Value::Array(items) => items.iter().all(|item| visit(item, depth + 1, steps)),
+        Value::Set(items) => items.iter().all(|item| visit(item, depth + 1, steps)),
+        Value::Object(fields) => fields.iter().all(|(_, value)| visit(value, depth + 1, steps)),
+        _ => true,
+    }
+}
+
+pub(super) fn split(args: &[Value]) -> Result<Value> {
+    if let [Value::String(value), Value::String(delimiter)] = args {
+        let parts = value.matches(&**delimiter).count().saturating_add(1);
+        bounded("split", parts, MAX_ITEMS, "parts")?;
+    }
+    stock("split", args)
 }
 
 pub(super) fn reachable_paths(args: &[Value]) -> Result<Value> {

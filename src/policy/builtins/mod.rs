@@ -28,7 +28,7 @@ use super::value::type_name;
 use crate::call::Moment;
 
 /// The functions defined here.
-pub(super) const NAMES: [&str; 54] = [
+pub(super) const NAMES: [&str; 63] = [
     "array.concat",
     "array.flatten",
     "bits.lsh",
@@ -60,12 +60,18 @@ pub(super) const NAMES: [&str; 54] = [
     "json.is_valid",
     "json.marshal",
     "json.marshal_with_options",
+    "json.match_schema",
+    "json.patch",
+    "json.verify_schema",
     "net.cidr_contains_matches",
     "net.cidr_expand",
     "net.cidr_intersects",
     "net.cidr_merge",
     "numbers.range",
     "numbers.range_step",
+    "object.subset",
+    "object.union",
+    "object.union_n",
     "product",
     "rand.intn",
     "regex.find_all_string_submatch_n",
@@ -74,6 +80,7 @@ pub(super) const NAMES: [&str; 54] = [
     "regex.replace",
     "regex.split",
     "replace",
+    "split",
     "sprintf",
     "strings.count",
     "strings.replace_n",
@@ -81,7 +88,9 @@ pub(super) const NAMES: [&str; 54] = [
     "units.parse",
     "units.parse_bytes",
     "uuid.rfc4122",
+    "walk",
     "yaml.is_valid",
+    "yaml.marshal",
     "yaml.unmarshal",
 ];
 
@@ -245,12 +254,18 @@ fn find(name: &str) -> Option<(u8, Function)> {
         "json.is_valid" => (1, json_is_valid),
         "json.marshal" => (1, |args| bounds::printed("json.marshal", args)),
         "json.marshal_with_options" => (2, |args| bounds::printed("json.marshal_with_options", args)),
+        "json.match_schema" => (2, |args| bounds::walked("json.match_schema", args)),
+        "json.patch" => (2, |args| bounds::walked("json.patch", args)),
+        "json.verify_schema" => (1, |args| bounds::walked("json.verify_schema", args)),
         "net.cidr_contains_matches" => (2, addresses::contains_matches),
         "net.cidr_expand" => (1, bounds::cidr_expand),
         "net.cidr_intersects" => (2, addresses::intersects),
         "net.cidr_merge" => (1, addresses::merge),
         "numbers.range" => (2, bounds::numbers_range),
         "numbers.range_step" => (3, bounds::numbers_range_step),
+        "object.subset" => (2, |args| bounds::walked("object.subset", args)),
+        "object.union" => (2, |args| bounds::walked("object.union", args)),
+        "object.union_n" => (1, |args| bounds::walked("object.union_n", args)),
         "product" => (1, bounds::product),
         "rand.intn" => (2, rand_intn),
         "regex.find_all_string_submatch_n" => (3, regex_find_all),
@@ -259,6 +274,7 @@ fn find(name: &str) -> Option<(u8, Function)> {
         "regex.replace" => (3, regex_replace),
         "regex.split" => (2, regex_split),
         "replace" => (3, bounds::replace),
+        "split" => (2, bounds::split),
         "sprintf" => (2, bounds::sprintf),
         "strings.count" => (2, strings_count),
         "strings.replace_n" => (2, bounds::strings_replace_n),
@@ -266,7 +282,9 @@ fn find(name: &str) -> Option<(u8, Function)> {
         "units.parse" => (1, |args| bounds::units("units.parse", args)),
         "units.parse_bytes" => (1, |args| bounds::units("units.parse_bytes", args)),
         "uuid.rfc4122" => (1, uuid_rfc4122),
+        "walk" => (1, |args| bounds::walked("walk", args)),
         "yaml.is_valid" => (1, |args| bounds::yaml("yaml.is_valid", args)),
+        "yaml.marshal" => (1, |args| bounds::printed("yaml.marshal", args)),
         "yaml.unmarshal" => (1, |args| bounds::yaml("yaml.unmarshal", args)),
         _ => return None,
     })
@@ -548,6 +566,32 @@ mod tests {
         assert!(uuid.len() == 38 && &uuid[15..16] == "4" && "89ab".contains(&uuid[20..21]), "{uuid}");
     }
 
+    /// Sixty parts that share what is in them: 2^30 values, in a few hundred bytes.
+    #[test]
+    fn shared_parts_cannot_make_large_results() {
+        let nested = |text: &str| {
+            let steps: Vec<String> =
+                (1..30).map(|i| format!("a{i} := {}", text.replace('#', &format!("a{}", i - 1)))).collect();
+            format!("a0 := {{\"x\": 1}}; {}", steps.join("; "))
+        };
+        let (arrays, objects) = (nested("[#, #]"), nested("{\"l\": #, \"r\": #}"));
+        for (parts, call) in [
+            (&arrays, "walk(a29)"),
+            (&arrays, "yaml.marshal(a29)"),
+            (&arrays, "json.match_schema(a29, {})"),
+            (&objects, "json.verify_schema(a29)"),
+            (&objects, "json.patch(a29, [])"),
+            (&objects, "object.union(a29, a29)"),
+            (&objects, "object.union_n([a29, a29])"),
+            (&objects, "object.subset(a29, a29)"),
+        ] {
+            let error = eval(1, &format!("[x | {parts}; x := {call}]")).unwrap_err().to_string();
+            assert!(error.contains("may "), "{call}: {error}");
+        }
+        let small = eval(1, "count([v | walk({\"a\": [1, {\"b\": 2}]}, [_, v])])").unwrap();
+        assert_eq!(small, "5");
+    }
+
     #[test]
     fn small_arguments_cannot_make_large_results() {
         for query in [
@@ -561,6 +605,7 @@ mod tests {
             "regex.replace(concat(\"\", [\"a\" | numbers.range(1, 50000)[_]]), \"a*b|a\", \"b\")",
             "regex.split(\"a*b|a\", concat(\"\", [\"a\" | numbers.range(1, 50000)[_]]))",
             "yaml.unmarshal(concat(\"\", [\"[\" | numbers.range(1, 100000)[_]]))",
+            "split(concat(\",\", [\"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\" | numbers.range(1, 50000)[_]]), \"\")",
             "sprintf(\"%1000000000d\", [1])",
             "sprintf(\"%99999999999999999999d\", [1])",
             "product(numbers.range(1, 100000))",
