@@ -136,12 +136,12 @@ impl Gate {
         Some(Fault::Blocked(block.message()))
     }
 
-    /// Waits until a call that has gone on would be stopped.
-    pub async fn until_blocked(self: Arc<Self>, caller: Arc<Caller>, server: Arc<str>) -> Fault {
+    /// Waits until a call that has gone on, or is on its way, would be stopped.
+    pub async fn until_blocked(self: Arc<Self>, caller: Arc<Caller>, server: Option<Arc<str>>) -> Fault {
         // Before looking, or a block that comes meanwhile would be missed.
         let mut more = self.blocked_more.subscribe();
         loop {
-            if let Some(fault) = self.blocked(&caller, Some(&server)) {
+            if let Some(fault) = self.blocked(&caller, server.as_deref()) {
                 return fault;
             }
             if more.changed().await.is_err() {

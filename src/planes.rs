@@ -23,15 +23,14 @@ use crate::api::{
     audit, authzen, blocks, cerbos, explain, health, keeping, policies, proof, recorded_tests, replay,
     simulate, stats, stream, summary, tiles, tokens,
 };
-use crate::config::{Limits, Plane};
+use crate::config::Plane;
 use crate::gate::Gate;
-use crate::identity::Rejection;
 use crate::ledger::{Entry, Keeper, Kind, Reader};
 use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
 use crate::replay::Replayer;
-use crate::web::{self, Body, Face, Places, Problem, ProblemType, Turns, Unreceived, Visit, cors};
+use crate::web::{self, Body, Face, Places, Problem, ProblemType, Reception, Turns, Visit, cors};
 
 /// The agents' side.
 pub struct DataPlane {
@@ -50,6 +49,9 @@ pub struct DataPlane {
     /// Turns true when docket is about to stop.
     pub stopping: watch::Receiver<bool>,
 }
+
+/// Requests of an agent under way while it is blocked: enough to be told, and too few to be in anybody's way.
+const MAX_BLOCKED_REQUESTS: usize = 8;
 
 /// What machines ask for every second, and what says nothing about anybody: neither reads nor logins, or the log would grow by
 /// being watched.
@@ -82,8 +84,8 @@ pub struct AdminPlane {
     pub blocking: Arc<Blocking>,
     /// Evaluates recorded and imagined calls.
     pub replayer: Arc<Replayer>,
-    /// Bounds on what strangers may send.
-    pub limits: Limits,
+    /// Where bodies are received.
+    pub reception: Reception,
     /// Who may look.
     pub tokens: Arc<Tokens>,
     /// Where it listens and what it answers to.
@@ -143,7 +145,12 @@ impl DataPlane {
         caller: Arc<crate::call::Caller>,
         visit: Visit,
     ) -> Response<Body> {
-        match self.requests.take_for(&caller.agent, 1) {
+        let agent = &caller.agent;
+        let place = match self.proxy.gate.blocked(&caller, None) {
+            Some(_) => self.requests.take_for_blocked(agent, MAX_BLOCKED_REQUESTS),
+            None => self.requests.take_for(agent, 1),
+        };
+        match place {
             Ok(place) => {
                 let mut response = self.route(request, caller, visit).await;
                 response.body_mut().hold(place);
@@ -166,19 +173,15 @@ impl DataPlane {
         match (request.method(), path.as_str()) {
             (&Method::POST, "/access/v1/evaluation" | "/access/v1/evaluations") => {
                 let gate = &self.proxy.gate;
-                match web::receive(request.into_body(), &self.proxy.limits).await {
-                    Ok(_) if visit.is_ended() => *web::unauthorized(gate, &visit, Rejection::Unknown),
+                match self.proxy.reception.of_agent(request.into_body(), gate, &caller, &visit).await {
                     Ok(body) if path.ends_with('s') => authzen::evaluations(gate, &body, caller, visit).await,
                     Ok(body) => authzen::evaluation(gate, &body, caller, visit).await,
                     Err(error) => {
-                        let event = visit.refused(
-                            Kind::Decision,
-                            "request.unreadable",
-                            "unreadable",
-                            error.to_string(),
-                        );
-                        gate.note_refusal(event);
-                        unreceived(&error, &visit)
+                        if let Some(mut refused) = error.refused(&visit) {
+                            refused.facts.insert("agent".into(), caller.agent.clone().into());
+                            gate.note_refusal(refused);
+                        }
+                        error.response(gate, &visit)
                     }
                 }
             }
@@ -277,11 +280,9 @@ impl AdminPlane {
             self.note_login(visit);
         }
         if request.method() == Method::POST {
-            return match web::receive(request.into_body(), &self.limits).await {
-                // It was taken back while the body came.
-                Ok(_) if visit.is_ended() => *web::unauthorized(&self.gate, visit, Rejection::Unknown),
+            return match self.reception.of_principal(request.into_body(), visit).await {
                 Ok(body) => self.post(&path, &body, visit).await,
-                Err(error) => unreceived(&error, visit),
+                Err(error) => error.response(&self.gate, visit),
             };
         }
         let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
@@ -418,11 +419,6 @@ impl State<'_> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         Some(if is_read { response } else { Problem::method_not_allowed("GET, HEAD", visit) })
     }
-}
-
-fn unreceived(error: &Unreceived, visit: &Visit) -> Response<Body> {
-    let (status, detail) = (error.status(), error.to_string());
-    Problem::new(status, ProblemType::InvalidRequest, detail, visit).response()
 }
 
 fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Response<Body> {

@@ -43,7 +43,7 @@ use crate::trace::Tracer;
 use crate::upstream::Upstream;
 use crate::web::apart::Apart;
 use crate::web::turns::{self, STACK_BYTES, Turns};
-use crate::web::{self, Places};
+use crate::web::{self, Places, Reception};
 
 /// The setting of how many connections there may be, for whoever meets it.
 const CONNECTIONS: &str = "data.max_connections";
@@ -210,7 +210,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         gate: gate.clone(),
         upstream: Upstream::new(needs_tls).context("the system's certificate authorities cannot be read")?,
         servers: config.servers.clone(),
-        limits: config.limits,
+        reception: Reception::new(config.limits),
         sessions: Sessions::default(),
         stopping: stopping.clone(),
     });
@@ -260,7 +260,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
         keeper,
         blocking: blocking.clone(),
         replayer: Arc::new(Replayer::new(reader, limits)),
-        limits: config.limits,
+        reception: Reception::new(config.limits),
         tokens: tokens.clone(),
         plane: config.admin,
         publisher: publisher.clone(),

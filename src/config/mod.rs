@@ -52,6 +52,7 @@ impl Raw {
             ("data.max_body_bytes", self.data.max_body_bytes as u64),
             ("data.max_connections", self.data.max_connections as u64),
             ("data.max_requests_per_agent", self.data.max_requests_per_agent as u64),
+            ("data.max_receiving_bytes", self.data.max_receiving_bytes as u64),
             ("data.header_timeout_ms", self.data.header_timeout_ms),
             ("data.body_timeout_ms", self.data.body_timeout_ms),
             ("admin.query_timeout_ms", self.admin.query_timeout_ms),
@@ -116,6 +117,7 @@ impl Raw {
                 max_body_bytes: self.data.max_body_bytes,
                 max_connections: self.data.max_connections,
                 max_requests_per_agent: self.data.max_requests_per_agent,
+                max_receiving_bytes: self.data.max_receiving_bytes,
                 max_requests_per_principal: self.admin.max_requests_per_principal,
                 max_exports: self.admin.max_exports,
                 max_answer_bytes: self.admin.max_answer_bytes,
@@ -223,6 +225,8 @@ pub struct Limits {
     pub max_connections: usize,
     /// Requests of one agent under way at once.
     pub max_requests_per_agent: usize,
+    /// Bytes of request bodies on their way, per plane.
+    pub max_receiving_bytes: usize,
     /// Requests of one principal who is no admin under way at once.
     pub max_requests_per_principal: usize,
     /// Exports under way at once.
@@ -371,6 +375,7 @@ mod tests {
             ("[agents.bot]\ntoken_sha256 = \"abc\"", "is not 64 hex digits"),
             ("[ledger]\nmax_queue_entries = 0", "must be greater than 0"),
             ("[data]\nmax_requests_per_agent = 0", "`data.max_requests_per_agent` must be greater than 0"),
+            ("[data]\nmax_receiving_bytes = 0", "`data.max_receiving_bytes` must be greater than 0"),
             ("[admin]\nmax_exports = 0", "`admin.max_exports` must be greater than 0"),
             ("[ledger.retention]\nmax_age = \"90\"", "`ledger.retention.max_age`: `90` is not an age"),
             ("[ledger.retention]\nmax_age = \"-1d\"", "is not an age"),

@@ -57,6 +57,8 @@ pub struct RawData {
     pub max_connections: usize,
     /// Requests of one agent under way at once, streams included.
     pub max_requests_per_agent: usize,
+    /// Bytes of request bodies on their way at once; one agent has a quarter of them at most.
+    pub max_receiving_bytes: usize,
     /// A request's head must be complete by then.
     pub header_timeout_ms: u64,
     /// A request's body must be complete by then.
@@ -315,7 +317,8 @@ impl Default for RawData {
             allowed_origins: Vec::new(),
             max_body_bytes: 8 * 1024 * 1024,
             max_connections: 1_024,
-            max_requests_per_agent: 512,
+            max_requests_per_agent: 256,
+            max_receiving_bytes: 256 * 1024 * 1024,
             header_timeout_ms: 10_000,
             body_timeout_ms: 30_000,
             shutdown_timeout_ms: 10_000,

@@ -24,15 +24,14 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 use crate::call::{Call, Caller, Fault, RequestId};
-use crate::config::{Limits, Server};
+use crate::config::Server;
 use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
-use crate::identity::Rejection;
 use crate::json;
 use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
 use crate::text::truncated;
 use crate::upstream::{Upstream, UpstreamError};
-use crate::web::{self, Body, Problem, ProblemType, Stoppable, Visit};
+use crate::web::{self, Body, Problem, ProblemType, Reception, Stoppable, Unreceived, Visit};
 use answer::{Cut, Judge, Watched};
 use mcp::{Era, Message};
 pub use sessions::Sessions;
@@ -77,8 +76,8 @@ pub struct Proxy {
     pub upstream: Upstream,
     /// The servers by name.
     pub servers: BTreeMap<String, Arc<Server>>,
-    /// Bounds on what strangers may send.
-    pub limits: Limits,
+    /// Where bodies are received.
+    pub reception: Reception,
     /// Who opened which session.
     pub sessions: Sessions,
     /// Turns true when docket is about to stop.
@@ -113,22 +112,10 @@ impl Proxy {
             }
             return self.pass(plumbing, server, caller, parts, Bytes::new(), &visit).await;
         }
-        let body = match web::receive(body, &self.limits).await {
+        let body = match self.reception.of_agent(body, &self.gate, &caller, &visit).await {
             Ok(body) => body,
-            Err(error) => {
-                let mut refused =
-                    visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.to_string());
-                refused.facts.insert("server".into(), server.map(|server| server.name.to_string()).into());
-                self.gate.note_refusal(refused);
-                let answer =
-                    mcp::error(&Value::Null, mcp::INVALID_REQUEST, &error.to_string(), &visit.request_id);
-                return web::json_response(error.status(), &answer);
-            }
+            Err(error) => return self.unreceived(&error, server.as_deref(), &caller, &visit),
         };
-        if visit.is_ended() {
-            // The token was taken back while the body came.
-            return *web::unauthorized(&self.gate, &visit, Rejection::Unknown);
-        }
         let Some(server) = server else { return self.unknown_server(name, caller, visit, &body).await };
         let message = match unambiguous(&parts.headers) {
             Ok(()) => mcp::read(&body, &parts.headers),
@@ -236,7 +223,7 @@ impl Proxy {
         server: Arc<str>,
         visit: &Visit,
     ) -> impl Future<Output = String> + Send + 'static + use<> {
-        let (blocked, ended) = (self.gate.clone().until_blocked(caller, server), visit.until_ended());
+        let (blocked, ended) = (self.gate.clone().until_blocked(caller, Some(server)), visit.until_ended());
         async move {
             tokio::select! {
                 fault = blocked => format!("cut off: {fault}"),
@@ -303,6 +290,23 @@ impl Proxy {
         let id = json::parse(body).ok().and_then(|mut body| body.get_mut("id").map(Value::take));
         let name = truncated(name, 64).to_owned();
         self.refuse(&id.unwrap_or_default(), Fault::UnknownServer(name), caller, visit, None).await
+    }
+
+    /// Refuses a request whose body could not be had.
+    fn unreceived(
+        &self,
+        error: &Unreceived,
+        server: Option<&Server>,
+        caller: &Caller,
+        visit: &Visit,
+    ) -> Response<Body> {
+        let Some(mut refused) = error.refused(visit) else { return error.response(&self.gate, visit) };
+        refused.facts.insert("server".into(), server.map(|server| server.name.to_string()).into());
+        refused.facts.insert("agent".into(), caller.agent.clone().into());
+        self.gate.note_refusal(refused);
+        let code = if matches!(error, Unreceived::Blocked(_)) { mcp::DENIED } else { mcp::INVALID_REQUEST };
+        let answer = mcp::error(&Value::Null, code, &error.to_string(), &visit.request_id);
+        web::json_response(error.status(), &answer)
     }
 
     /// Refuses a request within a session that another agent opened, as a server refuses one in a session it does not know.

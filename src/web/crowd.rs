@@ -2,7 +2,8 @@
 //!
 //! A connection that waits for a request holds a place and does nothing with it: strangers can open as many of those as they
 //! like. So where a place is wanted, one of the peer that has the most of them is closed, the one that has waited longest.
-//! Connections with a request under way stay; how many of those one principal has is bounded elsewhere.
+//! Connections that hold a request of somebody admitted stay; how many of those one principal has is bounded elsewhere. An answer
+//! that everybody may have, a refusal among them, protects its connection no longer than it takes to make.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -54,7 +55,10 @@ pub(super) struct Seat {
 
 /// A request under way.
 #[derive(Debug)]
-pub(super) struct Answering(Arc<Seat>);
+pub(super) struct Answering {
+    seat: Arc<Seat>,
+    is_admitted: bool,
+}
 
 impl Crowd {
     /// At most `most` connections, of which each may wait for `grace` without making room.
@@ -125,7 +129,7 @@ impl Connection {
 impl Seat {
     /// A request has come: it is not closed until that is dropped. `None` where it is being closed already.
     pub(super) fn answering(self: &Arc<Self>) -> Option<Answering> {
-        self.connection.turn(WAITING, ANSWERING).then(|| Answering(self.clone()))
+        self.connection.turn(WAITING, ANSWERING).then(|| Answering { seat: self.clone(), is_admitted: false })
     }
 
     /// Waits until it is to be closed.
@@ -134,10 +138,21 @@ impl Seat {
     }
 }
 
+impl Answering {
+    /// It is of somebody whose requests are counted, and not of just anybody.
+    pub(super) fn admitted(mut self) -> Self {
+        self.is_admitted = true;
+        self
+    }
+}
+
 impl Drop for Answering {
     fn drop(&mut self) {
-        let Seat { crowd, connection, .. } = &*self.0;
-        connection.since.store(crowd.now_us(), Ordering::Relaxed);
+        let Seat { crowd, connection, .. } = &*self.seat;
+        // Otherwise a stranger would stay for as long as it asks for what everybody may have.
+        if self.is_admitted {
+            connection.since.store(crowd.now_us(), Ordering::Relaxed);
+        }
         connection.turn(ANSWERING, WAITING);
     }
 }
@@ -176,6 +191,21 @@ mod tests {
         assert!(!crowd.make_room());
         drop(answering);
         assert!(crowd.make_room() && is_closing(&answered));
+    }
+
+    #[test]
+    fn what_everybody_may_ask_makes_nobody_younger() {
+        let peer = IpAddr::from([10, 0, 0, 1]);
+        let crowd = Crowd::new(2, Duration::ZERO);
+        let [first, second] = [(); 2].map(|()| {
+            std::thread::sleep(Duration::from_millis(2));
+            Arc::new(crowd.enter(peer).unwrap())
+        });
+        let is_closing = |seat: &Arc<Seat>| seat.connection.state.load(Ordering::Relaxed) == CLOSING;
+        std::thread::sleep(Duration::from_millis(2));
+        drop(second.answering().unwrap());
+        drop(first.answering().unwrap().admitted());
+        assert!(crowd.make_room() && is_closing(&second) && !is_closing(&first));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod cors;
 mod crowd;
 mod places;
 mod problem;
+mod receive;
 mod server;
 pub mod turns;
 
@@ -15,20 +16,18 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HOST, ORIGIN, USER_AGENT, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use hyper::body::Incoming;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{mpsc, watch};
 
 use crate::call::{Moment, RequestId};
-use crate::config::{Limits, Plane};
+use crate::config::Plane;
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
@@ -38,6 +37,7 @@ use crate::identity::Rejection;
 
 pub use places::{Full, Place, Places};
 pub use problem::{PROBLEM_JSON, PROBLEMS_PATH, Problem, ProblemType};
+pub use receive::{Reception, Unreceived};
 pub use server::{Face, serve};
 pub use turns::Turns;
 
@@ -101,6 +101,12 @@ impl Body {
     /// Keeps something until the body was sent, or nobody wants it any more.
     pub fn hold(&mut self, held: impl Send + 'static) {
         self.held.push(Box::new(held));
+    }
+
+    /// Whether anything is kept for it, as the place of somebody who was admitted.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        !self.held.is_empty()
     }
 
     /// How much of it waits in memory to be read, where that is known.
@@ -327,50 +333,6 @@ pub fn guard(plane: &Plane, section: &str, headers: &HeaderMap) -> Result<(), St
             Err(format!("origin `{origin}` is not accepted here; add it to `{section}.allowed_origins`"))
         }
         _ => Ok(()),
-    }
-}
-
-/// Why a request's body could not be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Unreceived {
-    /// It is larger than allowed.
-    #[error("the body is larger than {0} bytes")]
-    TooLarge(usize),
-    /// It did not arrive in time.
-    #[error("the body did not arrive within {0} ms")]
-    TooSlow(u64),
-    /// The connection broke.
-    #[error("the body broke off")]
-    Broken,
-}
-
-impl Unreceived {
-    /// The HTTP status that says so.
-    #[must_use]
-    pub fn status(&self) -> StatusCode {
-        match self {
-            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::TooSlow(_) => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken => StatusCode::BAD_REQUEST,
-        }
-    }
-}
-
-/// Reads a request's body within its bounds.
-///
-/// # Errors
-/// [`Unreceived`]; what had arrived is dropped.
-pub async fn receive(body: Incoming, limits: &Limits) -> Result<Bytes, Unreceived> {
-    let too_large = Unreceived::TooLarge(limits.max_body_bytes);
-    if body.size_hint().lower() > limits.max_body_bytes as u64 {
-        return Err(too_large);
-    }
-    let collected = Limited::new(body, limits.max_body_bytes).collect();
-    match tokio::time::timeout(Duration::from_millis(limits.body_timeout_ms), collected).await {
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
-        Ok(Err(_)) => Err(Unreceived::Broken),
-        Err(_) => Err(Unreceived::TooSlow(limits.body_timeout_ms)),
     }
 }
 

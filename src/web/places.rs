@@ -61,14 +61,9 @@ impl Places {
         if principal.role != Role::Admin {
             return self.take_for(&principal.name, weight);
         }
-        // What is larger than everything there is has it alone.
-        let weight = weight.min(self.all.0);
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.all + weight > self.all.0 {
-            return Err(self.taken());
-        }
-        held.all += weight;
-        Ok(Place { places: self.clone(), holder: None, weight })
+        let mut place = Place { places: self.clone(), holder: None, weight: 0 };
+        place.widen(weight)?;
+        Ok(place)
     }
 
     /// Takes a place for somebody who is no admin.
@@ -76,26 +71,52 @@ impl Places {
     /// # Errors
     /// As [`Places::take`].
     pub fn take_for(self: &Arc<Self>, holder: &str, weight: usize) -> Result<Place, Full> {
-        let (each, setting) = self.each;
-        let weight = weight.min(each);
+        let mut place = Place { places: self.clone(), holder: Some(Arc::from(holder)), weight: 0 };
+        place.widen(weight)?;
+        Ok(place)
+    }
+
+    /// Takes a place for somebody who is blocked, and may have `few` of them meanwhile.
+    ///
+    /// # Errors
+    /// As [`Places::take`].
+    pub fn take_for_blocked(self: &Arc<Self>, holder: &str, few: usize) -> Result<Place, Full> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let (name, own) = held
-            .each
-            .get_key_value(holder)
-            .map_or_else(|| (Arc::from(holder), 0), |(name, own)| (name.clone(), *own));
-        if own + weight > each {
+        let own = held.each.get(holder).copied().unwrap_or_default();
+        if own >= few {
             let what = self.what;
             return Err(Full(format!(
-                "`{holder}` has {own} {what}, and may have {each} (`{setting}`); wait until one has ended"
+                "`{holder}` has {own} {what}, and may have {few} while it is blocked; wait until one has ended"
             )));
         }
-        if held.others + weight > self.others || held.all + weight > self.all.0 {
+        let holder = Some(Arc::from(holder));
+        self.add(&mut held, holder.as_ref(), 1)?;
+        Ok(Place { places: self.clone(), holder, weight: 1 })
+    }
+
+    fn add(&self, held: &mut Held, holder: Option<&Arc<str>>, more: usize) -> Result<(), Full> {
+        let (each, setting) = self.each;
+        if let Some(holder) = holder {
+            let own = held.each.get(holder).copied().unwrap_or_default();
+            if own + more > each {
+                let what = self.what;
+                return Err(Full(format!(
+                    "`{holder}` has {own} {what}, and may have {each} (`{setting}`); wait until one has ended"
+                )));
+            }
+            if held.others + more > self.others {
+                return Err(self.taken());
+            }
+        }
+        if held.all + more > self.all.0 {
             return Err(self.taken());
         }
-        held.all += weight;
-        held.others += weight;
-        held.each.insert(name.clone(), own + weight);
-        Ok(Place { places: self.clone(), holder: Some(name), weight })
+        held.all += more;
+        if let Some(holder) = holder {
+            held.others += more;
+            *held.each.entry(holder.clone()).or_default() += more;
+        }
+        Ok(())
     }
 
     fn taken(&self) -> Full {
@@ -103,6 +124,21 @@ impl Places {
         Full(format!(
             "others have as many {what} as there may be, of {all} (`{setting}`); try again when some have ended"
         ))
+    }
+}
+
+impl Place {
+    /// Takes more of it, up to `weight` in all. What is larger than everything its holder may have has that alone.
+    ///
+    /// # Errors
+    /// There is no more of it now; what is held stays held.
+    pub fn widen(&mut self, weight: usize) -> Result<(), Full> {
+        let most = if self.holder.is_some() { self.places.each.0 } else { self.places.all.0 };
+        let more = weight.min(most).saturating_sub(self.weight);
+        let mut held = self.places.held.lock().unwrap_or_else(PoisonError::into_inner);
+        self.places.add(&mut held, self.holder.as_ref(), more)?;
+        self.weight += more;
+        Ok(())
     }
 }
 
@@ -144,6 +180,29 @@ mod tests {
         let admins: Vec<_> = (0..2).map(|_| places.take(&admin, 1).unwrap()).collect();
         assert!(places.take_for("carol", 1).is_err(), "admins take what others could have");
         drop((last, bob, admins));
+        assert_eq!(places.held.lock().unwrap().all, 0);
+        assert!(places.held.lock().unwrap().each.is_empty());
+    }
+
+    #[test]
+    fn a_place_grows_and_who_is_blocked_has_few() {
+        let places = Places::new("requests", (80, "x"), (20, "x"));
+        let mut place = places.take_for("alice", 5).unwrap();
+        place.widen(15).unwrap();
+        place.widen(10).unwrap();
+        assert!(places.take_for("alice", 6).is_err());
+        let other = places.take_for("alice", 5).unwrap();
+        assert!(place.widen(16).is_err());
+        drop(other);
+        place.widen(1_000).unwrap();
+        assert_eq!(places.held.lock().unwrap().all, 20);
+        drop(place);
+        let few: Vec<_> = (0..2).map(|_| places.take_for_blocked("alice", 2).unwrap()).collect();
+        assert_eq!(
+            places.take_for_blocked("alice", 2).unwrap_err().to_string(),
+            "`alice` has 2 requests, and may have 2 while it is blocked; wait until one has ended"
+        );
+        drop(few);
         assert_eq!(places.held.lock().unwrap().all, 0);
         assert!(places.held.lock().unwrap().each.is_empty());
     }

@@ -102,7 +102,8 @@ impl ProblemType {
             }
             Self::NotPermitted => {
                 "The token is good, and its role or its zones do not go that far. An admin can change that with \
-                 `docket token role`, or make another token."
+                 `docket token role`, or make another token. On the data plane: the agent was blocked while its \
+                 request came; `detail` has the reason."
             }
             Self::NotFound => {
                 "There is nothing at this path or under this id, or nothing that this token may see: the two look \
@@ -128,8 +129,8 @@ impl ProblemType {
                  what is wrong and where."
             }
             Self::TooManyRequests => {
-                "As much is under way as this token, or everybody together, may have: requests, exports or \
-                 answers that wait to be read. `detail` names the limit and its setting. Try again after \
+                "As much is under way as this token, or everybody together, may have: requests, their bodies, exports \
+                 or answers that wait to be read. `detail` names the limit and its setting. Try again after \
                  `Retry-After` seconds."
             }
             Self::TooManyQuestions => {

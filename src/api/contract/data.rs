@@ -5,7 +5,7 @@ use super::operation::{Content, Operation};
 use crate::api::authzen::{Answer, Answers, Configuration, Evaluations};
 use crate::call::Call;
 use crate::web::ProblemType::{
-    InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, UpstreamFailed,
+    InvalidRequest, LedgerUnavailable, MethodNotAllowed, NotFound, NotPermitted, UpstreamFailed,
 };
 
 /// What the document says of itself.
@@ -29,12 +29,12 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::post(DECISION, "/access/v1/evaluation", "evaluate", "Decide one call (AuthZEN 1.0)")
             .body::<Call>()
             .json::<Answer>(200, "The decision; it is durable.")
-            .failing([LedgerUnavailable]),
+            .failing([LedgerUnavailable, NotPermitted]),
         Operation::post(DECISION, "/access/v1/evaluations", "evaluateSeveral", "Decide several calls (AuthZEN 1.0)")
             .body::<Evaluations>()
             .either::<Answers, Answer>(200, "The decisions; they are durable. One decision, where there were no \
                 `evaluations`.")
-            .failing([LedgerUnavailable]),
+            .failing([LedgerUnavailable, NotPermitted]),
         Operation::get(DECISION, "/.well-known/authzen-configuration", "getConfiguration", "Where decisions are \
             asked for")
             .json::<Configuration>(200, "The addresses."),
