@@ -95,7 +95,8 @@ pub const EVENTS: [Event; 71] = [
     event(
         "request.blocked",
         "decision",
-        "a notification, an answer, a ping or a stream of a blocked agent or server was refused",
+        "a notification, an answer, a ping or a stream of a blocked agent or server was refused, or the half-sent body of a \
+         blocked agent",
         REFUSED,
     ),
     event("block.listed", "access", "blocks were listed", LOOK),

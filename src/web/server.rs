@@ -121,7 +121,8 @@ impl AsyncWrite for Socket {
 }
 
 /// Accepts connections and serves them until `stop` turns true; then finishes those under way within the bound. Where there are
-/// as many as there may be, one that waits for a request makes room for the next, and so does one whose request nobody was admitted for.
+/// as many as there may be, one that waits for a request makes room for the next, and so does one whose request nobody was
+/// admitted for.
 pub async fn serve(
     face: Arc<impl Face>,
     listener: TcpListener,
@@ -179,7 +180,8 @@ pub async fn serve(
                     // It is being closed: nothing is begun that nobody would hear of.
                     let Some(answering) = answering else { return std::future::pending().await };
                     let mut response = face.answer(request, peer).await;
-                    // What nobody was admitted for makes room while it waits to be read: strangers can ask for as much as they like.
+                    // What nobody was admitted for makes room while it waits to be read: strangers can ask for as much as
+                    // they like.
                     if response.body().is_held() {
                         response.body_mut().hold(answering.admitted());
                     }
