@@ -67,8 +67,7 @@ mod tests {
             assert!(started.elapsed() < Duration::from_secs(5), "{:.20}: {:?}", text, started.elapsed());
             assert!(
                 refused.contains("nested deeper") || refused.contains("recursion limit"),
-                "{:.20}: {refused}",
-                text
+                "{text:.20}: {refused}"
             );
         }
     }
