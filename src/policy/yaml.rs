@@ -64,11 +64,10 @@ mod tests {
         ] {
             let started = Instant::now();
             let refused = parse(&text).unwrap_err();
-            assert!(started.elapsed() < Duration::from_secs(5), "{:.20}: {:?}", text, started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(5), "{text:.20}: {:?}", started.elapsed());
             assert!(
                 refused.contains("nested deeper") || refused.contains("recursion limit"),
-                "{:.20}: {refused}",
-                text
+                "{text:.20}: {refused}"
             );
         }
     }
