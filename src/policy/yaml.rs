@@ -64,7 +64,7 @@ mod tests {
         ] {
             let started = Instant::now();
             let refused = parse(&text).unwrap_err();
-            assert!(started.elapsed() < Duration::from_secs(5), "{:.20}: {:?}", text, started.elapsed());
+            assert!(started.elapsed() < Duration::from_secs(5), "{text:.20}: {:?}", started.elapsed());
             assert!(
                 refused.contains("nested deeper") || refused.contains("recursion limit"),
                 "{text:.20}: {refused}"

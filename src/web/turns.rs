@@ -137,11 +137,11 @@ impl Turns {
         principal: &str,
         evaluation: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unasked> {
-        let waiting = match lane {
+        let others = match lane {
             Lane::Given => &self.given,
             Lane::Recorded => &self.recorded,
         };
-        let answered = waiting.begin(principal, self.wait_ms, "evaluation", evaluation).await?;
+        let answered = others.begin(principal, self.wait_ms, "evaluation", evaluation).await?;
         let answered = tokio::time::timeout(Duration::from_millis(self.wait_ms), answered).await;
         answered.map_err(|_| Unasked::Endless(self.wait_ms))?.map_err(|_| Unasked::unanswered())
     }
