@@ -84,13 +84,13 @@ impl Crowd {
     /// `false` where there is none, or one is being closed already.
     pub(super) fn make_room(&self) -> bool {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting_since = self.now_us().saturating_sub(micros(self.grace));
+        let (now, grace) = (self.now_us(), micros(self.grace));
         let mut waiting: HashMap<IpAddr, (usize, u64, &Connection)> = HashMap::new();
         for connection in seats.taken.values() {
             let since = connection.since.load(Ordering::Relaxed);
             match connection.state.load(Ordering::Acquire) {
                 CLOSING => return false,
-                WAITING if since <= waiting_since => {
+                WAITING if now.saturating_sub(since) >= grace => {
                     let (count, longest, one) =
                         waiting.entry(connection.peer).or_insert((0, since, connection));
                     *count += 1;
