@@ -373,6 +373,21 @@ fn half_sent(url: &str, token: &str, path: &str, length: usize) -> TcpStream {
     stream
 }
 
+/// Waits until so many were answered, of which nothing is read: the others have the places.
+fn wait_until_answered(streams: &[TcpStream], count: usize) {
+    let is_answered = |stream: &&TcpStream| {
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(1))
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while streams.iter().filter(is_answered).count() < count {
+        assert!(Instant::now() < deadline, "fewer than {count} were answered");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// Reads an answer to its end, which comes before that of the request.
 fn answered(mut stream: &TcpStream) -> String {
     let mut said = Vec::new();
@@ -500,10 +515,9 @@ async fn half_sent_bodies_end_with_a_block_and_with_the_token() {
         let paths = ["/access/v1/evaluation", "/mcp/demo"].into_iter().cycle().take(count);
         paths.map(|path| half_sent(&docket.data, token, path, 2_000)).collect()
     };
-    // Few of the one: more refusals within a second would be folded, and the other's with them. More than there are places of
-    // the other: whoever asks whether all are taken may take one itself.
+    // Few of the one: more refusals within a second would be folded, and the other's with them.
     let (left, blocked) = (flood(&leaver, 4), flood(&greedy, 20));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    wait_until_answered(&blocked, 10);
     docket.until_refused(&greedy, 1).await;
     assert_eq!(docket.send(&docket.token, "/v1/tokens/leaver/revoke", &json!({})).await.0, 200);
     let block = json!({"agent": "greedy", "reason": "floods"});
@@ -521,6 +535,7 @@ async fn half_sent_bodies_end_with_a_block_and_with_the_token() {
     // It is told, and recorded, but has few places from now on.
     assert_eq!(docket.until_answered(&greedy, 1).await["decision"], false);
     let few = flood(&greedy, 16);
+    wait_until_answered(&few, 8);
     let said = docket.until_refused(&greedy, 1).await;
     assert!(
         said.starts_with("`greedy` has 8 requests under way, and may have 8 while it is blocked"),
