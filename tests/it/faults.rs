@@ -17,7 +17,7 @@ use crate::harness::{POLICY, Process, check, evaluation, folder_with};
 use crate::keeping::occurrences;
 
 /// The preloaded library, compiled once; `None` without a C compiler.
-fn library() -> Option<&'static Path> {
+pub fn library() -> Option<&'static Path> {
     static BUILT: OnceLock<Option<(TempDir, PathBuf)>> = OnceLock::new();
     let built = BUILT.get_or_init(|| {
         let folder = tempfile::tempdir().unwrap();
@@ -44,7 +44,7 @@ fn library() -> Option<&'static Path> {
 
 /// What happens to the files whose names contain `file`: from call number `at` on, `times` calls fail as `kind` says.
 #[derive(Clone, Copy, Debug)]
-struct Fault {
+pub struct Fault {
     file: &'static str,
     kind: &'static str,
     at: usize,
@@ -52,7 +52,12 @@ struct Fault {
 }
 
 impl Fault {
-    fn start(self, library: &Path, folder: &Path) -> Option<Process> {
+    pub fn at(self, at: usize) -> Self {
+        Self { at, ..self }
+    }
+
+    /// A docket whose disk fails so; `None` where it ended before it was ready.
+    pub fn start(self, library: &Path, folder: &Path) -> Option<Process> {
         let Self { file, kind, at, times } = self;
         let (library, shown) = (library.display(), folder.display());
         let script = format!(
@@ -124,10 +129,17 @@ impl Fault {
         }
         drop(connection);
         check(&path.join("docket.db"));
-        let count = std::fs::read_to_string(path.join("count")).unwrap_or_default();
-        count.trim().parse().unwrap_or(0)
+        intercepted(path)
     }
 }
+
+/// How many calls were intercepted in the docket that was started last in this folder.
+pub fn intercepted(folder: &Path) -> usize {
+    std::fs::read_to_string(folder.join("count")).unwrap_or_default().parse().unwrap_or(0)
+}
+
+/// No docket makes as many calls.
+pub const NEVER: usize = usize::MAX >> 1;
 
 fn folder() -> TempDir {
     folder_with("[servers.demo]\nurl = \"http://127.0.0.1:1/mcp\"\n", POLICY)
@@ -136,16 +148,16 @@ fn folder() -> TempDir {
 /// Strikes at every `step`th call there is.
 async fn sweep(fault: Fault, step: usize, folder: fn() -> TempDir) {
     let Some(library) = library() else { return };
-    let undisturbed = Fault { at: usize::MAX >> 1, ..fault };
-    let calls = undisturbed.strike(library, folder()).await;
+    let calls = fault.at(NEVER).strike(library, folder()).await;
     assert!(calls >= fault.at, "{calls} calls were intercepted");
     for at in (fault.at..=calls).step_by(step) {
-        Fault { at, ..fault }.strike(library, folder()).await;
+        fault.at(at).strike(library, folder()).await;
     }
     println!("{fault:?}: {calls} calls");
 }
 
-const KILL: Fault = Fault { file: "/docket.db", kind: "kill", at: 1, times: 1 };
+/// docket ends before the first of its calls.
+pub const KILL: Fault = Fault { file: "/docket.db", kind: "kill", at: 1, times: 1 };
 
 #[tokio::test]
 async fn docket_may_be_killed_at_every_call_that_writes() {
@@ -198,23 +210,22 @@ async fn an_erasure_that_was_killed_is_finished_at_the_next_start() {
         ))
         .unwrap();
     drop(shell);
-    let (mut at, mut calls, mut taken_up) = (usize::MAX >> 1, 0, 0);
+    let (mut at, mut calls, mut taken_up) = (NEVER, 0, 0);
     loop {
         let folder = folder_with("", POLICY);
         let path = folder.path();
         for file in ["docket.db", "docket.db.key", "admin.token"] {
             std::fs::copy(template.path().join(file), path.join(file)).unwrap();
         }
-        let tally = || std::fs::read_to_string(path.join("count")).unwrap_or_default().parse().unwrap_or(0);
-        let fault = Fault { at, ..KILL };
+        let fault = KILL.at(at);
         let mut process = fault.start(library, path).unwrap();
-        let before: usize = tally();
+        let before = intercepted(path);
         let token = std::fs::read_to_string(path.join("admin.token")).unwrap();
         let erase = client.post(format!("{}/v1/ledger/erase", process.admin)).bearer_auth(token.trim());
         let answered = erase.json(&json!({"subject": ID, "reason": "case 17"})).send().await.is_ok();
-        if at == usize::MAX >> 1 {
+        if at == NEVER {
             assert!(answered);
-            (at, calls) = (before, tally());
+            (at, calls) = (before, intercepted(path));
             assert_eq!(process.terminate(), Some(0));
         } else if answered {
             // How many calls there are depends on when checkpoints fall due: this one was not reached.

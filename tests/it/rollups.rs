@@ -8,6 +8,7 @@ use docket::ledger::{Column, Filter, Reader};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
+use crate::faults::{KILL, NEVER, intercepted, library};
 use crate::harness::{Docket, POLICY, Process, check, folder_with};
 use crate::oracle::{ENTRIES, Oracle, Viewer, compare_lists, fill, query, random_filters};
 
@@ -261,32 +262,45 @@ async fn what_older_dockets_rolled_up_and_what_is_gone_since_counts_as_it_should
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn statistics_are_true_whenever_the_process_is_killed() {
+    let Some(library) = library() else { return };
     let folder = folder_with("", POLICY);
     let path = folder.path().join("docket.db");
     fill(&path, *ENTRIES).await;
     let connection = Connection::open(&path).unwrap();
     let empty = "DELETE FROM op_rollup_decisions; DELETE FROM op_rollup_values; DELETE FROM op_rollup_names; DELETE FROM op_rollup_blocks";
     connection.execute_batch(empty).unwrap();
+    let undisturbed = KILL.at(NEVER).start(library, folder.path()).unwrap();
+    rolled_up(&connection).await;
+    assert_eq!(undisturbed.terminate(), Some(0));
+    let calls = intercepted(folder.path());
     let reader = Reader::new(path.as_path().into());
     let mut seen = Vec::new();
-    for wanted in 1..=3 {
-        let mut process = Process::start(folder.path());
+    for quarter in 1..=3 {
+        connection.execute_batch(empty).unwrap();
+        // In the midst of one block or another: nearly all of these calls write pages of blocks.
+        let process = KILL.at(calls * quarter / 4).start(library, folder.path());
         let deadline = Instant::now() + Duration::from_secs(60);
-        // While the next one is being made.
-        while blocks(&connection).0 < wanted {
-            assert!(Instant::now() < deadline, "nothing is rolled up");
-            tokio::time::sleep(Duration::from_millis(2)).await;
+        if let Some(mut process) = process {
+            while process.child.try_wait().unwrap().is_none() {
+                assert!(
+                    Instant::now() < deadline,
+                    "it was not killed: {calls} calls, {:?}",
+                    blocks(&connection)
+                );
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
-        process.child.kill().unwrap();
-        process.child.wait().unwrap();
         seen.push(blocks(&connection));
         let oracle = Oracle::of(&path);
         for number in 0..5 {
-            compare_file(&reader, &oracle, u64::try_from(wanted).unwrap() * 10 + number);
+            compare_file(&reader, &oracle, u64::try_from(quarter).unwrap() * 10 + number);
         }
     }
     println!("killed with so many blocks rolled up: {seen:?}");
-    assert!(seen[0].0 < seen[0].1, "it was killed after all was done: {seen:?}");
+    assert!(
+        seen.iter().any(|(rolled, all)| 0 < *rolled && rolled < all),
+        "never between two blocks: {seen:?}"
+    );
     // What an older docket left is made again, too.
     connection.execute("DELETE FROM op_rollup_decisions WHERE block = 0", []).unwrap();
     let process = Process::start(folder.path());
