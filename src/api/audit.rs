@@ -1,7 +1,7 @@
 //! The audit API: `GET /v1/audit`, one entry of it, and the values its filters take.
 //!
 //! Every read is itself an entry (`kind = "access"`), written before the first byte of the answer. Reads go on when the
-//! ledger cannot append: an incident is no time to lock its investigators out.
+//! ledger cannot append, since an incident is no time to lock its investigators out; their entries follow.
 
 use std::sync::Arc;
 
@@ -137,8 +137,8 @@ pub(super) async fn record_access(
         request_id: Some(visit.request_id.clone()),
         ..Entry::event(Kind::Access, event_type, time_ms, content)
     };
-    if let Err(error) = gate.ledger.append(entry).await {
-        tracing::error!(request_id = %visit.request_id, error = %error, "a read of the ledger was not recorded");
+    if let Err(error) = gate.ledger.append_eventually(entry).await {
+        tracing::error!(request_id = %visit.request_id, error = %error, "that somebody read the ledger is not recorded yet");
     }
 }
 

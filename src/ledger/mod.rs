@@ -29,14 +29,15 @@ mod tip;
 mod traffic;
 mod tree;
 pub mod verify;
+mod waiting;
 mod writer;
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::clock::Clock;
@@ -44,6 +45,7 @@ use crate::decision::Effect;
 use crate::redact::HashKey;
 use crate::tlog::{Checkpoint, VerifierKey};
 use rollup::Roller;
+use waiting::Waiting;
 use writer::{Job, Writer};
 
 pub use entry::{Entry, Kind, LEAF_VERSION, Mode, PARTS, SALT_BYTES, commitment};
@@ -76,8 +78,8 @@ pub enum LedgerError {
     /// The entry could not be made durable; the call must be refused.
     #[error("the ledger cannot be written: {0}")]
     Unwritable(String),
-    /// The queue stayed full; the call must be refused, and may be tried again.
-    #[error("the ledger is busy: its queue stayed full for {0} ms")]
+    /// The writer did not come round to it in so many milliseconds; a call must be refused, and may be tried again.
+    #[error("the ledger is busy: its writer did not come round to it within {0} ms")]
     Busy(u64),
     /// docket is stopping.
     #[error("the ledger is closed")]
@@ -156,6 +158,7 @@ impl Health {
 pub struct Ledger {
     jobs: mpsc::Sender<Job>,
     queue: Queue,
+    waiting: Arc<Waiting>,
     clock: Clock,
     calls_in_flight: Arc<AtomicUsize>,
     head: watch::Receiver<i64>,
@@ -216,6 +219,7 @@ impl Ledger {
         let checkpointer = schema::spawn_checkpointer(path)
             .map_err(|error| LedgerError::open(path, format!("its checkpointer cannot start: {error}")))?;
         let (jobs, receiver) = mpsc::channel(queue.max_entries.max(1));
+        let waiting = Arc::<Waiting>::default();
         let writer = Writer {
             path: path.to_owned(),
             clock,
@@ -230,7 +234,7 @@ impl Ledger {
             checkpoint: newest,
             signed,
             checkpoint_file: signing.checkpoint_file,
-            held: VecDeque::new(),
+            waiting: waiting.clone(),
             doubtful: None,
             _lock: lock,
         };
@@ -244,6 +248,7 @@ impl Ledger {
         Ok(Self {
             jobs,
             queue,
+            waiting,
             clock,
             calls_in_flight,
             head,
@@ -265,23 +270,41 @@ impl Ledger {
         let (effect, mode) = (entry.decision.map(|(effect, ..)| effect), entry.mode);
         let forwarded = entry.forwarded;
         let entry = Box::new(entry.seal(&self.clock));
-        let seq = self.ask(|reply| Job::Append(entry, Some(reply))).await?;
+        let seq = self.ask(|reply| Job::Append(entry, reply)).await?;
         Ok(Receipt { seq, effect, mode, forwarded })
     }
 
-    /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next commit
-    /// that succeeds. Where the queue is full a task waits for a place, so that dropping a body may record its outcome. A
-    /// note that finds no place in time is dropped, and said so in the log: its call is closed as `unknown` on the next
-    /// start.
+    /// Appends an entry for want of which nothing is refused: that somebody looked. When this returns `Ok` the entry is durable;
+    /// after an error it waits in memory, and follows with the next transaction that succeeds.
+    ///
+    /// # Errors
+    /// As [`Ledger::append`].
+    pub async fn append_eventually(&self, entry: Entry) -> Result<(), LedgerError> {
+        let entry = Box::new(entry.seal(&self.clock));
+        let timeout_ms = self.queue.enqueue_timeout_ms;
+        let deadline = tokio::time::Instant::now() + Duration::from_millis(timeout_ms);
+        let (reply, answer) = oneshot::channel();
+        let Ok(place) = tokio::time::timeout_at(deadline, self.jobs.reserve()).await else {
+            self.waiting.push(entry);
+            return Err(LedgerError::Busy(timeout_ms));
+        };
+        place.map_err(|_| LedgerError::Closed)?.send(Job::Note(entry, Some(reply)));
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(answer) => answer.map_err(|_| LedgerError::Closed)?.map(drop),
+            Err(_) => Err(LedgerError::Busy(timeout_ms)),
+        }
+    }
+
+    /// Queues an entry nobody waits for: an outcome, a request nobody could read. It is durable with the next transaction that
+    /// succeeds. Of those that wait for one while the ledger cannot be written too many are not kept; what is given up is said
+    /// in the log, and a call whose outcome that was is closed as `unknown` on the next start.
     pub fn note(&self, entry: Entry) {
-        let job = Job::Append(Box::new(entry.seal(&self.clock)), None);
-        let Err(mpsc::error::TrySendError::Full(job)) = self.jobs.try_send(job) else { return };
-        let ledger = self.clone();
-        tokio::spawn(async move {
-            if let Err(error) = ledger.enqueue(job).await {
-                tracing::error!(error = %error, "an entry was not recorded");
-            }
-        });
+        match self.jobs.try_send(Job::Note(Box::new(entry.seal(&self.clock)), None)) {
+            // The writer has work, and takes what waits along.
+            Err(TrySendError::Full(Job::Note(entry, _))) => self.waiting.push(entry),
+            Err(_) => tracing::error!("an entry was not recorded: the ledger is closed"),
+            Ok(()) => {}
+        }
     }
 
     /// Keeps files by the digest of their bytes; what is kept already is left alone.
@@ -392,8 +415,8 @@ impl Ledger {
     async fn enqueue(&self, job: Job) -> Result<(), LedgerError> {
         let job = match self.jobs.try_send(job) {
             Ok(()) => return Ok(()),
-            Err(mpsc::error::TrySendError::Closed(_)) => return Err(LedgerError::Closed),
-            Err(mpsc::error::TrySendError::Full(job)) => job,
+            Err(TrySendError::Closed(_)) => return Err(LedgerError::Closed),
+            Err(TrySendError::Full(job)) => job,
         };
         let timeout_ms = self.queue.enqueue_timeout_ms;
         match tokio::time::timeout(Duration::from_millis(timeout_ms), self.jobs.send(job)).await {

@@ -16,10 +16,9 @@
 //! steps.
 //!
 //! A transaction that failed. Its callers are refused, and the connection is dropped: an error from `COMMIT` does not say
-//! whether the write-ahead log kept the transaction, so the next batch begins with what the file says. Entries nobody waits
-//! for are held and go in front of that batch; calls that were refused although their decision was kept are closed.
+//! whether the write-ahead log kept the transaction, so the next batch begins with what the file says. Entries nobody is
+//! refused for ([`Waiting`]) go in front of that batch; calls that were refused although their decision was kept are closed.
 
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +33,7 @@ use super::keeping::{self, Act, Removed};
 use super::registry::Changing;
 use super::rollup::{self, Rolled};
 use super::tip::{EVERY_CALL, Tip, close_open_calls};
+use super::waiting::Waiting;
 use super::{Health, LedgerError, schema, tree};
 use crate::clock::Clock;
 use crate::files;
@@ -41,10 +41,6 @@ use crate::tlog::{Checkpoint, Edge, SigningKey};
 
 /// Entries committed in one transaction at most.
 const MAX_BATCH: usize = 512;
-
-/// Entries nobody waits for that are held while the ledger cannot be written, at most. Beyond it the oldest is given up, so
-/// that a ledger that stays away does not take the memory with it.
-const MAX_HELD_NOTES: usize = 1_024;
 
 /// On a fast disk a commit returns before the next callers arrive, and every call pays for a sync of its own. With at
 /// least this many calls under way, waiting a moment for company costs each less than it saves all.
@@ -62,7 +58,9 @@ const CHECKPOINT_FILE_MODE: u32 = 0o644;
 /// One thing for the writer to do.
 pub(super) enum Job {
     /// Append an entry; answer with its sequence number once it is durable.
-    Append(Box<Sealed>, Option<oneshot::Sender<Result<i64, LedgerError>>>),
+    Append(Box<Sealed>, oneshot::Sender<Result<i64, LedgerError>>),
+    /// Append an entry that follows later where it cannot be written now; whoever wants to know is told whether it is durable.
+    Note(Box<Sealed>, Option<oneshot::Sender<Result<i64, LedgerError>>>),
     /// Keep manifests and policy files by digest.
     Keep(Vec<(String, Vec<u8>)>, oneshot::Sender<Result<(), LedgerError>>),
     /// Close the calls an earlier run left open as `unknown`; answer how many there were.
@@ -103,8 +101,8 @@ pub(super) struct Writer {
     pub checkpoint: Option<String>,
     pub signed: watch::Sender<Option<u64>>,
     pub checkpoint_file: Option<PathBuf>,
-    /// Entries nobody waits for, of transactions that failed; oldest first.
-    pub held: VecDeque<Box<Sealed>>,
+    /// Entries that follow later.
+    pub waiting: Arc<Waiting>,
     /// Entries that stood although their transaction was answered with an error, above the first number and up to the
     /// second: their callers were refused, and nobody else will close their calls.
     pub doubtful: Option<(i64, i64)>,
@@ -118,7 +116,7 @@ impl Writer {
         loop {
             batch.clear();
             if queue.blocking_recv_many(&mut batch, MAX_BATCH) == 0 {
-                if !self.held.is_empty() {
+                if self.waiting.len() > 0 {
                     self.serve(&mut batch);
                 }
                 return self.finish(None);
@@ -140,8 +138,7 @@ impl Writer {
     /// Commits one batch and answers its callers; the sender of a stop, if one was in it.
     fn serve(&mut self, batch: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
         let mut result = self.connect().and_then(|()| {
-            let held = std::mem::take(&mut self.held);
-            batch.splice(0..0, held.into_iter().map(|note| Job::Append(note, None)));
+            batch.splice(0..0, self.waiting.take().into_iter().map(|entry| Job::Note(entry, None)));
             self.commit(batch)
         });
         self.health.note(result.is_ok());
@@ -159,16 +156,19 @@ impl Writer {
             let number = done.as_ref().map(|done| done.number).map_err(LedgerError::clone);
             // A caller that has gone away needs no answer; its entry stands all the same.
             match job {
-                Job::Append(_, Some(reply))
+                Job::Append(_, reply)
                 | Job::Change(_, reply)
                 | Job::CloseOpenCalls(reply)
                 | Job::Reclaim(reply) => {
                     drop(reply.send(number));
                 }
                 Job::Act(_, reply) => drop(reply.send(done.map(|done| done.removed))),
-                Job::Append(note, None) => {
+                Job::Note(entry, reply) => {
                     if result.is_err() {
-                        hold(&mut self.held, note);
+                        self.waiting.push(entry);
+                    }
+                    if let Some(reply) = reply {
+                        drop(reply.send(number));
                     }
                 }
                 Job::Keep(_, reply) | Job::Rewrite(_, reply) | Job::Roll(_, reply) => {
@@ -196,7 +196,9 @@ impl Writer {
         let mut must_sign = false;
         for job in batch {
             let number = match job {
-                Job::Append(entry, _) => tip.append(&transaction, entry).map_err(fail)?,
+                Job::Append(entry, _) | Job::Note(entry, _) => {
+                    tip.append(&transaction, entry).map_err(fail)?
+                }
                 Job::Change(changing, _) => {
                     changing.change.apply(&transaction).map_err(fail)?;
                     tip.append(&transaction, &changing.entry).map_err(fail)?
@@ -233,7 +235,7 @@ impl Writer {
             done.push(Done { number, removed: Removed::default() });
         }
         if let Some(range) = self.doubtful {
-            // After the held entries: these are of now, and those of when they happened.
+            // After the entries that waited: these are of now, and those of when they happened.
             close_open_calls(&transaction, &clock, &mut tip, range).map_err(fail)?;
         }
         let size = tip.edge.size();
@@ -304,7 +306,10 @@ impl Writer {
                 }
             }
             let (known, newest) = (*self.head.borrow(), newest_seq(&connection)?);
-            self.forget_recorded(&connection).map_err(fail)?;
+            // Written twice, they would fail every transaction from now on.
+            let mut select = connection.prepare_cached("SELECT 1 FROM leaves WHERE id = ?").map_err(fail)?;
+            self.waiting.forget(|entry| select.exists([&entry.entry_id])).map_err(fail)?;
+            drop(select);
             if newest > known {
                 let first = self.doubtful.map_or(known, |(first, _)| first);
                 self.doubtful = Some((first, newest));
@@ -319,20 +324,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Lets go of held entries that are in the file after all: written twice, they would fail every transaction from now on.
-    fn forget_recorded(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut select = connection.prepare_cached("SELECT 1 FROM leaves WHERE id = ?")?;
-        let recorded: Result<Vec<bool>, _> =
-            self.held.iter().map(|note| select.exists([&note.entry_id])).collect();
-        let mut recorded = recorded?.into_iter();
-        self.held.retain(|_| recorded.next() == Some(false));
-        Ok(())
-    }
-
     fn finish(mut self, stop: Option<oneshot::Sender<()>>) {
-        if !self.held.is_empty() {
+        if self.waiting.len() > 0 {
             tracing::error!(
-                entries = self.held.len(),
+                entries = self.waiting.len(),
                 "entries were not recorded: the ledger cannot be written"
             );
         }
@@ -345,17 +340,6 @@ impl Writer {
         if let Some(stop) = stop {
             let _ = stop.send(());
         }
-    }
-}
-
-/// Keeps an entry nobody waits for until the ledger can be written again.
-fn hold(held: &mut VecDeque<Box<Sealed>>, note: Box<Sealed>) {
-    held.push_back(note);
-    if held.len() > MAX_HELD_NOTES
-        && let Some(lost) = held.pop_front()
-    {
-        let (id, event_type) = (lost.entry_id, lost.event_type);
-        tracing::error!(id, %event_type, "an entry was not recorded: too many wait for the ledger");
     }
 }
 
@@ -459,15 +443,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_entry_nobody_waits_for_outlives_a_failed_transaction() {
+    async fn an_entry_nobody_is_refused_for_outlives_a_failed_transaction() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docket.db");
-        let ledger = Ledger::open(&path, Queue::default(), Signing::default(), CLOCK).unwrap();
+        let queue = Queue { enqueue_timeout_ms: 60_000, ..Queue::default() };
+        let ledger = Ledger::open(&path, queue, Signing::default(), CLOCK).unwrap();
         ledger.append(entry(Kind::Decision, 1, now())).await.unwrap();
         let shell = Connection::open(&path).unwrap();
         shell.execute_batch("BEGIN IMMEDIATE").unwrap();
         ledger.note(entry(Kind::Outcome, 1, now()));
         failed(&ledger, 1).await;
+        let look = Entry { outcome: None, ..entry(Kind::Access, 7, now()) };
+        let not_yet = ledger.append_eventually(look).await;
+        assert!(matches!(not_yet, Err(LedgerError::Unwritable(_))), "{not_yet:?}");
         shell.execute_batch("ROLLBACK").unwrap();
         ledger.append(entry(Kind::Decision, 2, now())).await.unwrap();
         ledger.note(entry(Kind::Outcome, 2, now()));
@@ -475,22 +463,11 @@ mod tests {
         let expected = [
             row("decision", 1, None),
             row("outcome", 1, Some("success")),
+            row("access", 7, None),
             row("decision", 2, None),
             row("outcome", 2, Some("success")),
         ];
         assert_eq!(entries(&path), expected);
-    }
-
-    #[test]
-    fn beyond_the_bound_the_oldest_note_is_given_up() {
-        let mut held = VecDeque::new();
-        for call in 0..=MAX_HELD_NOTES {
-            hold(&mut held, Box::new(entry(Kind::Outcome, call as u128, now()).seal(&CLOCK)));
-        }
-        assert_eq!(held.len(), MAX_HELD_NOTES);
-        let call = |note: Option<&Box<Sealed>>| note.and_then(|note| note.call_id.clone());
-        assert_eq!(call(held.front()), Some(ulid::Ulid::from(1).to_string()));
-        assert_eq!(call(held.back()), Some(ulid::Ulid::from(MAX_HELD_NOTES as u128).to_string()));
     }
 
     #[tokio::test]

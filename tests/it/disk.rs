@@ -97,6 +97,38 @@ async fn while_the_ledger_is_locked_calls_are_refused_and_afterwards_they_go_on(
 }
 
 #[tokio::test]
+async fn while_nothing_can_be_recorded_readers_read_on_and_are_recorded_afterwards() {
+    let docket =
+        Docket::with("ledger.enqueue_timeout_ms = 100\nledger.max_queue_entries = 1\n", POLICY).await;
+    docket.evaluate("before", "echo", json!({})).await;
+    let other = Connection::open(docket.ledger()).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let paths =
+        ["/v1/audit?request_id=before&user=a", "/v1/explain/before", "/v1/audit/export?format=jsonl&user=b"];
+    // More at once than the queue has places: some wait for one in vain.
+    let asked = (0..6).map(|number| {
+        let docket = &docket;
+        async move {
+            let answer = docket.admin_get(paths[number % paths.len()]).await;
+            assert_eq!(answer.status(), 200);
+            answer.bytes().await.unwrap();
+        }
+    });
+    futures_util::future::join_all(asked).await;
+    other.execute_batch("ROLLBACK").unwrap();
+    let folder = docket.stop().await;
+    let connection = Connection::open(folder.path().join("docket.db")).unwrap();
+    let count = |event: &str| -> i64 {
+        let sql = "SELECT count(*) FROM leaves WHERE event_type = ?";
+        connection.query_row(sql, [event], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("ledger.explained"), 2);
+    assert_eq!((count("export.requested"), count("export.completed")), (2, 2));
+    let read = "SELECT count(*) FROM leaves JOIN payloads USING (seq) WHERE event_type = 'ledger.read' AND metadata LIKE '%user=a%'";
+    assert_eq!(connection.query_row::<i64, _, _>(read, [], |row| row.get(0)).unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_ledger_that_vanishes_stops_the_calls_and_its_return_lets_them_go_on() {
     let docket = Docket::before("http://127.0.0.1:1/mcp", POLICY).await;
     docket.evaluate("before", "echo", json!({})).await;

@@ -346,11 +346,10 @@ pub async fn answer(
         Ok(place) => place,
         Err(full) => return web::too_many(gate, visit, &full),
     };
-    // Before the first byte. Reads go on when the ledger cannot append.
-    if let Err(error) =
-        gate.ledger.append(entry_of(gate, "export.requested", query, visit, &export, None)).await
-    {
-        tracing::error!(request_id = %visit.request_id, error = %error, "an export was not recorded");
+    // Before the first byte. Reads go on when the ledger cannot append, and their entries follow.
+    let requested = entry_of(gate, "export.requested", query, visit, &export, None);
+    if let Err(error) = gate.ledger.append_eventually(requested).await {
+        tracing::error!(request_id = %visit.request_id, error = %error, "an export is not recorded yet");
     }
     let name = export.file_name(now_ms);
     let media_type = if export.gzip { "application/gzip" } else { export.format.media_type() };
@@ -365,8 +364,8 @@ pub async fn answer(
             tracing::warn!(request_id = %looking.request_id, error = %error, "an export did not end");
         }
         let entry = entry_of(&gate, event, &query, &looking, &export, Some(&taken));
-        if let Err(error) = turns::waiting(|| runtime.block_on(gate.ledger.append(entry))) {
-            tracing::error!(request_id = %looking.request_id, error = %error, "the end of an export was not recorded");
+        if let Err(error) = turns::waiting(|| runtime.block_on(gate.ledger.append_eventually(entry))) {
+            tracing::error!(request_id = %looking.request_id, error = %error, "the end of an export is not recorded yet");
         }
         done
     };
