@@ -16,7 +16,7 @@ use crate::ledger::filter::Scope;
 use crate::ledger::rollup::Named;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader};
 use crate::text::truncated;
-use crate::web::turns::{Lane, Unasked};
+use crate::web::turns::{Lane, Unasked, Work};
 use crate::web::{self, Body, Problem, ProblemType, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
@@ -149,17 +149,18 @@ pub(super) async fn blocking<T: Send + 'static>(
     query: impl FnOnce(&Reader) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, LedgerError> {
     let reader = reader.clone();
-    beside(visit, move || query(&reader)).await?
+    beside(visit, Work::Brief, move || query(&reader)).await?
 }
 
 /// Works on what somebody asks for, when it is their turn.
 pub(super) async fn beside<T: Send + 'static>(
     visit: &Visit,
+    length: Work,
     question: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, LedgerError> {
     // Nobody has been let in.
     let Some(turns) = &visit.turns else { return Err(LedgerError::Closed) };
-    turns.ask(&visit.principal.name, question).await.map_err(unasked)
+    turns.ask(&visit.principal.name, length, question).await.map_err(unasked)
 }
 
 /// Evaluates policies for whoever looks, when the lane is free: an evaluation that does not end holds up no question.

@@ -29,7 +29,7 @@ use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, LedgerError};
 use crate::policy::{Cover, PolicySet};
 use crate::replay::{Event, Replayer, Traffic};
-use crate::web::turns::{self, Lane};
+use crate::web::turns::{self, Lane, Work};
 use crate::web::{Body, Visit};
 
 /// Stands for why calls were skipped, where that may quote them.
@@ -154,7 +154,7 @@ pub async fn answer(
         };
         send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
     };
-    if let Err(error) = turns::beside("replays", work) {
+    if let Err(error) = turns::beside("replays", Work::Long, work) {
         return unreadable(&LedgerError::Unreadable(format!("no thread can be started: {error}")), visit);
     }
     let mut response = Response::new(Body::channel(receiver));

@@ -15,15 +15,16 @@ use http::{HeaderValue, Response};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::audit::{bad_parameter, blocking, record_access};
+use super::audit::{bad_parameter, beside, record_access};
 use super::query::filters;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, Order, Reader, Stored};
+use crate::web::turns::Work;
 use crate::web::{self, Body, Visit};
 
-/// Entries read at once: one may have hundreds of kilobytes.
-const BATCH: u32 = 50;
+/// Entries read at once at most; large ones are fewer.
+const BATCH: u32 = 250;
 
 /// Events waiting for a reader.
 const MAX_WAITING_EVENTS: usize = 32;
@@ -127,11 +128,14 @@ impl Follower {
                     order: Order::Oldest,
                     ..self.filter.clone()
                 };
-                let events = move |reader: &Reader| {
+                let reader = self.reader.clone();
+                let events = move || {
                     let (entries, has_more) = reader.batch(&filter)?;
                     Ok((entries.iter().map(event_of).collect::<Vec<_>>(), has_more))
                 };
-                let (events, has_more) = match blocking(&self.reader, &self.visit, events).await {
+                // Whoever is far behind has the whole ledger read to them.
+                let length = if newest - after > i64::from(BATCH) { Work::Long } else { Work::Brief };
+                let (events, has_more) = match beside(&self.visit, length, events).await.flatten() {
                     Ok(found) => found,
                     Err(error) => {
                         tracing::error!(error = %error, "a stream cannot read the ledger");

@@ -4,6 +4,11 @@
 //! hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it. One
 //! principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
 //!
+//! How far a thread stands back goes by how long it works ([`Work`]). Niceness alone shares the processor out and interrupts
+//! nobody: a call that arrives where a nice thread runs can wait for the rest of that one's slice, some milliseconds. What is
+//! long therefore runs only while nothing else would. What is brief must get through to a machine that is busy, and has
+//! ended before it is in anybody's way.
+//!
 //! What evaluates policies takes none of these turns. An evaluation can do arithmetic that nothing interrupts, so it has a lane
 //! ([`Lane`]), one at a time, and whoever waits for it is told when it does not end: it can only keep its own lane.
 
@@ -14,10 +19,16 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use thread_priority::ThreadPriority;
+#[cfg(target_os = "linux")]
+use thread_priority::unix::{
+    NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+};
 use tokio::runtime::Handle;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, oneshot};
 
-/// How much readers' threads stand back behind the data plane's (`nice`).
+/// How much readers' threads stand back behind the data plane's (`nice`), unless they work for long.
 const NICE: i32 = 15;
 
 /// Questions of one principal that are begun at once.
@@ -29,7 +40,7 @@ const MAX_BEGUN_BY_ALL: usize = 16;
 /// Evaluations of one lane at once, whoever asks.
 const MAX_EVALUATIONS: usize = 1;
 
-/// After working for this long a turn is handed on, in milliseconds.
+/// After working for this long a turn is handed on, and the work is long, in milliseconds.
 const TURN_MS: u64 = 10;
 
 /// Stack of a thread that evaluates: that recurses as deep as policies nest.
@@ -49,6 +60,15 @@ pub struct Turns {
     /// Evaluations of what the ledger holds.
     recorded: Arc<Line>,
     wait_ms: u64,
+}
+
+/// How long something takes that readers ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// As far as one can tell, a moment.
+    Brief,
+    /// It reads or evaluates a great deal.
+    Long,
 }
 
 /// Whose evaluations wait for each other.
@@ -90,6 +110,7 @@ struct Turn {
     runtime: Handle,
     held: Option<OwnedSemaphorePermit>,
     since: Instant,
+    length: Work,
 }
 
 impl Turn {
@@ -121,9 +142,10 @@ impl Turns {
     pub async fn ask<T: Send + 'static>(
         &self,
         principal: &str,
+        length: Work,
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Unasked> {
-        let answered = self.questions.begin(principal, self.wait_ms, "reader", question).await?;
+        let answered = self.questions.begin(principal, self.wait_ms, ("reader", length), question).await?;
         answered.await.map_err(|_| Unasked::unanswered())
     }
 
@@ -141,7 +163,7 @@ impl Turns {
             Lane::Given => &self.given,
             Lane::Recorded => &self.recorded,
         };
-        let answered = others.begin(principal, self.wait_ms, "evaluation", evaluation).await?;
+        let answered = others.begin(principal, self.wait_ms, ("evaluation", Work::Brief), evaluation).await?;
         let answered = tokio::time::timeout(Duration::from_millis(self.wait_ms), answered).await;
         answered.map_err(|_| Unasked::Endless(self.wait_ms))?.map_err(|_| Unasked::unanswered())
     }
@@ -160,12 +182,12 @@ impl Turns {
         taken(self.wait_ms, places.clone().acquire_owned()).await
     }
 
-    /// Works on something in a thread of its own, taking turns.
+    /// Works on something long in a thread of its own, taking turns.
     ///
     /// # Errors
     /// The machine gives no thread.
     pub fn begin(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        self.questions.work(name, work)
+        self.questions.work((name, Work::Long), work)
     }
 }
 
@@ -186,7 +208,7 @@ impl Line {
         self: &Arc<Self>,
         principal: &str,
         wait_ms: u64,
-        thread: &str,
+        thread: (&str, Work),
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<oneshot::Receiver<T>, Unasked> {
         let name: Arc<str> = principal.into();
@@ -211,10 +233,10 @@ impl Line {
         Ok(answered)
     }
 
-    fn work(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    fn work(&self, (name, length): (&str, Work), work: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let (turns, runtime) = (self.free.clone(), Handle::current());
-        beside(name, move || {
-            let mut turn = Turn { turns, runtime, held: None, since: Instant::now() };
+        beside(name, length, move || {
+            let mut turn = Turn { turns, runtime, held: None, since: Instant::now(), length };
             turn.take();
             TURN.set(Some(turn));
             work();
@@ -249,11 +271,14 @@ impl Drop for Asking {
 ///
 /// # Errors
 /// The machine gives no thread.
-pub fn beside(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+pub fn beside(name: &str, length: Work, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
     thread
         .spawn(move || {
-            stand_back(NICE);
+            match length {
+                Work::Brief => stand_back(NICE),
+                Work::Long => stand_aside(),
+            }
             work();
         })
         .map(drop)
@@ -265,12 +290,29 @@ pub(super) fn stand_back(nice: i32) {
     let _ = rustix::process::nice(nice);
 }
 
-/// Hands the turn on if this thread has worked for long; whoever waited before comes first. Does nothing in other threads.
+/// Has this thread run only while no other would, from now on: an unprivileged thread cannot take that back. Where it cannot be
+/// so, it goes on as it is.
+fn stand_aside() {
+    #[cfg(target_os = "linux")]
+    {
+        let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+        let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
+    }
+    #[cfg(not(target_os = "linux"))]
+    stand_back(NICE);
+}
+
+/// Hands the turn on if this thread has worked for long, and has it stand aside; whoever waited before comes first. Does nothing
+/// in other threads.
 pub fn pass() {
     TURN.with_borrow_mut(|turn| {
         if let Some(turn) = turn
             && turn.since.elapsed() >= Duration::from_millis(TURN_MS)
         {
+            if turn.length == Work::Brief {
+                stand_aside();
+                turn.length = Work::Long;
+            }
             turn.held = None;
             turn.take();
         }
@@ -318,10 +360,11 @@ mod tests {
         for _ in 0..2 {
             let (end, ended) = channel();
             let turns = turns.clone();
-            let asked = tokio::spawn(async move { turns.ask("alice", move || endless(&ended)).await });
+            let asked =
+                tokio::spawn(async move { turns.ask("alice", Work::Brief, move || endless(&ended)).await });
             long.push((end, asked));
         }
-        let short = tokio::time::timeout(Duration::from_secs(20), turns.ask("bob", || 7)).await;
+        let short = tokio::time::timeout(Duration::from_secs(20), turns.ask("bob", Work::Brief, || 7)).await;
         assert_eq!(short.unwrap().unwrap(), 7);
         for (end, asked) in long {
             end.send(()).unwrap();
@@ -347,21 +390,21 @@ mod tests {
                     tell.send(()).unwrap();
                     endless(&ended);
                 };
-                let asked = tokio::spawn(async move { turns.ask("alice", question).await });
+                let asked = tokio::spawn(async move { turns.ask("alice", Work::Brief, question).await });
                 told.recv_timeout(Duration::from_secs(20)).unwrap();
                 (end, asked)
             })
             .unzip();
-        let waited = turns.ask("alice", || ()).await;
+        let waited = turns.ask("alice", Work::Brief, || ()).await;
         assert!(matches!(waited, Err(Unasked::Waited(50))), "{waited:?}");
-        turns.ask("bob", || ()).await.unwrap();
+        turns.ask("bob", Work::Brief, || ()).await.unwrap();
         for end in ends {
             end.send(()).unwrap();
         }
         for asked in asked {
             asked.await.unwrap().unwrap();
         }
-        turns.ask("alice", || ()).await.unwrap();
+        turns.ask("alice", Work::Brief, || ()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -377,11 +420,12 @@ mod tests {
         };
         turns.begin("export", waits).unwrap();
         told.recv_timeout(Duration::from_secs(20)).unwrap();
-        turns.ask("bob", || ()).await.unwrap();
+        turns.ask("bob", Work::Brief, || ()).await.unwrap();
         end.send(()).unwrap();
-        let panicked = turns.ask("bob", || assert!(std::thread::panicking(), "on purpose")).await;
+        let panicked =
+            turns.ask("bob", Work::Brief, || assert!(std::thread::panicking(), "on purpose")).await;
         assert!(matches!(panicked, Err(Unasked::Failed(_))), "{panicked:?}");
-        turns.ask("bob", || ()).await.unwrap();
+        turns.ask("bob", Work::Brief, || ()).await.unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -394,8 +438,30 @@ mod tests {
         let waited = turns.evaluate(Lane::Given, "bob", || ()).await;
         assert!(matches!(waited, Err(Unasked::Waited(200))), "{waited:?}");
         turns.evaluate(Lane::Recorded, "alice", || ()).await.unwrap();
-        turns.ask("alice", || ()).await.unwrap();
+        turns.ask("alice", Work::Brief, || ()).await.unwrap();
         end.send(()).unwrap();
         turns.evaluate(Lane::Given, "bob", || ()).await.unwrap();
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_long_runs_only_while_nothing_else_would() {
+        const SCHED_IDLE: &str = "5";
+        fn policy() -> String {
+            let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+            // The 41st field; the second may have spaces in it.
+            stat.rsplit_once(')').unwrap().1.split_whitespace().nth(38).unwrap().to_owned()
+        }
+        let turns = one(20_000);
+        assert_ne!(turns.ask("alice", Work::Brief, policy).await.unwrap(), SCHED_IDLE);
+        assert_eq!(turns.ask("alice", Work::Long, policy).await.unwrap(), SCHED_IDLE);
+        let turned_out_long = || {
+            std::thread::sleep(Duration::from_millis(TURN_MS));
+            pass();
+            policy()
+        };
+        assert_eq!(turns.ask("alice", Work::Brief, turned_out_long).await.unwrap(), SCHED_IDLE);
+        // Whoever comes next is not held to it.
+        assert_ne!(turns.ask("alice", Work::Brief, policy).await.unwrap(), SCHED_IDLE);
     }
 }

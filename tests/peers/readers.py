@@ -83,6 +83,7 @@ def fill(address: str, count: int) -> None:
         thread.join()
 
 
+# In the same session, or the kernel would share the processors between sessions first (autogroup) and heed priorities only within each.
 LAST = ["chrt", "--idle", "0"]
 
 
@@ -90,7 +91,7 @@ def readers(admin: str, token: str, what: str, log: str) -> list[subprocess.Pope
     def loop(path: str) -> subprocess.Popen:
         curl = f'curl -sN -o /dev/null -w "%{{http_code}}\\n" -H "Authorization: Bearer {token}" "http://{admin}{path}"'
         script = f"while true; do {curl} >> {log} || sleep 0.1; done"
-        return subprocess.Popen([*LAST, "bash", "-c", script], start_new_session=True)
+        return subprocess.Popen([*LAST, "bash", "-c", script], process_group=0)
     burn = [*LAST, sys.executable, "-c", "while True: pass"]
     match what:
         case "four export and stream":
@@ -101,7 +102,7 @@ def readers(admin: str, token: str, what: str, log: str) -> list[subprocess.Pope
         case "sixteen list":
             return [loop("/v1/audit?limit=1000&tool=e&rule=harmless") for _ in range(16)]
         case "two burn, without docket":
-            return [subprocess.Popen(burn, start_new_session=True) for _ in range(2)]
+            return [subprocess.Popen(burn, process_group=0) for _ in range(2)]
     return []
 
 
