@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::faults::{KILL, NEVER, intercepted, library};
 use crate::harness::{Docket, POLICY, Process, check, folder_with};
-use crate::oracle::{ENTRIES, Oracle, Viewer, compare_lists, fill, query, random_filters};
+use crate::oracle::{ENTRIES, Oracle, Viewer, compare_exports, compare_lists, fill, query, random_filters};
 
 /// The blocks that are rolled up, and those that can be.
 pub fn blocks(connection: &Connection) -> (i64, i64) {
@@ -210,10 +210,11 @@ async fn everybody_counts_what_is_theirs() {
         for number in 0..10 {
             compare_lists(&docket, &oracle, &viewer, at * 10 + number).await;
         }
-        // Others are told no sums.
+        // Others are told no sums, and take nothing out.
         if ["auditor", "lead", "user"].contains(&role) {
             for number in 0..4 {
                 compare_sums(&docket, &oracle, &viewer, at * 17 + number * 9).await;
+                compare_exports(&docket, &oracle, &viewer, at * 20 + number).await;
             }
         }
     }
