@@ -1,7 +1,7 @@
 //! Folds repeated refusals from one peer, so that garbage cannot fill the disk.
 //!
 //! The first [`MAX_PER_SECOND`] refusals of a peer in a second are recorded one by one; the rest are only counted, and the
-//! count is recorded as one entry of each event type when the second is over. Pure: time is passed in.
+//! count is recorded as one entry of each event type and tenant when the second is over. Pure: time is passed in.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -20,8 +20,8 @@ pub struct Flood {
     others: Counts,
 }
 
-/// Refusals that were folded, by the event type of the entry they are folded into.
-type Counts = BTreeMap<&'static str, u64>;
+/// Refusals that were folded, by the event type of the entry they are folded into, and their tenant.
+type Counts = BTreeMap<(&'static str, String), u64>;
 
 /// One peer in the current second.
 #[derive(Debug, Default)]
@@ -37,17 +37,25 @@ pub struct Folded {
     pub peer: Option<IpAddr>,
     /// The event type of the entry that says so.
     pub event_type: &'static str,
+    /// The tenant they were of.
+    pub zone: String,
     /// How many were folded.
     pub count: u64,
 }
 
 impl Flood {
     /// Counts one refusal; whether it is to be recorded by itself, and what the second before had folded. `event_type` is that
-    /// of the entry it is folded into, if it is.
-    pub fn admit(&mut self, peer: IpAddr, event_type: &'static str, now_ms: i64) -> (bool, Vec<Folded>) {
+    /// of the entry it is folded into, if it is, and `zone` its tenant.
+    pub fn admit(
+        &mut self,
+        peer: IpAddr,
+        event_type: &'static str,
+        zone: &str,
+        now_ms: i64,
+    ) -> (bool, Vec<Folded>) {
         let folded = self.turn(now_ms);
         if !self.peers.contains_key(&peer) && self.peers.len() >= MAX_PEERS {
-            *self.others.entry(event_type).or_default() += 1;
+            *self.others.entry((event_type, zone.to_owned())).or_default() += 1;
             return (false, folded);
         }
         let watched = self.peers.entry(peer).or_default();
@@ -55,7 +63,7 @@ impl Flood {
             watched.recorded += 1;
             return (true, folded);
         }
-        *watched.folded.entry(event_type).or_default() += 1;
+        *watched.folded.entry((event_type, zone.to_owned())).or_default() += 1;
         (false, folded)
     }
 
@@ -69,7 +77,12 @@ impl Flood {
         let of_peers = self.peers.drain().map(|(peer, watched)| (Some(peer), watched.folded));
         let all = of_peers.chain([(None, std::mem::take(&mut self.others))]);
         all.flat_map(|(peer, counts)| {
-            counts.into_iter().map(move |(event_type, count)| Folded { peer, event_type, count })
+            counts.into_iter().map(move |((event_type, zone), count)| Folded {
+                peer,
+                event_type,
+                zone,
+                count,
+            })
         })
         .collect()
     }
@@ -84,22 +97,34 @@ mod tests {
         let (a, b) = (IpAddr::from([127, 0, 0, 1]), IpAddr::from([127, 0, 0, 2]));
         let mut flood = Flood::default();
         let event_type = |at: i32| if at % 5 == 0 { "auth.failed" } else { "request.folded" };
-        let recorded = (0..25).filter(|at| flood.admit(a, event_type(*at), 1_000).0).count();
+        let zone = |at: i32| if at % 2 == 0 { "eu" } else { "us" };
+        let recorded = (0..25).filter(|at| flood.admit(a, event_type(*at), zone(*at), 1_000).0).count();
         assert_eq!(recorded, 10);
-        assert!(flood.admit(b, "request.folded", 1_999).0);
+        assert!(flood.admit(b, "request.folded", "eu", 1_999).0);
         assert_eq!(flood.turn(1_999), []);
-        let folded = |event_type, count| Folded { peer: Some(a), event_type, count };
-        assert_eq!(flood.turn(2_000), [folded("auth.failed", 3), folded("request.folded", 12)]);
+        let folded =
+            |event_type, zone: &str, count| Folded { peer: Some(a), event_type, zone: zone.into(), count };
+        let (auth, request) = ("auth.failed", "request.folded");
+        let expected = [
+            folded(auth, "eu", 2),
+            folded(auth, "us", 1),
+            folded(request, "eu", 6),
+            folded(request, "us", 6),
+        ];
+        assert_eq!(flood.turn(2_000), expected);
         assert_eq!(flood.turn(2_500), []);
-        assert!(flood.admit(a, "request.folded", 2_600).0);
+        assert!(flood.admit(a, "request.folded", "eu", 2_600).0);
     }
 
     #[test]
     fn too_many_peers_are_counted_together() {
         let mut flood = Flood::default();
         let peers = (0..2_000_u32).map(|n| IpAddr::from(n.to_be_bytes()));
-        let recorded = peers.filter(|peer| flood.admit(*peer, "auth.failed", 0).0).count();
+        let recorded = peers.filter(|peer| flood.admit(*peer, "auth.failed", "eu", 0).0).count();
         assert_eq!(recorded, 1_024);
-        assert_eq!(flood.turn(1_000), [Folded { peer: None, event_type: "auth.failed", count: 976 }]);
+        assert_eq!(
+            flood.turn(1_000),
+            [Folded { peer: None, event_type: "auth.failed", zone: "eu".into(), count: 976 }]
+        );
     }
 }

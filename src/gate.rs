@@ -231,6 +231,7 @@ impl Gate {
         let (by_itself, folded) = self.flood.lock().unwrap_or_else(PoisonError::into_inner).admit(
             refusal.peer.ip(),
             folds_as,
+            &refusal.zone,
             now_ms,
         );
         self.note_folded(folded);
@@ -243,7 +244,8 @@ impl Gate {
             // A block is no failure of anything.
             let is_blocked = refusal.reason == BLOCKED;
             let status = if is_blocked { EvaluationStatus::Complete } else { EvaluationStatus::Error };
-            self.note((refusal.kind, status), refusal.event_type, Some(refusal.request_id), content);
+            let noted = (refusal.kind, status, refusal.zone);
+            self.note(noted, refusal.event_type, Some(refusal.request_id), content);
         }
     }
 
@@ -254,18 +256,18 @@ impl Gate {
     }
 
     fn note_folded(self: &Arc<Self>, folded: Vec<Folded>) {
-        for Folded { peer, event_type, count } in folded {
+        for Folded { peer, event_type, zone, count } in folded {
             let metadata = json!({"peer": peer, "count": count, "reason": "folded"});
             let content = self.redactor.record(vec![("metadata", metadata)]);
             let kind = if event_type == AUTH_FAILED { Kind::Auth } else { Kind::Decision };
-            self.note((kind, EvaluationStatus::Error), event_type.into(), None, content);
+            self.note((kind, EvaluationStatus::Error, zone), event_type.into(), None, content);
         }
     }
 
-    /// Queues an entry nobody waits for. A refused request of no agent's is in the default zone, and is denied.
+    /// Queues an entry nobody waits for. What is refused is denied.
     fn note(
         self: &Arc<Self>,
-        (kind, status): (Kind, EvaluationStatus),
+        (kind, status, zone): (Kind, EvaluationStatus, String),
         event_type: Cow<'static, str>,
         request_id: Option<RequestId>,
         content: Redacted<Record>,
@@ -274,6 +276,7 @@ impl Gate {
         let time_ms = (self.clock.now_ms)();
         self.ledger.note(Entry {
             request_id,
+            zone,
             decision: denied,
             manifest_sha: denied.map(|_| self.policies.load().reference().manifest_sha.clone()),
             ..Entry::event(kind, event_type, time_ms, content)
@@ -306,8 +309,22 @@ pub struct Refused {
     pub peer: SocketAddr,
     /// The id the answer carries.
     pub request_id: RequestId,
+    /// The tenant.
+    pub zone: String,
     /// Length and digest of what was sent, and the like; never its content.
     pub facts: Object,
+}
+
+impl Refused {
+    /// The same, of a request that this agent sent: it is for those to see who see the agent's calls.
+    #[must_use]
+    pub fn of(mut self, caller: &Caller) -> Self {
+        self.zone.clone_from(&caller.zone);
+        self.facts.insert("agent".into(), caller.agent.clone().into());
+        self.facts.insert("user".into(), caller.user.clone().into());
+        self.facts.insert("team".into(), caller.team.clone().into());
+        self
+    }
 }
 
 /// A recorded decision.

@@ -295,8 +295,7 @@ fn unreadable(
 ) -> Response<Body> {
     let mut refused = visit.refused(Kind::Decision, "request.unreadable", "unreadable", error.clone());
     refused.facts = web::facts_of(body);
-    refused.facts.insert("agent".into(), caller.agent.clone().into());
-    gate.note_refusal(refused);
+    gate.note_refusal(refused.of(caller));
     let problem = Problem::new(StatusCode::BAD_REQUEST, ProblemType::InvalidRequest, error, visit);
     Problem { decision: Some("deny"), class: Some("invalid_request"), retryable: Some(false), ..problem }
         .response()

@@ -142,6 +142,10 @@ pub async fn answer(
         let came_to = match question {
             Question::Flips => traffic.replay(&candidate, tell).map(|mut totals| {
                 told(&mut totals.skipped);
+                if !shows_content {
+                    // They are the names of what callers sent.
+                    totals.approximate_paths.clear();
+                }
                 json!(totals)
             }),
             Question::Rules => Cover::new(&candidate)
@@ -152,7 +156,13 @@ pub async fn answer(
                     json!(covered)
                 }),
         };
-        send(&lines, &came_to.unwrap_or_else(|error| json!({"type": "error", "message": error.to_string()})));
+        let failed = |why: String| json!({"type": "error", "message": why});
+        let came_to = came_to.unwrap_or_else(|error| failed(error.to_string()));
+        // It did not come to its end then, and has no totals.
+        send(
+            &lines,
+            &if looking.is_ended() { failed("the token is no longer good".into()) } else { came_to },
+        );
     };
     if let Err(error) = turns::beside("replays", Work::Long, work) {
         return unreadable(&LedgerError::Unreadable(format!("no thread can be started: {error}")), visit);

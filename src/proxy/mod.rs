@@ -140,8 +140,7 @@ impl Proxy {
                     visit.refused(Kind::Decision, "request.unreadable", "unreadable", fault.to_string());
                 refused.facts = web::facts_of(&body);
                 refused.facts.insert("server".into(), server.name.to_string().into());
-                refused.facts.insert("agent".into(), caller.agent.clone().into());
-                self.gate.note_refusal(refused);
+                self.gate.note_refusal(refused.of(&caller));
                 let code = if serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_ok() {
                     mcp::INVALID_REQUEST
                 } else {
@@ -302,8 +301,7 @@ impl Proxy {
     ) -> Response<Body> {
         let Some(mut refused) = error.refused(visit) else { return error.response(&self.gate, visit) };
         refused.facts.insert("server".into(), server.map(|server| server.name.to_string()).into());
-        refused.facts.insert("agent".into(), caller.agent.clone().into());
-        self.gate.note_refusal(refused);
+        self.gate.note_refusal(refused.of(caller));
         let code = if matches!(error, Unreceived::Blocked(_)) { mcp::DENIED } else { mcp::INVALID_REQUEST };
         let answer = mcp::error(&Value::Null, code, &error.to_string(), &visit.request_id);
         web::json_response(error.status(), &answer)
@@ -314,8 +312,7 @@ impl Proxy {
         let error = "the session was opened by another agent";
         let mut refused = visit.refused(Kind::Auth, "auth.failed", "foreign_session", error.into());
         refused.facts.insert("server".into(), server.name.to_string().into());
-        refused.facts.insert("agent".into(), caller.agent.clone().into());
-        self.gate.note_refusal(refused);
+        self.gate.note_refusal(refused.of(caller));
         let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", &visit.request_id);
         web::json_response(StatusCode::NOT_FOUND, &answer)
     }
@@ -335,8 +332,7 @@ impl Proxy {
         let fault = self.gate.blocked(caller, Some(&server.name))?;
         let mut refused = visit.refused(Kind::Decision, "request.blocked", fault.rule(), fault.to_string());
         refused.facts.insert("server".into(), server.name.to_string().into());
-        refused.facts.insert("agent".into(), caller.agent.clone().into());
-        self.gate.note_refusal(refused);
+        self.gate.note_refusal(refused.of(caller));
         let answer = mcp::error(&Value::Null, mcp::DENIED, &fault.to_string(), &visit.request_id);
         Some(web::json_response(StatusCode::FORBIDDEN, &answer))
     }

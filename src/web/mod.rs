@@ -31,7 +31,7 @@ use crate::config::Plane;
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
 use crate::ledger::Kind;
-use crate::principal::Principal;
+use crate::principal::{DEFAULT_ZONE, Principal};
 
 use crate::identity::Rejection;
 
@@ -251,7 +251,7 @@ impl Visit {
         self.ended.as_ref().is_some_and(|ended| *ended.borrow())
     }
 
-    /// A refusal of this request that nobody waits to see recorded.
+    /// A refusal of this request that nobody waits to see recorded; nobody's, unless [`Refused::of`] says whose.
     #[must_use]
     pub fn refused(
         &self,
@@ -267,6 +267,7 @@ impl Visit {
             error,
             peer: self.peer,
             request_id: self.request_id.clone(),
+            zone: DEFAULT_ZONE.to_owned(),
             facts: Object::new(),
         }
     }

@@ -368,20 +368,65 @@ async fn every_route_is_for_its_roles() {
     docket.stop().await;
 }
 
+/// A request that no policy was asked about is its agent's all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_unread_is_for_those_who_see_the_agents_calls() {
+    let docket = peopled().await;
+    for (agent, ..) in CALLERS {
+        for path in ["evaluation", "evaluations"] {
+            let request = docket.client.post(format!("{}/access/v1/{path}", docket.data)).bearer_auth(agent);
+            let request = request.header("x-request-id", format!("{agent}-unread"));
+            let refused = request.body(format!("{{\"subject\": \"of-{agent}\"}}")).send().await.unwrap();
+            assert_eq!(refused.status(), 400);
+        }
+    }
+    // More than are recorded one by one.
+    for _ in 0..12 {
+        for (agent, ..) in CALLERS {
+            let request =
+                docket.client.post(format!("{}/access/v1/evaluation", docket.data)).bearer_auth(agent);
+            assert_eq!(request.body("{").send().await.unwrap().status(), 400);
+        }
+    }
+    docket.wait_for(|entry| entry["event_type"] == "request.folded" && entry["zone"] == "us").await;
+    for (name, role, scope, sees) in everybody() {
+        // Nobody is asked to approve these.
+        let expected: BTreeSet<String> = CALLERS
+            .iter()
+            .map(|(agent, ..)| format!("{agent}-unread"))
+            .filter(|id| sees(id) && role != "approver")
+            .collect();
+        let token = docket.token(name, role, scope).await;
+        let (_, list) = docket.get_as(&token, "/v1/audit?limit=1000&event_type=request.unreadable").await;
+        let list: Value = serde_json::from_str(&list).unwrap();
+        let ids =
+            list["entries"].as_array().unwrap().iter().map(|entry| entry["request_id"].as_str().unwrap());
+        let listed: BTreeSet<String> = ids.filter(|id| id.ends_with("-unread")).map(str::to_owned).collect();
+        assert_eq!(listed, expected, "{name}");
+        let (_, folded) = docket.get_as(&token, "/v1/audit?event_type=request.folded").await;
+        assert_eq!(folded.contains("\"zone\":\"us\""), name == "auditor-all", "{name}: {folded}");
+    }
+    docket.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn authors_replay_what_they_may_not_read() {
     let docket = peopled().await;
+    let secret = evaluation("echo", &json!({"of-a-secret-project": {"password": "hunter2hunter2"}}));
+    let request = docket.client.post(format!("{}/access/v1/evaluation", docket.data)).bearer_auth("eu-bob");
+    assert_eq!(request.json(&secret).send().await.unwrap().status(), 200);
     let author = docket.token("writer", "author", json!({"zones": ["eu"]})).await;
     // The candidate puts what it reads wherever a policy can put something.
     let spy = "package spy\n\ndeny contains {\"rule\": input.context.arguments.path, \"message\": input.context.arguments.path} if \
-               input.context.arguments.path\n";
+               input.context.arguments.path\n\nallow if input.context.arguments\n";
     let body = json!({"policies": {"spy.rego": spy}});
     let replay = async |token: &str| {
         let request = docket.client.post(format!("{}/v1/replay", docket.admin)).bearer_auth(token);
         request.json(&body).send().await.unwrap().text().await.unwrap()
     };
     let seen = replay(&author).await;
-    assert!(seen.contains("eu-ann-echo") && seen.contains("\"calls\":6"), "{seen}");
+    assert!(seen.contains("eu-ann-echo") && seen.contains("\"calls\":7"), "{seen}");
+    assert!(!seen.contains("of-a-secret") && seen.contains("\"approximate\":1"), "{seen}");
     assert!(!seen.contains("/of-") && !seen.contains("us-ann"), "{seen}");
     assert!(replay(&docket.token).await.contains("/of-us-ann"), "an admin sees it all");
     let (status, _) = docket.send(&author, "/v1/simulate", &json!({"from": "eu-ann-echo"})).await;
