@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{HOST, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use hyper::body::Incoming;
 use serde_json::json;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::access::routes::{self, May};
 use crate::access::{Blocking, Guest, Tokens};
+use crate::api::audit::bad_parameter;
 use crate::api::contract::{self, Side};
 use crate::api::export::{self, Exports};
 use crate::api::query::decode_path;
@@ -30,6 +31,7 @@ use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
 use crate::replay::Replayer;
+use crate::text::truncated;
 use crate::web::{self, Body, Face, Places, Problem, ProblemType, Reception, Turns, Visit, cors};
 
 /// The agents' side.
@@ -57,6 +59,9 @@ const MAX_BLOCKED_REQUESTS: usize = 8;
 /// being watched.
 const UNWATCHED: [&str; 5] =
     ["/metrics", "/v1/checkpoint", "/v1/ledger/key", "/v1/proof/inclusion", "/v1/proof/consistency"];
+
+/// Bytes of a query string that an error quotes at most.
+const MAX_QUOTED_BYTES: usize = 64;
 
 fn is_unwatched(path: &str) -> bool {
     UNWATCHED.contains(&path) || tiles::is_of_hashes(path)
@@ -177,9 +182,8 @@ impl DataPlane {
                     Ok(body) if path.ends_with('s') => authzen::evaluations(gate, &body, caller, visit).await,
                     Ok(body) => authzen::evaluation(gate, &body, caller, visit).await,
                     Err(error) => {
-                        if let Some(mut refused) = error.refused(&visit) {
-                            refused.facts.insert("agent".into(), caller.agent.clone().into());
-                            gate.note_refusal(refused);
+                        if let Some(refused) = error.refused(&visit) {
+                            gate.note_refusal(refused.of(&caller));
                         }
                         error.response(gate, &visit)
                     }
@@ -243,7 +247,15 @@ impl AdminPlane {
                 visit.turns = Some(self.turns.clone());
                 self.placed(request, &visit).await
             }
-            Err(rejection) => *web::unauthorized(&self.gate, &visit, rejection),
+            Err(rejection) => {
+                let mut response = *web::unauthorized(&self.gate, &visit, rejection);
+                if request.uri().path().starts_with(cerbos::PATH) {
+                    // Cerbos' clients know nothing else. Elsewhere a browser would ask its user, and remember the token.
+                    let basic = HeaderValue::from_static("Basic realm=\"docket\"");
+                    response.headers_mut().append(WWW_AUTHENTICATE, basic);
+                }
+                response
+            }
         }
     }
 
@@ -275,6 +287,11 @@ impl AdminPlane {
             May::NotThey => return not_permitted(&self.gate, &path, visit),
             May::NotSo(methods) => return Problem::method_not_allowed(methods, visit),
             May::Nowhere => return nowhere(&path, visit),
+        }
+        let query = request.uri().query().unwrap_or_default();
+        if request.method() == Method::GET && !query.is_empty() && !routes::takes_query(&path) {
+            let shown = truncated(query, MAX_QUOTED_BYTES);
+            return bad_parameter(format!("`{path}` takes no parameters, and was given `{shown}`"), visit);
         }
         if !is_unwatched(&path) && self.tokens.is_login(&visit.principal) {
             self.note_login(visit);
@@ -325,8 +342,10 @@ impl AdminPlane {
             }
             "/v1/audit/stats" => summary::answer(&self.gate, &self.queries, query, visit).await,
             "/v1/audit/stream" => {
-                let last = request.headers().get("last-event-id").and_then(|id| id.to_str().ok());
-                stream::stream(&self.gate, &self.queries, query, last, self.stopping.clone(), visit).await
+                let last =
+                    request.headers().get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
+                let stopping = self.stopping.clone();
+                stream::stream(&self.gate, &self.queries, query, last.as_deref(), stopping, visit).await
             }
             _ => self.audited(path, query, visit).await,
         }

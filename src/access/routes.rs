@@ -14,6 +14,8 @@ pub struct Route {
     pub who: &'static [Role],
     /// Whether it is about every tenant at once, so that nobody may who does not see all of them.
     pub whole: bool,
+    /// Whether it takes parameters in its query string.
+    pub takes_query: bool,
 }
 
 impl Route {
@@ -30,15 +32,19 @@ pub fn all() -> impl Iterator<Item = &'static Route> {
 }
 
 const fn get(path: &'static str, who: &'static [Role]) -> Route {
-    Route { post: false, path, who, whole: false }
+    Route { post: false, path, who, whole: false, takes_query: false }
+}
+
+const fn asked(path: &'static str, who: &'static [Role]) -> Route {
+    Route { takes_query: true, ..get(path, who) }
 }
 
 const fn post(path: &'static str, who: &'static [Role]) -> Route {
-    Route { post: true, path, who, whole: false }
+    Route { post: true, ..get(path, who) }
 }
 
 const fn whole(path: &'static str, who: &'static [Role]) -> Route {
-    Route { post: false, path, who, whole: true }
+    Route { whole: true, ..get(path, who) }
 }
 
 const ADMIN: &[Role] = &[Role::Admin];
@@ -53,30 +59,31 @@ const PEOPLE: &[Role] = &[Role::Admin, Role::Auditor, Role::Lead, Role::User, Ro
 
 /// Every path.
 static ROUTES: [Route; 40] = [
-    get("/v1/audit", PEOPLE),
-    get("/v1/audit/stats", READER),
-    get("/v1/audit/stream", READER),
-    get("/v1/audit/export", READER),
-    get("/v1/audit/members", READER),
-    get("/v1/audit/services", READER),
-    get("/v1/audit/tools", READER),
-    get("/v1/audit/policies", READER),
+    asked("/v1/audit", PEOPLE),
+    asked("/v1/audit/stats", READER),
+    asked("/v1/audit/stream", READER),
+    asked("/v1/audit/export", READER),
+    asked("/v1/audit/members", READER),
+    asked("/v1/audit/services", READER),
+    asked("/v1/audit/tools", READER),
+    asked("/v1/audit/policies", READER),
     get("/v1/audit/*", PEOPLE),
-    get("/v1/explain/*", PEOPLE),
+    asked("/v1/explain/*", PEOPLE),
     get("/v1/entries/*/proof", READER),
-    get("/admin/auditlog/list/*", READER),
+    asked("/admin/auditlog/list/*", READER),
     // Tree heads and hashes say nothing about anybody.
     get("/v1/checkpoint", PEOPLE),
     get("/v1/ledger/key", PEOPLE),
-    get("/v1/proof/inclusion", PEOPLE),
-    get("/v1/proof/consistency", PEOPLE),
+    asked("/v1/proof/inclusion", PEOPLE),
+    asked("/v1/proof/consistency", PEOPLE),
     get("/v1/tlog/checkpoint", PEOPLE),
     // The first that fits counts: leaves are of every tenant.
     whole("/v1/tlog/tile/entries/**", AUDITOR),
     get("/v1/tlog/tile/*/**", PEOPLE),
     get("/v1/policies", READS_POLICIES),
     get("/v1/policies/files/*", READS_POLICIES),
-    whole("/metrics", AUDITOR),
+    // Scrapers add parameters of their own.
+    Route { takes_query: true, ..whole("/metrics", AUDITOR) },
     whole("/v1/ledger/stats", AUDITOR),
     whole("/v1/ledger/holds", AUDITOR),
     whole("/v1/blocks", AUDITOR),
@@ -96,6 +103,15 @@ static ROUTES: [Route; 40] = [
     post("/v1/tokens/*/revoke", ADMIN),
     post("/v1/tokens/*/role", ADMIN),
 ];
+
+/// Whether a path that can be read takes parameters in its query string.
+#[must_use]
+pub fn takes_query(path: &str) -> bool {
+    ROUTES
+        .iter()
+        .find(|route| !route.post && is_like(path, route.path))
+        .is_some_and(|route| route.takes_query)
+}
 
 /// Whether somebody may take a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

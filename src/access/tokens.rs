@@ -187,7 +187,8 @@ impl Tokens {
         }
         let _changing = self.changing.lock().await;
         let mut tokens = self.by_digest.load().as_ref().clone();
-        let is_taken = |held: &Arc<Held>| held.principal.name == principal.name;
+        // An id names a token too.
+        let is_taken = |held: &Arc<Held>| [&held.principal.name, &held.token.id].contains(&&principal.name);
         if tokens.values().any(is_taken) || self.agents.has(&principal.name) {
             let name = &principal.name;
             return refused(format!(
@@ -344,8 +345,10 @@ impl Tokens {
     }
 }
 
+/// The token with this id, or else with this name.
 fn find(tokens: &ByDigest, name: &str) -> Result<Arc<Held>, AccessError> {
-    let found = tokens.values().find(|held| held.token.id == name || held.principal.name == name);
+    let by_id = tokens.values().find(|held| held.token.id == name);
+    let found = by_id.or_else(|| tokens.values().find(|held| held.principal.name == name));
     found.cloned().ok_or_else(|| {
         let shown = truncated(name, 64);
         AccessError::Unknown(format!("there is no token `{shown}`; `docket token list` lists them"))

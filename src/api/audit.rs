@@ -181,7 +181,9 @@ pub(super) fn unasked(unasked: Unasked) -> LedgerError {
     }
 }
 
-pub(super) fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
+/// Refuses a question that is not put as it should be.
+#[must_use]
+pub fn bad_parameter(detail: String, visit: &Visit) -> Response<Body> {
     Problem::new(StatusCode::BAD_REQUEST, ProblemType::InvalidParameter, detail, visit).response()
 }
 

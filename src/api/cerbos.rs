@@ -134,7 +134,13 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
     let time = |name: &str, value: &str| {
         parse_time(&value.replace(' ', "+"), now_ms).map_err(|error| format!("`{name}`: {error}"))
     };
-    for (name, value) in pairs(query)? {
+    let pairs = pairs(query)?;
+    for (at, (name, _)) in pairs.iter().enumerate() {
+        if pairs.iter().take(at).any(|(before, _)| before == name) {
+            return Err(format!("`{name}` can be given once"));
+        }
+    }
+    for (name, value) in pairs {
         match name.as_str() {
             "tail" => asked.tail = Some(number(&name, &value, 1, MAX_LIMIT)?),
             // Cerbos' ends are inclusive.
@@ -147,7 +153,7 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
             }
             _ => {
                 return Err(format!(
-                    "parameter `{name}` is not known; accepted is one of `tail`, `between.start` and `between.end`, `since`, `lookup`"
+                    "parameter `{name}` is not known and cannot be `{value}`; accepted is one of `tail`, `between.start` and `between.end`, `since`, `lookup`"
                 ));
             }
         }
@@ -158,9 +164,11 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
         || (given.first().is_some_and(|name| name == "between") && asked.filter.since_ms.is_none())
     {
         return Err(format!(
-            "exactly one of `tail` (1 to {MAX_LIMIT}), `between.start` (with `between.end`), `since` and `lookup` must be given"
+            "exactly one of `tail` (1 to {MAX_LIMIT}), `between.start` (with `between.end`), `since` and `lookup` must be given, and \
+             `{query}` is not that"
         ));
     }
+    asked.filter = asked.filter.checked()?;
     asked.filter.order = Order::Newest;
     Ok(asked)
 }
@@ -198,7 +206,10 @@ fn decision(entry: &Value) -> Value {
     let is_allowed = entry.pointer("/decision").and_then(Value::as_str) == Some("allow");
     let policies =
         entry.pointer("/determining_policies").and_then(Value::as_array).cloned().unwrap_or_default();
-    let policy = policies.first().and_then(|policy| policy.get("policy_id")).cloned();
+    // One that failed denied the call and determined nothing.
+    let policy = policies.first().and_then(|policy| policy.get("policy_id"));
+    let policy =
+        policy.or_else(|| entry.pointer("/diagnostics/0/policy_id")).filter(|id| id.is_string()).cloned();
     let mut attributes = member("/resource/properties");
     if let (Some(members), Some(arguments)) =
         (attributes.as_object_mut(), entry.pointer("/metadata/context/arguments"))

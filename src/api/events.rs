@@ -131,7 +131,7 @@ pub const EVENTS: [Event; 71] = [
     event("ledger.simulated", "access", "a recorded call was simulated", LOOK),
     event("ledger.replayed", "access", "recorded calls were decided again", LOOK),
     event("ledger.tests_written", "access", "tests were written from recorded calls", LOOK),
-    event("ledger.proved", "access", "an inclusion or consistency proof was fetched", LOOK),
+    event("ledger.proved", "access", "the inclusion proof of an entry was fetched", LOOK),
     event("ledger.measured", "access", "the ledger's size was asked for", LOOK),
     event("ledger.holds_listed", "access", "holds were listed", LOOK),
     event("ledger.prune_tried", "access", "somebody asked what a prune would remove", LOOK),
@@ -139,7 +139,12 @@ pub const EVENTS: [Event; 71] = [
     event("ledger.keeping_refused", "access", "a prune, an erasure or a hold was refused", LOOK),
     event("export.requested", "export", "an export began", EXPORT),
     event("export.completed", "export", "an export ended whole", EXPORTED),
-    event("export.interrupted", "export", "an export broke off; `cursor` goes on with it", EXPORTED),
+    event(
+        "export.interrupted",
+        "export",
+        "an export broke off, or docket ended under it; at most `rows` and `bytes` arrived",
+        &["principal", "path", "query", "format", "rows", "bytes"],
+    ),
     event("policy.updated", "policy", "another policy set is in force", POLICY),
     event(
         "policy.rejected",

@@ -50,17 +50,30 @@ pub fn filters(
     mut other: impl FnMut(&str, &str, &mut Filter) -> Result<bool, Wrong>,
 ) -> Result<Filter, Wrong> {
     let mut filter = Filter::default();
+    let mut given: Vec<(String, String)> = Vec::new();
     for (name, value) in pairs(query)? {
         // A plus sign is a space in a query string, and part of a time zone in a time.
         let is_time =
             Parameter::of(&name).is_some_and(|known| matches!(known.sets, Sets::Since | Sets::Until));
         let value = if is_time { value.replace(' ', "+") } else { value };
-        if !other(&name, &value, &mut filter)? && !filter.set(&name, &value, now_ms)? {
-            return Err(unknown(&name, others));
+        if other(&name, &value, &mut filter)? {
+            let plainly = plain(&name);
+            if let Some((_, before)) =
+                given.iter().find(|(known, before)| *known == plainly && *before != value)
+                && plainly != FIELDS_PARAMETER
+            {
+                return Err(format!("`{name}` can be given once, and is `{before}` and `{value}`"));
+            }
+            given.push((plainly, value));
+        } else if !filter.set(&name, &value, now_ms)? {
+            return Err(unknown(&name, &value, others));
         }
     }
-    Ok(filter)
+    filter.checked()
 }
+
+/// The parameter that names members. Given again, it names more.
+const FIELDS_PARAMETER: &str = "fields";
 
 impl Query {
     /// Reads a query string.
@@ -69,14 +82,14 @@ impl Query {
     /// Names the parameter, its value and what is accepted.
     pub fn parse(query: &str, now_ms: i64) -> Result<Self, Wrong> {
         let (mut page, mut paging) = (1, Paging::default());
-        let mut fields = None;
+        let mut fields: Option<Vec<String>> = None;
         let mut filter = filters(query, now_ms, &PAGING, |name, value, filter| {
             match plain(name).as_str() {
                 "limit" | "pagesize" | "perpage" | "size" => {
                     filter.limit = Some(number(name, value, 1, MAX_LIMIT)?);
                 }
                 "page" => page = number(name, value, 1, u32::MAX)?,
-                "fields" => fields = Some(members(name, value)?),
+                FIELDS_PARAMETER => fields.get_or_insert_default().extend(members(name, value)?),
                 _ => return paging.set(name, value, filter),
             }
             Ok(true)
@@ -188,7 +201,7 @@ fn members(name: &str, value: &str) -> Result<Vec<String>, Wrong> {
     let mut members = Vec::new();
     for member in value.split(',').map(str::trim).filter(|member| !member.is_empty()) {
         let found = known().find(|known| plain(known) == plain(member)).ok_or_else(|| {
-            let meant = nearest(member, known()).map(|known| format!("; did you mean `{known}`?"));
+            let meant = nearest(member, known()).map(|known| format!(" (did you mean `{known}`?)"));
             let listed: Vec<&str> = known().collect();
             format!(
                 "`{name}`: an entry has no `{member}`{}; it has `{}`",
@@ -248,10 +261,14 @@ mod tests {
             "limit=1001",
             "page=0",
             "order=up",
+            "order=asc&order=desc",
+            "limit=5&limit=6",
             "%ff=1",
         ] {
             assert!(Query::parse(wrong, 0).is_err(), "{wrong}");
         }
+        let fields = Query::parse("fields=id&fields=seq,kind", 0).unwrap().fields;
+        assert_eq!(fields.unwrap(), ["id", "seq", "kind"]);
         let zoned = Query::parse("since=2026-11-20T08:00:00+01:00", 0).unwrap();
         assert_eq!(zoned.filter.since_ms, Some(1_795_158_000_000));
     }

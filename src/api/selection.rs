@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::json::Object;
 use crate::ledger::Filter;
-use crate::ledger::filter::parameters::unknown;
+use crate::ledger::filter::parameters::{Parameter, unknown};
 
 /// Filters; everything given must hold. A list is met by any of its values.
 #[derive(Default, Serialize, Deserialize)]
@@ -24,17 +24,18 @@ impl Selection {
                 Value::Array(values) => values.as_slice(),
                 one => std::slice::from_ref(one),
             };
+            if Parameter::of(name).is_none() {
+                return Err(unknown(name, &value.to_string(), &[]));
+            }
             for value in values {
                 let text = match value {
                     Value::String(text) => text.clone(),
                     Value::Number(number) => number.to_string(),
                     _ => return Err(format!("`{name}` must be a text, and `{value}` is not")),
                 };
-                if !filter.set(name, &text, now_ms)? {
-                    return Err(unknown(name, &[]));
-                }
+                filter.set(name, &text, now_ms)?;
             }
         }
-        Ok(filter)
+        filter.checked()
     }
 }

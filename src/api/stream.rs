@@ -32,8 +32,9 @@ const MAX_WAITING_EVENTS: usize = 32;
 /// Whoever follows looks this often at most, in milliseconds, however often something is recorded.
 const PACE_MS: u64 = 50;
 
-/// A reader that takes nothing for this long is let go, in milliseconds.
-const STALL_MS: u64 = 30_000;
+/// A reader that takes nothing for this long is told so, in milliseconds, and let go: its connection is closed when it still takes
+/// nothing after `data.body_timeout_ms`, which should be longer.
+const STALL_MS: u64 = 15_000;
 
 /// A comment is sent after this long without an event, in milliseconds, so that idle streams stay open.
 const HEARTBEAT_MS: u64 = 15_000;
@@ -75,7 +76,9 @@ pub async fn stream(
             after => (after.unwrap_or(newest), None),
         },
     };
-    record_access(gate, "stream.opened", "/v1/audit/stream", query, visit).await;
+    let resumed = last_event_id.map(|id| format!("{query}&last-event-id={id}"));
+    let asked = resumed.as_deref().unwrap_or(query).trim_start_matches('&');
+    record_access(gate, "stream.opened", "/v1/audit/stream", asked, visit).await;
     let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
     if let Some(reset) = reset {
         // There is room: nothing waits yet.

@@ -1,5 +1,6 @@
 //! `docket serve`: the wiring. Reads clocks and signals so that nothing else has to.
 
+use std::collections::HashMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use tracing_subscriber::EnvFilter;
 use super::redactor::{self, Loader};
 use super::{open_files, starter};
 use crate::access::{Blocking, Tokens};
-use crate::api::export::Exports;
+use crate::api::export::{self, Exports};
+use crate::call::RequestId;
 use crate::clock::Clock;
 use crate::config::settings::{Change, changes, settings};
 use crate::config::{Config, Flags, LogFormat, Raw, RawLedger, RawLog, RawPolicy, RawWatch};
@@ -28,7 +30,7 @@ use crate::flood::Flood;
 use crate::gate::Gate;
 use crate::identity::{AdminToken, Agents};
 use crate::json::Object;
-use crate::ledger::{Column, Entry, Filter, Keeper, Kind, Ledger, Queue, Signing};
+use crate::ledger::{Column, Entry, Filter, Keeper, Kind, Ledger, MAX_LIMIT, Queue, Signing, Stored};
 use crate::masks::InForce;
 use crate::metrics::Metrics;
 use crate::planes::{AdminPlane, DataPlane};
@@ -386,9 +388,15 @@ const SETTINGS: &str = "settings";
 /// what an earlier run left open.
 async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) -> anyhow::Result<()> {
     let reader = gate.ledger.reader();
-    let (before, last) = tokio::task::spawn_blocking(move || {
+    let (before, last, exports) = tokio::task::spawn_blocking(move || {
         let starts = Filter { limit: Some(1), ..Filter::default().with(Column::EventType, STARTED) };
-        reader.newest_manifest().and_then(|manifest| Ok((manifest, reader.entries(&starts)?)))
+        let last = reader.entries(&starts)?;
+        let exports = Filter {
+            limit: Some(MAX_LIMIT),
+            after_seq: last.first().map(|start| start.seq),
+            ..Filter::default().with(Column::Kind, Kind::Export.as_str())
+        };
+        reader.newest_manifest().and_then(|manifest| Ok((manifest, last, reader.entries(&exports)?)))
     })
     .await??;
     keep(gate, &gate.policies.load_full()).await?;
@@ -404,6 +412,12 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) ->
             gate.ledger.append(Entry::event(Kind::Start, event_type, (gate.clock.now_ms)(), content)).await?;
         }
     }
+    for broken in broken_off(exports) {
+        let content = gate.redactor.record(vec![("metadata", Value::Object(broken.metadata))]);
+        let entry = Entry::event(Kind::Export, export::INTERRUPTED, (gate.clock.now_ms)(), content);
+        let request_id = broken.request_id.as_deref().and_then(RequestId::parse);
+        gate.ledger.append(Entry { request_id, ..entry }).await?;
+    }
     gate.ledger.append(start).await?;
     publisher.note_restart(before).await?;
     let closed = gate.ledger.close_open_calls().await?;
@@ -411,6 +425,21 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) ->
         tracing::warn!(calls = closed, "an earlier run left calls without an outcome; recorded as unknown");
     }
     Ok(())
+}
+
+/// Of the newest entries about exports, newest first, those that say that one began which docket ended under.
+fn broken_off(exports: Vec<Stored>) -> Vec<Stored> {
+    // By request; one that chooses its ids may have several under one.
+    let mut ended: HashMap<Option<String>, usize> = HashMap::new();
+    let mut broken = exports;
+    broken.retain(|entry| {
+        let ended = ended.entry(entry.request_id.clone()).or_default();
+        let has_begun = entry.event_type == export::REQUESTED;
+        let is_ended = *ended > 0;
+        *ended = if has_begun { ended.saturating_sub(1) } else { *ended + 1 };
+        has_begun && !is_ended
+    });
+    broken
 }
 
 /// What is said of docket itself when it starts, stops, or can write again.
@@ -530,7 +559,11 @@ fn trace(config: &RawLog) -> anyhow::Result<()> {
         LogFormat::Pretty => true,
         LogFormat::Json => false,
     };
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A log that cannot be written, for a disk that is full or a reader that has gone, is nothing to end a thread for.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     let result = if pretty { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
     result.map_err(|error| anyhow!("cannot start logging: {error}"))
 }

@@ -10,12 +10,16 @@ use crate::harness::{Docket, POLICY};
 async fn nobody_reads_without_the_token_and_failures_are_entries() {
     let docket = Docket::start().await;
     docket.evaluate("secret-1", "echo", json!({})).await;
-    for path in ["/v1/audit", "/v1/audit/stream", "/v1/explain/secret-1", "/metrics", "/v1/nothing"] {
+    let list = "/admin/auditlog/list/KIND_ACCESS?tail=1";
+    for path in ["/v1/audit", "/v1/audit/stream", "/v1/explain/secret-1", "/metrics", "/v1/nothing", list] {
         let url = format!("{}{path}", docket.admin);
         let none = docket.client.get(&url).send().await.unwrap();
         assert_eq!(none.status(), 401, "{path}");
         assert_eq!(none.headers()["content-type"], "application/problem+json");
-        assert!(none.headers().contains_key("www-authenticate"));
+        let schemes: Vec<_> = none.headers().get_all("www-authenticate").iter().collect();
+        assert_eq!(schemes[0], "Bearer realm=\"docket\"");
+        // Clients made for Cerbos wait to be asked.
+        assert_eq!(schemes.get(1).is_some_and(|scheme| *scheme == "Basic realm=\"docket\""), path == list);
         let wrong = docket.client.get(&url).bearer_auth("wrong").send().await.unwrap();
         assert_eq!(wrong.status(), 401, "{path}");
         assert!(!wrong.text().await.unwrap().contains("test.tools"));
@@ -156,6 +160,18 @@ async fn a_stream_after_an_entry_that_is_not_there_says_so_and_goes_on() {
     );
     assert_eq!(data["last_event_id"], newest);
     assert!(events[1].contains("\"after\"") && !text.contains("\"before\""), "{text}");
+    let garbled =
+        docket.client.get(&stream).bearer_auth(&docket.token).header("last-event-id", &b"5\xff"[..]);
+    assert_eq!(garbled.send().await.unwrap().status(), 400);
+    // Where somebody began to follow is on record.
+    docket
+        .wait_for(|entry| {
+            entry["event_type"] == "stream.opened"
+                && entry["metadata"]["query"]
+                    .as_str()
+                    .is_some_and(|query| query.ends_with("last-event-id=999999"))
+        })
+        .await;
     // Who names it in the query is a program, and is told.
     let refused = docket.admin_get("/v1/audit/stream?after=999999").await;
     assert_eq!(refused.status(), 400);
@@ -338,7 +354,15 @@ async fn one_entry_pickers_fields_and_statistics() {
         ("/v1/audit/stats?bucket=soon", "`bucket` must be"),
         ("/v1/audit/tools?limit=0", "`limit` must be"),
         ("/v1/audit/export?format=xml", "must be one of `json`, `jsonl`, `csv`, `opa`"),
-        ("/v1/audit/stream?order=asc", "parameter `order` is not known"),
+        ("/v1/audit/stream?order=asc", "parameter `order` is not known and cannot be `asc`"),
+        ("/v1/audit?since=1h&until=2h", "`since` must be before `until`"),
+        ("/v1/audit?since=1h&since=2h", "`since` can be given once"),
+        ("/v1/audit?limit=5&limit=6", "`limit` can be given once, and is `5` and `6`"),
+        ("/v1/audit?manifest_sha=zzz", "must be `sha256:` and 64 hexadecimal digits, and `zzz` is not"),
+        ("/v1/tokens?role=admin", "`/v1/tokens` takes no parameters, and was given `role=admin`"),
+        ("/v1/checkpoint?x=1", "takes no parameters"),
+        ("/admin/auditlog/list/KIND_DECISION?tail=1&tail=2", "`tail` can be given once"),
+        ("/admin/auditlog/list/KIND_DECISION?tail=1&since=1h", "and `tail=1&since=1h` is not that"),
     ] {
         let refused = docket.admin_get(path).await;
         assert_eq!(refused.status(), 400, "{path}");

@@ -1,6 +1,8 @@
 //! What is left when a process ends badly, and what happens when the ledger cannot be written.
 
 use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
@@ -40,6 +42,54 @@ async fn acknowledged(process: &mut Process, kill_after: usize) -> BTreeSet<Stri
         task.await.unwrap();
     }
     Arc::try_unwrap(acknowledged).unwrap().into_inner().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_that_docket_was_killed_under_is_recorded_as_interrupted() {
+    let folder = folder_with("", POLICY);
+    // More than fits between docket and a reader that reads nothing.
+    crate::oracle::fill(&folder.path().join("docket.db"), 20_000).await;
+    let mut process = Process::start(folder.path());
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let address = process.admin.trim_start_matches("http://").to_owned();
+    let export = |id: &str, query: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        let request = format!(
+            "GET /v1/audit/export?{query} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nX-Request-Id: {id}\r\n\r\n",
+            token.trim()
+        );
+        stream.write_all(request.as_bytes()).unwrap();
+        assert!(stream.read(&mut [0; 64]).unwrap() > 0);
+        stream
+    };
+    let _whole = export("whole", "limit=1");
+    let _unread = export("broken", "format=json");
+    let connection = Connection::open(folder.path().join("docket.db")).unwrap();
+    let events = || -> Vec<(String, String)> {
+        let sql = "SELECT request_id, event_type FROM leaves WHERE kind = 'export' ORDER BY request_id, seq";
+        let mut select = connection.prepare(sql).unwrap();
+        select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
+    };
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while events().len() < 3 {
+        assert!(std::time::Instant::now() < deadline, "{:?}", events());
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    for _ in 0..2 {
+        // Once, however often docket starts.
+        assert_eq!(Process::start(folder.path()).terminate(), Some(0));
+    }
+    let row = |id: &str, event: &str| (id.to_owned(), format!("export.{event}"));
+    let expected = [
+        row("broken", "requested"),
+        row("broken", "interrupted"),
+        row("whole", "requested"),
+        row("whole", "completed"),
+    ];
+    assert_eq!(events(), expected);
+    check(&folder.path().join("docket.db"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

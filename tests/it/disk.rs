@@ -192,6 +192,34 @@ async fn a_full_disk_refuses_calls_and_loses_nothing() {
 }
 
 #[tokio::test]
+async fn a_log_that_cannot_be_written_ends_nothing() {
+    if !std::path::Path::new("/dev/full").exists() {
+        return println!("skipped: there is no disk that is always full");
+    }
+    let folder = folder_with("log.level = \"debug\"\n", POLICY);
+    let process = Process::start_under("exec 2>/dev/full; exec \"$@\"", folder.path());
+    let client = reqwest::Client::new();
+    let decide = async || {
+        let body = evaluation("echo", &json!({}));
+        let request = client.post(format!("{}/access/v1/evaluation", process.data)).json(&body);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(decide().await, 200);
+    // Each of these is a line in the log, of another thread.
+    let (ledger, aside) = (folder.path().join("docket.db"), folder.path().join("aside.db"));
+    std::fs::rename(&ledger, &aside).unwrap();
+    assert_eq!(decide().await, 503);
+    std::fs::rename(&aside, &ledger).unwrap();
+    assert_eq!(decide().await, 200);
+    std::fs::write(folder.path().join("policies/policy.rego"), "package broken\nallow if {").unwrap();
+    let token = std::fs::read_to_string(folder.path().join("admin.token")).unwrap();
+    let reload = client.post(format!("{}/v1/policies/reload", process.admin)).bearer_auth(token.trim());
+    assert_eq!(reload.send().await.unwrap().status(), 422);
+    assert_eq!(process.terminate(), Some(0));
+    check(&ledger);
+}
+
+#[tokio::test]
 async fn a_shell_can_neither_replace_nor_change_what_is_recorded() {
     let docket = Docket::start().await;
     docket.evaluate("kept", "echo", json!({"a": 1})).await;

@@ -84,7 +84,7 @@ fn call(redactor: &Redactor, number: u64) -> Vec<Entry> {
         _ => EvaluationStatus::Complete,
     };
     let policies: Vec<Value> = (0..dice.below(3))
-        .map(|at| json!({"policy_id": format!("p.{}", (number + at) % 17), "policy_version": format!("sha256:{}", number % 5), "title": null, "decision": effect.as_str()}))
+        .map(|at| json!({"policy_id": format!("p.{}", (number + at) % 17), "policy_version": version(number % 5), "title": null, "decision": effect.as_str()}))
         .collect();
     let mode = if dice.below(10) == 0 { Mode::Monitor } else { Mode::Enforce };
     let forwarded = effect == Effect::Allow || mode == Mode::Monitor;
@@ -137,6 +137,11 @@ fn call(redactor: &Redactor, number: u64) -> Vec<Entry> {
         });
     }
     entries
+}
+
+/// The version of a policy.
+fn version(number: u64) -> String {
+    docket::digest::sha256(&number.to_le_bytes())
 }
 
 const MANIFEST: &[u8] = b"{\"files\":[]}";
@@ -286,7 +291,7 @@ fn filter(name: &str, dice: &mut Dice, oracle: &Oracle) -> String {
         "tool" => (*dice.pick(&["delete", "_1", "Read_2", "write_24", "zzz"])).into(),
         "rule" => (*dice.pick(&["no_delete", "say \"no\"", "é", "harmless", "none"])).into(),
         "policy" => format!("p.{}", dice.below(18)),
-        "policy_version" => format!("sha256:{}", dice.below(6)),
+        "policy_version" => version(dice.below(6)),
         "min_duration_ms" => dice.below(3_200).to_string(),
         "since" | "until" => {
             rfc3339(START_MS + i64::try_from(dice.below(*ENTRIES * 5 / 8 * STEP_MS)).unwrap())
@@ -339,6 +344,14 @@ pub fn random_filters(number: u64, oracle: &Oracle) -> Vec<(String, String)> {
                 filters.push((name.to_owned(), filter(name, &mut dice, oracle)));
             }
         }
+    }
+    // A time that ends before it begins is refused.
+    let place = |name: &str| filters.iter().position(|(known, _)| known == name);
+    if let (Some(since), Some(until)) = (place("since"), place("until"))
+        && filters[since].1 > filters[until].1
+    {
+        let earlier = std::mem::take(&mut filters[until].1);
+        filters[until].1 = std::mem::replace(&mut filters[since].1, earlier);
     }
     filters
 }

@@ -105,8 +105,8 @@ fn audit() -> Vec<Operation> {
             .taking(filters())
             .taking(export())
             .contents(
-                "The file, streamed. A body that breaks off is not whole; the entry `export.interrupted` has the \
-                 `cursor` to go on with.",
+                "The file, streamed. A body that breaks off is not whole: `cursor` goes on after the `seq` of the last \
+                 whole entry that arrived.",
                 [
                     Content { media_type: "application/json", is_text: false },
                     Content { media_type: "application/x-ndjson", is_text: true },

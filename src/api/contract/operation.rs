@@ -228,8 +228,12 @@ impl Operation {
             self.problems.push(ProblemType::TooManyQuestions);
         }
         let route = routes::all().find(|it| it.method() == self.method && it.path == self.route());
-        if route.is_some() {
+        if let Some(route) = route {
             self.problems.push(ProblemType::NotPermitted);
+            if self.method == Method::GET && !route.takes_query {
+                // There is none it takes.
+                self.problems.push(ProblemType::InvalidParameter);
+            }
         }
         let mut responses = Map::new();
         for answer in &self.answers {

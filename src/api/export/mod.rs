@@ -11,7 +11,6 @@ mod opa;
 
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -37,6 +36,15 @@ use crate::web::{self, Body, BodyError, Full, Place, Places, Visit};
 pub use csv::COLUMNS;
 pub use format::Format;
 
+/// The event of an export that begins.
+pub const REQUESTED: &str = "export.requested";
+
+/// The event of one that ended whole.
+pub const COMPLETED: &str = "export.completed";
+
+/// The event of one that broke off.
+pub const INTERRUPTED: &str = "export.interrupted";
+
 /// What exports are asked by, besides filters.
 const OTHERS: [&str; 7] = ["format", "limit", "offset", "order", "cursor", "after", "gzip"];
 
@@ -45,9 +53,6 @@ const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Chunks waiting for a slow reader.
 const MAX_WAITING_CHUNKS: usize = 8;
-
-/// A reader that takes nothing for this long is let go, in milliseconds.
-const STALL_MS: u64 = 60_000;
 
 /// What is taken out, and in which shape.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -232,12 +237,12 @@ impl Chunks {
         Ok(())
     }
 
-    /// Waits for the reader to take something, but not for ever, nor when the answer is to end.
+    /// Waits for the reader to take something, unless the answer is to end. A connection that takes nothing for long is closed.
     fn wait(&self, piece: Result<Bytes, BodyError>) -> bool {
         let (stopping, ended) = (self.stopping.clone(), self.ended.clone().unwrap_or(self.stopping.clone()));
         let sending = async {
             tokio::select! {
-                sent = self.pieces.send_timeout(piece, Duration::from_millis(STALL_MS)) => sent.is_ok(),
+                sent = self.pieces.send(piece) => sent.is_ok(),
                 () = web::until_stopped(stopping, std::future::pending()) => false,
                 () = web::until_stopped(ended, std::future::pending()) => false,
             }
@@ -347,7 +352,7 @@ pub async fn answer(
         Err(full) => return web::too_many(gate, visit, &full),
     };
     // Before the first byte. Reads go on when the ledger cannot append, and their entries follow.
-    let requested = entry_of(gate, "export.requested", query, visit, &export, None);
+    let requested = entry_of(gate, REQUESTED, query, visit, &export, None);
     if let Err(error) = gate.ledger.append_eventually(requested).await {
         tracing::error!(request_id = %visit.request_id, error = %error, "an export is not recorded yet");
     }
@@ -358,7 +363,7 @@ pub async fn answer(
     let write = move |out: &mut Out| {
         let mut taken = Taken::default();
         let done = export.run(&reader, out, &mut taken, |_| ()).and_then(|()| out.flush());
-        let event = if done.is_ok() { "export.completed" } else { "export.interrupted" };
+        let event = if done.is_ok() { COMPLETED } else { INTERRUPTED };
         if let Err(error) = &done {
             taken.complete = false;
             tracing::warn!(request_id = %looking.request_id, error = %error, "an export did not end");
@@ -398,11 +403,12 @@ fn entry_of(
     if let (Some(taken), Some(members)) = (taken, metadata.as_object_mut()) {
         members.insert("rows".into(), taken.rows.into());
         members.insert("bytes".into(), taken.bytes.into());
+        // Of one that broke off nobody here knows what arrived: less than was written.
         if taken.complete {
             members.insert("sha256".into(), taken.sha256.clone().into());
-        }
-        if let Some(seq) = taken.last_seq {
-            members.insert("cursor".into(), cursor_at(export.filter.order, seq).into());
+            if let Some(seq) = taken.last_seq {
+                members.insert("cursor".into(), cursor_at(export.filter.order, seq).into());
+            }
         }
     }
     let content = gate.redactor.record(vec![("metadata", metadata)]);

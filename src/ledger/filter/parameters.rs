@@ -5,9 +5,10 @@
 use ulid::Ulid;
 
 use super::{Column, Filter, Term, parse_time};
+use crate::clock::rfc3339;
 use crate::decision::Effect;
 use crate::ledger::{Kind, Mode};
-use crate::text::{nearest, plain};
+use crate::text::{nearest, plain, truncated};
 
 /// What a parameter sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -187,50 +188,49 @@ impl Parameter {
 
 /// Says that a name is no parameter, and which was probably meant. `others` are accepted besides filters.
 #[must_use]
-pub fn unknown(name: &str, others: &[&'static str]) -> Wrong {
+pub fn unknown(name: &str, value: &str, others: &[&'static str]) -> Wrong {
     let own = || others.iter().copied().chain(PARAMETERS.iter().map(|parameter| parameter.name));
     let synonyms = PARAMETERS.iter().flat_map(|parameter| parameter.synonyms.iter().copied());
     let meant = nearest(name, own().chain(synonyms));
-    let meant = meant.map(|known| format!("; did you mean `{known}`?")).unwrap_or_default();
-    let listed: Vec<&str> = own().collect();
-    format!("parameter `{name}` is not known{meant}; accepted are `{}`", listed.join("`, `"))
+    let meant = meant.map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default();
+    let (listed, value): (Vec<&str>, _) = (own().collect(), truncated(value, MAX_QUOTED_BYTES));
+    format!(
+        "parameter `{name}` is not known{meant} and cannot be `{value}`; accepted are `{}`",
+        listed.join("`, `")
+    )
 }
+
+/// Bytes of a value that an error quotes at most.
+const MAX_QUOTED_BYTES: usize = 64;
 
 /// Values of one filter at most, any of which may hold: SQL nests them.
 const MAX_VALUES: usize = 100;
 
 impl Filter {
-    /// Takes one parameter; `false` where its name is no filter's. Given again, either value will do.
+    /// Takes one parameter; `false` where its name is no filter's. Given again, either value of a column will do; ids, times and
+    /// the least duration can be given once.
     ///
     /// # Errors
     /// Names the parameter as it was written, the value, and what is accepted.
     pub fn set(&mut self, name: &str, value: &str, now_ms: i64) -> Result<bool, Wrong> {
         let Some(parameter) = Parameter::of(name) else { return Ok(false) };
         if value.is_empty() {
-            return Err(format!("`{name}` is empty; leave it out, or say {}", parameter.about));
+            return Err(format!("`{name}` is empty; leave it out, or give it a value: {}", parameter.about));
         }
-        let once = |slot: &mut Option<String>, value: String| match slot {
-            Some(other) if *other != value => {
-                Err(format!("`{name}` can be given once, and is `{other}` and `{value}`"))
-            }
-            _ => {
-                *slot = Some(value);
-                Ok(())
-            }
-        };
         let ulid = || {
             Ulid::from_string(value)
                 .map(|id| id.to_string())
                 .map_err(|_| format!("`{name}` must be a ULID (26 characters), and `{value}` is not"))
         };
         match parameter.sets {
-            Sets::RequestId => once(&mut self.request_id, value.to_owned())?,
-            Sets::Id => once(&mut self.id, ulid()?)?,
-            Sets::CallId => once(&mut self.call_id, ulid()?)?,
+            Sets::RequestId => once(name, &mut self.request_id, value.to_owned())?,
+            Sets::Id => once(name, &mut self.id, ulid()?)?,
+            Sets::CallId => once(name, &mut self.call_id, ulid()?)?,
             Sets::Since | Sets::Until => {
                 let time = parse_time(value, now_ms).map_err(|error| format!("`{name}`: {error}"))?;
-                *(if parameter.sets == Sets::Since { &mut self.since_ms } else { &mut self.until_ms }) =
-                    Some(time);
+                let slot =
+                    if parameter.sets == Sets::Since { &mut self.since_ms } else { &mut self.until_ms };
+                once(name, slot, time)?;
             }
             Sets::MinDuration => {
                 let ms = value.parse::<f64>().ok().filter(|ms| (0.0..=1e12).contains(ms));
@@ -239,7 +239,17 @@ impl Filter {
                 })?;
                 #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
                 let us = (ms * 1_000.0).ceil() as i64;
-                self.min_duration_us = Some(us);
+                once(name, &mut self.min_duration_us, us)?;
+            }
+            Sets::Exact(column @ (Column::PolicyVersion | Column::ManifestSha)) => {
+                let digest = digest_of(value).ok_or_else(|| {
+                    format!("`{name}` must be `sha256:` and 64 hexadecimal digits, and `{value}` is not")
+                })?;
+                self.any_of(name, column, digest, false)?;
+            }
+            // As the method is called, or as its events are.
+            Sets::Exact(Column::EventType) => {
+                self.any_of(name, Column::EventType, value.replace('/', "."), false)?;
             }
             Sets::Exact(column) => {
                 let value = word_of(column, value).map_err(|accepted| {
@@ -271,10 +281,25 @@ impl Filter {
         let mut filter = Self::default();
         for (name, value) in pairs {
             if !filter.set(name, value, now_ms)? {
-                return Err(unknown(name, &[]));
+                return Err(unknown(name, value, &[]));
             }
         }
-        Ok(filter)
+        filter.checked()
+    }
+
+    /// The same, if anything can be between its times.
+    ///
+    /// # Errors
+    /// `since` is not before `until`.
+    pub fn checked(self) -> Result<Self, Wrong> {
+        match (self.since_ms, self.until_ms) {
+            (Some(since_ms), Some(until_ms)) if since_ms >= until_ms => Err(format!(
+                "`since` must be before `until`, and {} is not before {}",
+                rfc3339(since_ms),
+                rfc3339(until_ms)
+            )),
+            _ => Ok(self),
+        }
     }
 
     /// The filter that would narrow this one most, as advice to whoever waited in vain.
@@ -293,6 +318,21 @@ impl Filter {
             "`request_id` would narrow it, or a shorter time between `since` and `until`"
         }
     }
+}
+
+/// Takes what can be given once: again only if it is the same.
+fn once<T: PartialEq>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Wrong> {
+    if slot.as_ref().is_some_and(|other| *other != value) {
+        return Err(format!("`{name}` can be given once, and is given again with another value"));
+    }
+    *slot = Some(value);
+    Ok(())
+}
+
+/// A SHA-256 as entries have it, with or without the name of the algorithm.
+fn digest_of(value: &str) -> Option<String> {
+    let hex = value.strip_prefix("sha256:").unwrap_or(value).to_ascii_lowercase();
+    (hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| format!("sha256:{hex}"))
 }
 
 /// The word of a column that was meant; the accepted ones, if none was. Columns without words take any text.
@@ -361,7 +401,16 @@ mod tests {
                 "maybe",
                 "`decision` must be one of `allow`, `deny`, `require_approval`, `partial`, not `maybe`",
             ),
-            ("resutl", "deny", "parameter `resutl` is not known; did you mean `result`?"),
+            (
+                "resutl",
+                "deny",
+                "parameter `resutl` is not known (did you mean `result`?) and cannot be `deny`",
+            ),
+            (
+                "policy_version",
+                "xyz",
+                "`policy_version` must be `sha256:` and 64 hexadecimal digits, and `xyz`",
+            ),
             ("since", "never", "`since`: `never` is not a time"),
             ("id", "r-1", "`id` must be a ULID (26 characters), and `r-1` is not"),
             ("min_duration_ms", "-1", "`min_duration_ms` must be a number of milliseconds"),
@@ -370,5 +419,15 @@ mod tests {
             let wrong = Filter::of([(name, value)], 0).unwrap_err();
             assert!(wrong.starts_with(expected), "{wrong}");
         }
+        for name in ["since", "min_duration_ms", "request_id"] {
+            let unit = if name == "since" { "h" } else { "" };
+            let twice = ["1", "2"].map(|value| format!("{value}{unit}"));
+            let twice = Filter::of(twice.iter().map(|value| (name, value.as_str())), 0).unwrap_err();
+            assert!(twice.contains("can be given once"), "{twice}");
+        }
+        assert!(Filter::of([("since", "1h"), ("until", "2h")], 0).unwrap_err().contains("must be before"));
+        let bare = Filter::of([("manifest_sha", "AB".repeat(32).as_str())], 0).unwrap();
+        let digest = format!("sha256:{}", "ab".repeat(32));
+        assert_eq!(bare, Filter::default().with(Column::ManifestSha, &digest));
     }
 }
