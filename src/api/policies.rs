@@ -144,7 +144,7 @@ pub async fn file(
         Ok(None) => {
             let detail = format!(
                 "the ledger keeps no manifest or policy file `{shown}`; `/v1/policies` lists those in force, and \
-                 decisions name theirs"
+                 a decision's `policy_set` names its manifest, which lists its files (a `policy_version` is of several files)"
             );
             Problem::not_found(detail, visit).response()
         }

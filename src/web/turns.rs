@@ -40,8 +40,12 @@ const MAX_BEGUN_BY_ALL: usize = 16;
 /// Evaluations of one lane at once, whoever asks.
 const MAX_EVALUATIONS: usize = 1;
 
-/// After working for this long a turn is handed on, and the work is long, in milliseconds.
+/// After working for this long a turn is handed on, in milliseconds.
 const TURN_MS: u64 = 10;
+
+/// A question that has taken this much of a processor is long after all, in milliseconds. Statistics of millions of entries take less:
+/// on a machine that is busy they must get through.
+const LONG_MS: u64 = 200;
 
 /// Stack of a thread that evaluates: that recurses as deep as policies nest.
 pub const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -302,14 +306,20 @@ fn stand_aside() {
     stand_back(NICE);
 }
 
-/// Hands the turn on if this thread has worked for long, and has it stand aside; whoever waited before comes first. Does nothing
-/// in other threads.
+/// How much of a processor this thread has had.
+fn worked() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Hands the turn on if this thread has worked for long, and has it stand aside where its work turns out to be long; whoever waited
+/// before comes first. Does nothing in other threads.
 pub fn pass() {
     TURN.with_borrow_mut(|turn| {
         if let Some(turn) = turn
             && turn.since.elapsed() >= Duration::from_millis(TURN_MS)
         {
-            if turn.length == Work::Brief {
+            if turn.length == Work::Brief && worked() >= Duration::from_millis(LONG_MS) {
                 stand_aside();
                 turn.length = Work::Long;
             }
@@ -456,11 +466,18 @@ mod tests {
         assert_ne!(turns.ask("alice", Work::Brief, policy).await.unwrap(), SCHED_IDLE);
         assert_eq!(turns.ask("alice", Work::Long, policy).await.unwrap(), SCHED_IDLE);
         let turned_out_long = || {
-            std::thread::sleep(Duration::from_millis(TURN_MS));
+            // A moment on the clock is no work.
+            std::thread::sleep(Duration::from_millis(LONG_MS));
             pass();
-            policy()
+            let before = policy();
+            while worked() < Duration::from_millis(LONG_MS + 2 * TURN_MS) {
+                pass();
+            }
+            (before, policy())
         };
-        assert_eq!(turns.ask("alice", Work::Brief, turned_out_long).await.unwrap(), SCHED_IDLE);
+        let (before, after) = turns.ask("alice", Work::Brief, turned_out_long).await.unwrap();
+        assert_ne!(before, SCHED_IDLE);
+        assert_eq!(after, SCHED_IDLE);
         // Whoever comes next is not held to it.
         assert_ne!(turns.ask("alice", Work::Brief, policy).await.unwrap(), SCHED_IDLE);
     }

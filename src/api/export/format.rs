@@ -36,7 +36,8 @@ impl Format {
     /// The format of that name.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        match word {
+        let word = word.to_ascii_lowercase();
+        match word.as_str() {
             "ndjson" => Some(Self::Jsonl),
             word => Self::ALL.into_iter().find(|format| format.as_str() == word),
         }
