@@ -275,7 +275,8 @@ impl Ledger {
     }
 
     /// Appends an entry for want of which nothing is refused: that somebody looked. When this returns `Ok` the entry is durable;
-    /// after an error it waits in memory, and follows with the next transaction that succeeds.
+    /// after an error, unless that is [`LedgerError::Closed`], it waits in memory, and follows with the next transaction that
+    /// succeeds.
     ///
     /// # Errors
     /// As [`Ledger::append`].
@@ -300,7 +301,7 @@ impl Ledger {
     /// in the log, and a call whose outcome that was is closed as `unknown` on the next start.
     pub fn note(&self, entry: Entry) {
         match self.jobs.try_send(Job::Note(Box::new(entry.seal(&self.clock)), None)) {
-            // The writer has work, and takes what waits along.
+            // The writer has work, and takes what waits along; at the latest when the next checkpoint is signed.
             Err(TrySendError::Full(Job::Note(entry, _))) => self.waiting.push(entry),
             Err(_) => tracing::error!("an entry was not recorded: the ledger is closed"),
             Ok(()) => {}

@@ -14,18 +14,19 @@ const MAX_WAITING_ENTRIES: usize = 1_024;
 pub(super) struct Waiting(Mutex<VecDeque<Box<Sealed>>>);
 
 impl Waiting {
-    /// Keeps an entry. Where there are too many one is given up: the oldest that is no outcome, or else the oldest.
+    /// Keeps an entry that comes after the others.
     pub fn push(&self, entry: Box<Sealed>) {
         let mut entries = self.entries();
         entries.push_back(entry);
-        if entries.len() <= MAX_WAITING_ENTRIES {
-            return;
-        }
-        let spare = entries.iter().position(|entry| entry.kind != Kind::Outcome).unwrap_or(0);
-        if let Some(lost) = entries.remove(spare) {
-            let (id, event_type) = (lost.entry_id, lost.event_type);
-            tracing::error!(id, %event_type, "an entry was not recorded: too many wait for the ledger");
-        }
+        give_up(&mut entries);
+    }
+
+    /// Keeps entries that come before the others: they were taken, and could not be written.
+    pub fn put_back(&self, mut earlier: VecDeque<Box<Sealed>>) {
+        let mut entries = self.entries();
+        earlier.append(&mut entries);
+        *entries = earlier;
+        give_up(&mut entries);
     }
 
     /// All of them, for a transaction.
@@ -38,21 +39,25 @@ impl Waiting {
         self.entries().len()
     }
 
-    /// Lets go of those that are recorded after all.
-    ///
-    /// # Errors
-    /// Whether one is could not be found out; all are kept then.
-    pub fn forget<E>(&self, is_recorded: impl FnMut(&Box<Sealed>) -> Result<bool, E>) -> Result<(), E> {
-        let mut entries = self.entries();
-        let recorded: Result<Vec<bool>, E> = entries.iter().map(is_recorded).collect();
-        let mut recorded = recorded?.into_iter();
-        entries.retain(|_| recorded.next() == Some(false));
-        Ok(())
-    }
-
     fn entries(&self) -> MutexGuard<'_, VecDeque<Box<Sealed>>> {
         // Nothing is done with the lock that could leave the entries half changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where there are too many, gives up refusals before those who looked, and outcomes last; of a kind the oldest first.
+fn give_up(entries: &mut VecDeque<Box<Sealed>>) {
+    let worth = |entry: &Sealed| match entry.kind {
+        Kind::Auth | Kind::Decision => 0,
+        Kind::Outcome => 2,
+        _ => 1,
+    };
+    while entries.len() > MAX_WAITING_ENTRIES {
+        let spare = entries.iter().enumerate().min_by_key(|(_, entry)| worth(entry)).map_or(0, |(at, _)| at);
+        if let Some(lost) = entries.remove(spare) {
+            let (id, event_type) = (lost.entry_id, lost.event_type);
+            tracing::error!(id, %event_type, "an entry was not recorded: too many wait for the ledger");
+        }
     }
 }
 
@@ -73,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_bound_whoever_looked_is_given_up_before_an_outcome_and_the_oldest_first() {
+    fn beyond_the_bound_refusals_are_given_up_first_and_outcomes_last() {
         let waiting = Waiting::default();
         let most = MAX_WAITING_ENTRIES as u128;
         let calls = |waiting: &Waiting| -> Vec<u128> {
@@ -83,12 +88,17 @@ mod tests {
         };
         waiting.push(entry(Kind::Outcome, 0));
         waiting.push(entry(Kind::Access, 1));
-        (2..=most).for_each(|call| waiting.push(entry(Kind::Outcome, call)));
+        waiting.push(entry(Kind::Auth, 2));
+        (3..=most).for_each(|call| waiting.push(entry(Kind::Outcome, call)));
         assert_eq!(waiting.len(), MAX_WAITING_ENTRIES);
-        assert_eq!(calls(&waiting)[..3], [0, 2, 3]);
+        assert_eq!(calls(&waiting)[..3], [0, 1, 3]);
         waiting.push(entry(Kind::Outcome, most + 1));
-        assert_eq!(calls(&waiting), (2..=most + 1).collect::<Vec<_>>());
-        waiting.forget(|entry| Ok::<_, ()>(entry.kind == Kind::Outcome)).unwrap();
-        assert_eq!(waiting.len(), 0);
+        assert_eq!(calls(&waiting)[..3], [0, 3, 4]);
+        waiting.push(entry(Kind::Outcome, most + 2));
+        assert_eq!(calls(&waiting), (3..=most + 2).collect::<Vec<_>>());
+        let taken = waiting.take();
+        waiting.push(entry(Kind::Outcome, most + 3));
+        waiting.put_back(taken);
+        assert_eq!(calls(&waiting), (4..=most + 3).collect::<Vec<_>>());
     }
 }

@@ -19,6 +19,7 @@
 //! whether the write-ahead log kept the transaction, so the next batch begins with what the file says. Entries nobody is
 //! refused for ([`Waiting`]) go in front of that batch; calls that were refused although their decision was kept are closed.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -130,6 +131,10 @@ impl Writer {
             }
             let stop = self.serve(&mut batch);
             if stop.is_some() {
+                // What came while that was committed.
+                if self.waiting.len() > 0 {
+                    self.serve(&mut batch);
+                }
                 return self.finish(stop);
             }
         }
@@ -147,7 +152,7 @@ impl Writer {
             // The connection may be beyond use (a vanished file, an I/O error): the next batch opens a new one.
             self.connection = None;
         }
-        let mut stop = None;
+        let (mut stop, mut again) = (None, VecDeque::new());
         for (index, job) in batch.drain(..).enumerate() {
             let done = match &mut result {
                 Ok(done) => done.get_mut(index).map(std::mem::take).ok_or(LedgerError::Closed),
@@ -165,7 +170,7 @@ impl Writer {
                 Job::Act(_, reply) => drop(reply.send(done.map(|done| done.removed))),
                 Job::Note(entry, reply) => {
                     if result.is_err() {
-                        self.waiting.push(entry);
+                        again.push_back(entry);
                     }
                     if let Some(reply) = reply {
                         drop(reply.send(number));
@@ -180,6 +185,9 @@ impl Writer {
                 }
                 Job::Stop(reply) => stop = Some(reply),
             }
+        }
+        if !again.is_empty() {
+            self.waiting.put_back(again);
         }
         stop
     }
@@ -306,10 +314,7 @@ impl Writer {
                 }
             }
             let (known, newest) = (*self.head.borrow(), newest_seq(&connection)?);
-            // Written twice, they would fail every transaction from now on.
-            let mut select = connection.prepare_cached("SELECT 1 FROM leaves WHERE id = ?").map_err(fail)?;
-            self.waiting.forget(|entry| select.exists([&entry.entry_id])).map_err(fail)?;
-            drop(select);
+            self.forget_recorded(&connection).map_err(fail)?;
             if newest > known {
                 let first = self.doubtful.map_or(known, |(first, _)| first);
                 self.doubtful = Some((first, newest));
@@ -322,6 +327,19 @@ impl Writer {
             tracing::info!("ledger opened again");
         }
         Ok(())
+    }
+
+    /// Lets go of waiting entries that are in the file after all: written twice, they would fail every transaction from now on.
+    fn forget_recorded(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut select = connection.prepare_cached("SELECT 1 FROM leaves WHERE id = ?")?;
+        let mut waiting = self.waiting.take();
+        let recorded: rusqlite::Result<Vec<bool>> =
+            waiting.iter().map(|entry| select.exists([&entry.entry_id])).collect();
+        let known = recorded.as_deref().unwrap_or_default();
+        let mut known = known.iter();
+        waiting.retain(|_| known.next() != Some(&true));
+        self.waiting.put_back(waiting);
+        recorded.map(drop)
     }
 
     fn finish(mut self, stop: Option<oneshot::Sender<()>>) {
