@@ -289,7 +289,8 @@ impl AdminPlane {
             May::Nowhere => return nowhere(&path, visit),
         }
         let query = request.uri().query().unwrap_or_default();
-        if request.method() == Method::GET && !query.is_empty() && !routes::takes_query(&path) {
+        let takes_query = request.method() == Method::GET && routes::takes_query(&path);
+        if !query.is_empty() && !takes_query {
             let shown = truncated(query, MAX_QUOTED_BYTES);
             return bad_parameter(format!("`{path}` takes no parameters, and was given `{shown}`"), visit);
         }
@@ -337,9 +338,7 @@ impl AdminPlane {
                 response
             }
             "/v1/audit" => audit::list(&self.gate, &self.queries, query, visit).await,
-            "/v1/audit/export" => {
-                export::answer(&self.exports, &self.gate, &self.queries, query, visit).await
-            }
+            "/v1/audit/export" => export::answer(&self.exports, &self.gate, query, visit).await,
             "/v1/audit/stats" => summary::answer(&self.gate, &self.queries, query, visit).await,
             "/v1/audit/stream" => {
                 let last =

@@ -15,6 +15,7 @@ use super::audit::{bad_parameter, blocking, failed, record_access, unreadable};
 use super::export::{Exports, Out};
 use super::query::{number, pairs};
 use crate::gate::Gate;
+use crate::ledger::filter::parameters::MAX_QUOTED_BYTES;
 use crate::ledger::filter::{Scope, parse_time};
 use crate::ledger::{Filter, MAX_LIMIT, Order, Reader, Stored};
 use crate::text::truncated;
@@ -100,7 +101,7 @@ pub async fn answer(
         Ok(place) => place,
         Err(full) => return web::too_many(gate, visit, &full),
     };
-    let reader = reader.clone();
+    let reader = exports.reader.clone();
     match exports.begin(place, visit, move |out| write(log, &reader, filter, out)) {
         Ok(body) => ndjson(body),
         Err(error) => unreadable(&error, visit),
@@ -134,13 +135,10 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
     let time = |name: &str, value: &str| {
         parse_time(&value.replace(' ', "+"), now_ms).map_err(|error| format!("`{name}`: {error}"))
     };
-    let pairs = pairs(query)?;
-    for (at, (name, _)) in pairs.iter().enumerate() {
-        if pairs.iter().take(at).any(|(before, _)| before == name) {
+    for (name, value) in pairs(query)? {
+        if given.contains(&name) {
             return Err(format!("`{name}` can be given once"));
         }
-    }
-    for (name, value) in pairs {
         match name.as_str() {
             "tail" => asked.tail = Some(number(&name, &value, 1, MAX_LIMIT)?),
             // Cerbos' ends are inclusive.
@@ -153,16 +151,19 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
             }
             _ => {
                 return Err(format!(
-                    "parameter `{name}` is not known and cannot be `{value}`; accepted is one of `tail`, `between.start` and `between.end`, `since`, `lookup`"
+                    "parameter `{name}` is not known; accepted is one of `tail`, `between.start` and `between.end`, `since`, `lookup`"
                 ));
             }
         }
-        given.push(if name.starts_with("between.") { "between".to_owned() } else { name });
+        given.push(name);
     }
-    given.dedup();
-    if given.len() != 1
-        || (given.first().is_some_and(|name| name == "between") && asked.filter.since_ms.is_none())
-    {
+    let is = |names: &[&str]| {
+        given.len() == names.len() && names.iter().all(|name| given.iter().any(|it| it == name))
+    };
+    let accepted: [&[&str]; 5] =
+        [&["tail"], &["since"], &["lookup"], &["between.start"], &["between.start", "between.end"]];
+    if !accepted.into_iter().any(is) {
+        let query = truncated(query, MAX_QUOTED_BYTES);
         return Err(format!(
             "exactly one of `tail` (1 to {MAX_LIMIT}), `between.start` (with `between.end`), `since` and `lookup` must be given, and \
              `{query}` is not that"

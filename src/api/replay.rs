@@ -164,7 +164,8 @@ pub async fn answer(
             &if looking.is_ended() { failed("the token is no longer good".into()) } else { came_to },
         );
     };
-    if let Err(error) = turns::beside("replays", Work::Long, work) {
+    // It may be long, and is not to stand aside: evaluations are given a time on the clock.
+    if let Err(error) = turns::beside("replays", Work::Brief, work) {
         return unreadable(&LedgerError::Unreadable(format!("no thread can be started: {error}")), visit);
     }
     let mut response = Response::new(Body::channel(receiver));

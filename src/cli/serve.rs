@@ -56,6 +56,9 @@ const ANSWERS: &str = "admin.max_answer_bytes";
 /// Those of one principal have this part of it.
 const ANSWER_SHARE: usize = 4;
 
+/// So many times as long as a question may take may a batch of an export: it is read only while nothing else would run.
+const EXPORT_PATIENCE: u64 = 10;
+
 /// Requests to read the policies again that may wait.
 const MAX_CAUSES: usize = 4;
 
@@ -241,13 +244,14 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
     let keeper = Keeper::new(gate.ledger.clone(), gate.redactor.clone(), clock, config.retention);
     let sweeper = keeper.clone();
     let reader = gate.ledger.reader().pausing(turns::pass);
+    let patient = reader.within(config.query_timeout_ms.saturating_mul(EXPORT_PATIENCE));
     let admin_plane = AdminPlane {
         gate: gate.clone(),
         reader: reader.clone(),
         queries: reader
             .within(config.query_timeout_ms)
             .with_pages_of(config.limits.max_answer_bytes / ANSWER_SHARE),
-        exports: Exports::new(config.limits.max_exports, stopping.clone()),
+        exports: Exports::new(config.limits.max_exports, stopping.clone(), patient),
         requests: Places::new(
             "requests under way",
             (config.limits.max_connections, CONNECTIONS),
@@ -429,16 +433,26 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) ->
 
 /// Of the newest entries about exports, newest first, those that say that one began which docket ended under.
 fn broken_off(exports: Vec<Stored>) -> Vec<Stored> {
-    // By request; one that chooses its ids may have several under one.
+    // By request; whoever chooses ids may have several under one. What waited for the ledger can stand before what it ended.
     let mut ended: HashMap<Option<String>, usize> = HashMap::new();
-    let mut broken = exports;
-    broken.retain(|entry| {
-        let ended = ended.entry(entry.request_id.clone()).or_default();
-        let has_begun = entry.event_type == export::REQUESTED;
-        let is_ended = *ended > 0;
-        *ended = if has_begun { ended.saturating_sub(1) } else { *ended + 1 };
-        has_begun && !is_ended
-    });
+    let (begun, ends): (Vec<_>, Vec<_>) =
+        exports.into_iter().partition(|entry| entry.event_type == export::REQUESTED);
+    for end in ends {
+        *ended.entry(end.request_id).or_default() += 1;
+    }
+    // The oldest of a request have ended.
+    let mut broken: Vec<_> = begun
+        .into_iter()
+        .rev()
+        .filter(|entry| match ended.get_mut(&entry.request_id) {
+            Some(left) if *left > 0 => {
+                *left -= 1;
+                false
+            }
+            _ => true,
+        })
+        .collect();
+    broken.reverse();
     broken
 }
 

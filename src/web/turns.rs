@@ -1,6 +1,6 @@
 //! Readers' work beside the data plane: on threads that stand back behind it, and taking turns, so that it keeps a processor.
 //!
-//! A thread works while it holds a turn, and there are fewer turns than processors. Whoever works for long, or waits for a peer,
+//! A thread works while it holds a turn, and there are fewer turns of a kind than processors. Whoever works for long, or waits for a peer,
 //! hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it. One
 //! principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
 //!
@@ -88,6 +88,8 @@ pub enum Lane {
 #[derive(Debug)]
 struct Line {
     free: Arc<Semaphore>,
+    /// Turns for what is long. It runs only while nothing else would: what is brief must not wait until it does.
+    free_for_long: Arc<Semaphore>,
     begun_by_all: Arc<Semaphore>,
     /// By principal, while it has questions.
     begun: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
@@ -111,6 +113,7 @@ pub enum Unasked {
 
 struct Turn {
     turns: Arc<Semaphore>,
+    turns_for_long: Arc<Semaphore>,
     runtime: Handle,
     held: Option<OwnedSemaphorePermit>,
     since: Instant,
@@ -203,8 +206,9 @@ impl Unasked {
 
 impl Line {
     fn new(turns: usize, most: usize, most_of_one: usize) -> Arc<Self> {
-        let [free, begun_by_all] = [turns, most].map(|most| Arc::new(Semaphore::new(most)));
-        Arc::new(Self { free, begun_by_all, begun: Mutex::default(), most_of_one })
+        let [free, free_for_long, begun_by_all] =
+            [turns, turns, most].map(|most| Arc::new(Semaphore::new(most)));
+        Arc::new(Self { free, free_for_long, begun_by_all, begun: Mutex::default(), most_of_one })
     }
 
     /// Begins a question once it is the principal's turn; what comes of it is received.
@@ -238,9 +242,10 @@ impl Line {
     }
 
     fn work(&self, (name, length): (&str, Work), work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (turns, runtime) = (self.free.clone(), Handle::current());
+        let (runtime, turns_for_long) = (Handle::current(), self.free_for_long.clone());
+        let turns = if length == Work::Long { turns_for_long.clone() } else { self.free.clone() };
         beside(name, length, move || {
-            let mut turn = Turn { turns, runtime, held: None, since: Instant::now(), length };
+            let mut turn = Turn { turns, turns_for_long, runtime, held: None, since: Instant::now(), length };
             turn.take();
             TURN.set(Some(turn));
             work();
@@ -279,9 +284,9 @@ pub fn beside(name: &str, length: Work, work: impl FnOnce() + Send + 'static) ->
     let thread = std::thread::Builder::new().name(name.into()).stack_size(STACK_BYTES);
     thread
         .spawn(move || {
-            match length {
-                Work::Brief => stand_back(NICE),
-                Work::Long => stand_aside(),
+            stand_back(NICE);
+            if length == Work::Long {
+                stand_aside();
             }
             work();
         })
@@ -302,8 +307,6 @@ fn stand_aside() {
         let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
         let _ = set_thread_priority_and_policy(thread_native_id(), ThreadPriority::Min, idle);
     }
-    #[cfg(not(target_os = "linux"))]
-    stand_back(NICE);
 }
 
 /// How much of a processor this thread has had.
@@ -322,6 +325,7 @@ pub fn pass() {
             if turn.length == Work::Brief && worked() >= Duration::from_millis(LONG_MS) {
                 stand_aside();
                 turn.length = Work::Long;
+                turn.turns = turn.turns_for_long.clone();
             }
             turn.held = None;
             turn.take();

@@ -279,15 +279,17 @@ pub type Out = io::BufWriter<Chunks>;
 pub struct Exports {
     places: Arc<Places>,
     stopping: watch::Receiver<bool>,
+    /// Has patience: what is long runs only while nothing else would.
+    pub(super) reader: Reader,
 }
 
 impl Exports {
     /// Places for `most` exports at once.
     #[must_use]
-    pub fn new(most: usize, stopping: watch::Receiver<bool>) -> Self {
+    pub fn new(most: usize, stopping: watch::Receiver<bool>, reader: Reader) -> Self {
         let setting = "admin.max_exports";
         let places = Places::new("exports under way", (most, setting), (most.div_ceil(2), setting));
-        Self { places, stopping }
+        Self { places, stopping, reader }
     }
 
     /// A place for whoever asks.
@@ -332,13 +334,7 @@ impl Exports {
 }
 
 /// Answers `GET /v1/audit/export`.
-pub async fn answer(
-    exports: &Exports,
-    gate: &Arc<Gate>,
-    reader: &Reader,
-    query: &str,
-    visit: &Visit,
-) -> Response<Body> {
+pub async fn answer(exports: &Exports, gate: &Arc<Gate>, query: &str, visit: &Visit) -> Response<Body> {
     let now_ms = (gate.clock.now_ms)();
     let export = match Export::parse(query, now_ms) {
         Ok(mut export) => {
@@ -358,7 +354,8 @@ pub async fn answer(
     }
     let name = export.file_name(now_ms);
     let media_type = if export.gzip { "application/gzip" } else { export.format.media_type() };
-    let (gate, reader, query, looking) = (gate.clone(), reader.clone(), query.to_owned(), visit.clone());
+    let (gate, reader, query, looking) =
+        (gate.clone(), exports.reader.clone(), query.to_owned(), visit.clone());
     let runtime = tokio::runtime::Handle::current();
     let write = move |out: &mut Out| {
         let mut taken = Taken::default();
@@ -403,7 +400,7 @@ fn entry_of(
     if let (Some(taken), Some(members)) = (taken, metadata.as_object_mut()) {
         members.insert("rows".into(), taken.rows.into());
         members.insert("bytes".into(), taken.bytes.into());
-        // Of one that broke off nobody here knows what arrived: less than was written.
+        // Of one that broke off nobody here knows what arrived: at most what was written.
         if taken.complete {
             members.insert("sha256".into(), taken.sha256.clone().into());
             if let Some(seq) = taken.last_seq {
