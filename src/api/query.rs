@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::ledger::filter::parameters::{Parameter, Sets, Wrong, unknown};
+use crate::ledger::filter::parameters::{Parameter, Sets, Wrong, once, unknown};
 use crate::ledger::{DEFAULT_LIMIT, FIELDS, Filter, MAX_LIMIT, MORE_FIELDS, Order};
 use crate::text::{nearest, plain};
 
@@ -58,13 +58,11 @@ pub fn filters(
         let value = if is_time { value.replace(' ', "+") } else { value };
         if other(&name, &value, &mut filter)? {
             let plainly = plain(&name);
-            if let Some((_, before)) =
-                given.iter().find(|(known, before)| *known == plainly && *before != value)
-                && plainly != FIELDS_PARAMETER
-            {
-                return Err(format!("`{name}` can be given once, and is `{before}` and `{value}`"));
+            match given.iter().find(|(known, _)| *known == plainly) {
+                _ if plainly == FIELDS_PARAMETER => {}
+                Some((_, before)) => once(&name, &value, &mut Some(before), &value)?,
+                None => given.push((plainly, value)),
             }
-            given.push((plainly, value));
         } else if !filter.set(&name, &value, now_ms)? {
             return Err(unknown(&name, &value, others));
         }
@@ -86,7 +84,7 @@ impl Query {
         let mut filter = filters(query, now_ms, &PAGING, |name, value, filter| {
             match plain(name).as_str() {
                 "limit" | "pagesize" | "perpage" | "size" => {
-                    filter.limit = Some(number(name, value, 1, MAX_LIMIT)?);
+                    once(name, value, &mut filter.limit, number(name, value, 1, MAX_LIMIT)?)?;
                 }
                 "page" => page = number(name, value, 1, u32::MAX)?,
                 FIELDS_PARAMETER => fields.get_or_insert_default().extend(members(name, value)?),
@@ -119,11 +117,12 @@ impl Paging {
     pub fn set(&mut self, name: &str, value: &str, filter: &mut Filter) -> Result<bool, Wrong> {
         match plain(name).as_str() {
             "order" | "sortorder" | "sort" => {
-                self.order = Some(match value.to_ascii_lowercase().as_str() {
+                let order = match value.to_ascii_lowercase().as_str() {
                     "asc" | "oldest" => Order::Oldest,
                     "desc" | "newest" => Order::Newest,
                     _ => return Err(format!("`{name}` must be one of `asc`, `desc`, not `{value}`")),
-                });
+                };
+                once(name, value, &mut self.order, order)?;
             }
             "cursor" => self.cursor = Some(cursor(name, value)?),
             "after" => {
@@ -263,6 +262,7 @@ mod tests {
             "order=up",
             "order=asc&order=desc",
             "limit=5&limit=6",
+            "limit=5&pageSize=6",
             "%ff=1",
         ] {
             assert!(Query::parse(wrong, 0).is_err(), "{wrong}");

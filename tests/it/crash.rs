@@ -70,7 +70,7 @@ async fn an_export_that_docket_was_killed_under_is_recorded_as_interrupted() {
         let mut select = connection.prepare(sql).unwrap();
         select.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap().map(Result::unwrap).collect()
     };
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     while events().len() < 3 {
         assert!(std::time::Instant::now() < deadline, "{:?}", events());
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;

@@ -193,8 +193,8 @@ async fn a_malformed_question_is_refused_with_the_reason() {
     let running = Docket::start().await;
     for (body, says) in [
         ("nonsense", "body cannot be used"),
-        ("{\"sinze\": \"1h\"}", "`sinze` is not known (did you mean `since`?)"),
-        ("{\"nosuch\": null}", "parameter `nosuch` is not known"),
+        ("{\"sinze\": \"1h\"}", "`sinze` (given `\"1h\"`) is not known (did you mean `since`?)"),
+        ("{\"nosuch\": null}", "parameter `nosuch` (given `null`) is not known"),
         ("{\"since\": \"soon\"}", "`since`: `soon` is not a time"),
         ("{\"decision\": \"maybe\"}", "`decision` must be"),
         ("{\"limit\": 0}", "`limit` must be greater than 0"),

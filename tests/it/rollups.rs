@@ -272,8 +272,8 @@ async fn statistics_are_true_whenever_the_process_is_killed() {
     connection.execute_batch(empty).unwrap();
     let undisturbed = KILL.at(NEVER).start(library, folder.path()).unwrap();
     rolled_up(&connection).await;
-    assert_eq!(undisturbed.terminate(), Some(0));
     let calls = intercepted(folder.path());
+    assert_eq!(undisturbed.terminate(), Some(0));
     let reader = Reader::new(path.as_path().into());
     let mut seen = Vec::new();
     for quarter in 1..=3 {

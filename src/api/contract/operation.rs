@@ -230,7 +230,7 @@ impl Operation {
         let route = routes::all().find(|it| it.method() == self.method && it.path == self.route());
         if let Some(route) = route {
             self.problems.push(ProblemType::NotPermitted);
-            if self.method == Method::GET && !route.takes_query {
+            if !route.takes_query {
                 // There is none it takes.
                 self.problems.push(ProblemType::InvalidParameter);
             }

@@ -195,13 +195,13 @@ pub fn unknown(name: &str, value: &str, others: &[&'static str]) -> Wrong {
     let meant = meant.map(|known| format!(" (did you mean `{known}`?)")).unwrap_or_default();
     let (listed, value): (Vec<&str>, _) = (own().collect(), truncated(value, MAX_QUOTED_BYTES));
     format!(
-        "parameter `{name}` is not known{meant} and cannot be `{value}`; accepted are `{}`",
+        "parameter `{name}` (given `{value}`) is not known{meant}; accepted are `{}`",
         listed.join("`, `")
     )
 }
 
 /// Bytes of a value that an error quotes at most.
-const MAX_QUOTED_BYTES: usize = 64;
+pub const MAX_QUOTED_BYTES: usize = 64;
 
 /// Values of one filter at most, any of which may hold: SQL nests them.
 const MAX_VALUES: usize = 100;
@@ -223,14 +223,14 @@ impl Filter {
                 .map_err(|_| format!("`{name}` must be a ULID (26 characters), and `{value}` is not"))
         };
         match parameter.sets {
-            Sets::RequestId => once(name, &mut self.request_id, value.to_owned())?,
-            Sets::Id => once(name, &mut self.id, ulid()?)?,
-            Sets::CallId => once(name, &mut self.call_id, ulid()?)?,
+            Sets::RequestId => once(name, value, &mut self.request_id, value.to_owned())?,
+            Sets::Id => once(name, value, &mut self.id, ulid()?)?,
+            Sets::CallId => once(name, value, &mut self.call_id, ulid()?)?,
             Sets::Since | Sets::Until => {
                 let time = parse_time(value, now_ms).map_err(|error| format!("`{name}`: {error}"))?;
                 let slot =
                     if parameter.sets == Sets::Since { &mut self.since_ms } else { &mut self.until_ms };
-                once(name, slot, time)?;
+                once(name, value, slot, time)?;
             }
             Sets::MinDuration => {
                 let ms = value.parse::<f64>().ok().filter(|ms| (0.0..=1e12).contains(ms));
@@ -239,7 +239,7 @@ impl Filter {
                 })?;
                 #[expect(clippy::cast_possible_truncation, reason = "bounded above")]
                 let us = (ms * 1_000.0).ceil() as i64;
-                once(name, &mut self.min_duration_us, us)?;
+                once(name, value, &mut self.min_duration_us, us)?;
             }
             Sets::Exact(column @ (Column::PolicyVersion | Column::ManifestSha)) => {
                 let digest = digest_of(value).ok_or_else(|| {
@@ -321,9 +321,13 @@ impl Filter {
 }
 
 /// Takes what can be given once: again only if it is the same.
-fn once<T: PartialEq>(name: &str, slot: &mut Option<T>, value: T) -> Result<(), Wrong> {
+///
+/// # Errors
+/// It is `given` with another value.
+pub fn once<T: PartialEq>(name: &str, given: &str, slot: &mut Option<T>, value: T) -> Result<(), Wrong> {
     if slot.as_ref().is_some_and(|other| *other != value) {
-        return Err(format!("`{name}` can be given once, and is given again with another value"));
+        let given = truncated(given, MAX_QUOTED_BYTES);
+        return Err(format!("`{name}` can be given once, and `{given}` is another value"));
     }
     *slot = Some(value);
     Ok(())
@@ -401,11 +405,7 @@ mod tests {
                 "maybe",
                 "`decision` must be one of `allow`, `deny`, `require_approval`, `partial`, not `maybe`",
             ),
-            (
-                "resutl",
-                "deny",
-                "parameter `resutl` is not known (did you mean `result`?) and cannot be `deny`",
-            ),
+            ("resutl", "deny", "parameter `resutl` (given `deny`) is not known (did you mean `result`?)"),
             (
                 "policy_version",
                 "xyz",
