@@ -1,8 +1,8 @@
 //! Readers' work beside the data plane: on threads that stand back behind it, and taking turns, so that it keeps a processor.
 //!
-//! A thread works while it holds a turn, and there are fewer turns of a kind than processors. Whoever works for long, or waits for a peer,
-//! hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it. One
-//! principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
+//! A thread works while it holds a turn, and there are fewer turns of a kind than processors. Whoever works for long, or waits for
+//! a peer, hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it.
+//! One principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
 //!
 //! How far a thread stands back goes by how long it works ([`Work`]). Niceness alone shares the processor out and interrupts
 //! nobody: a call that arrives where a nice thread runs can wait for the rest of that one's slice, some milliseconds. What is
