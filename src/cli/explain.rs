@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::{EXIT_NOT_FOUND, Remote, open, render};
 use crate::api::explain;
 use crate::ledger::filter::Scope;
@@ -42,7 +42,7 @@ impl Explain {
         } else {
             let trace = if self.trace { "?trace=true" } else { "" };
             let path = format!("/v1/explain/{}{trace}", encode(&self.request_id));
-            runtime()?.block_on(Client::new(&self.remote)?.get(&path))?
+            runtime()?.block_on(self.remote.client()?.get(&path))?
         };
         let Some(explanation) = explanation else {
             eprintln!(

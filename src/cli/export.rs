@@ -11,7 +11,7 @@ use clap::builder::PossibleValuesParser;
 use http::StatusCode;
 use http_body_util::BodyExt as _;
 
-use super::client::{Client, encode, refusal, runtime};
+use super::client::{encode, refusal, runtime};
 use super::progress::Progress;
 use super::selection::Everything;
 use super::{Remote, system_clock};
@@ -106,7 +106,7 @@ impl Export {
 
     /// Copies docket's answer. What breaks off is an error, not a short file.
     async fn fetch(&self, query: &str, out: &mut dyn Write) -> anyhow::Result<()> {
-        let response = Client::new(&self.remote)?.open(&format!("/v1/audit/export?{query}"), &[]).await?;
+        let response = self.remote.client()?.open(&format!("/v1/audit/export?{query}"), &[]).await?;
         let status = response.status();
         let mut body = response.into_body();
         if status != StatusCode::OK {

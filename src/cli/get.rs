@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::{EXIT_NOT_FOUND, Remote, render};
 use crate::ledger::Filter;
 
@@ -34,7 +34,7 @@ impl Get {
             let entries = self.remote.reader()?.entries(&filter)?;
             entries.first().map(serde_json::to_value).transpose()?
         } else {
-            runtime()?.block_on(Client::new(&self.remote)?.get(&format!("/v1/audit/{}", encode(&self.id))))?
+            runtime()?.block_on(self.remote.client()?.get(&format!("/v1/audit/{}", encode(&self.id))))?
         };
         let Some(entry) = entry else {
             eprintln!("docket: no entry has the id `{}`; `docket tail --all --jsonl` shows ids", self.id);

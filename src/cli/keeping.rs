@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::place::{lines, print};
 use super::redactor::{cache_beside, offline};
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, open, render, system_clock};
@@ -223,7 +223,7 @@ impl List {
         let holds = if let Some(file) = &self.place.remote.ledger {
             json!(open(file)?.holds()?)
         } else {
-            let client = Client::new(&self.place.remote)?;
+            let client = self.place.remote.client()?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/holds"))?;
             answer
                 .and_then(|mut answer| answer.get_mut("holds").map(Value::take))
@@ -269,7 +269,7 @@ impl Place {
         };
         let runtime = runtime()?;
         let Some(file) = &self.remote.ledger else {
-            let client = Client::new(&self.remote)?.patient();
+            let client = self.remote.client()?.patient();
             return Ok(runtime.block_on(client.change(path, body))?.map_or_else(missing, done));
         };
         let actor = Actor { principal: "command line".into(), reason, ..Actor::default() };
@@ -290,7 +290,7 @@ impl Place {
         if !file.exists() {
             bail!("there is no ledger `{}`", file.display());
         }
-        let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
+        let config = Raw::read(self.remote.address.config.as_deref(), &Flags::default())?.validate()?;
         let of_config = config.ledger.path == file;
         let signing = Signing {
             key_file: self.key_file.clone().or(config.ledger.key_file.clone().filter(|_| of_config)),

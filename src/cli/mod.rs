@@ -48,6 +48,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ledger::{Readable, Reader};
+use client::{Address, Client};
 use progress::Progress;
 
 pub use serve::{Running, start, system_clock};
@@ -132,22 +133,23 @@ enum Command {
 /// Where the client commands find the ledger.
 #[derive(Clone, Debug, Args)]
 pub struct Remote {
-    /// The admin plane of a running docket [default: the configured one, else `http://127.0.0.1:7411`].
-    #[arg(long, env = "DOCKET_URL", value_name = "URL")]
-    url: Option<String>,
-    /// The admin token [default: the configuration's token file].
-    #[arg(long, env = "DOCKET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    address: Address,
     /// Read a ledger file instead of asking a running docket; `--url` and `--token`, or what the environment says of them, are
     /// not used then.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// The configuration to take address and token file from [default: ./docket.toml if present].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 impl Remote {
+    /// Asks a running docket.
+    ///
+    /// # Errors
+    /// There is no address to ask at, or no token to ask with.
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.address)?.or_file())
+    }
+
     /// Reads the ledger file that was named.
     ///
     /// # Errors

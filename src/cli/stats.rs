@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::render::{Paint, duration, shortened};
 use super::selection::Everything;
 use super::{Remote, system_clock};
@@ -54,7 +54,7 @@ impl Stats {
             self.remote.reader()?.summary(&wanted)?
         } else {
             let answer =
-                runtime()?.block_on(Client::new(&self.remote)?.get(&format!("/v1/audit/stats?{query}")))?;
+                runtime()?.block_on(self.remote.client()?.get(&format!("/v1/audit/stats?{query}")))?;
             let answer = answer.context("docket does not know `/v1/audit/stats`")?;
             serde_json::from_value(answer).context("docket's answer is not statistics")?
         };

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::client::{Client, refusal, runtime};
+use super::client::{refusal, runtime};
 use super::selection::Everything;
 use super::{Remote, render};
 use crate::ledger::Filter;
@@ -89,8 +89,7 @@ impl Tail {
 
     async fn read_remote(&self) -> anyhow::Result<Vec<Value>> {
         let path = format!("/v1/audit?{}&limit={}", self.query(), self.limit);
-        let answer =
-            Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
+        let answer = self.remote.client()?.get(&path).await?.context("docket does not know `/v1/audit`")?;
         Ok(answer.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
@@ -122,7 +121,7 @@ impl Tail {
 
     /// Prints events until docket or the reader of the output goes away. A stream that breaks off is taken up where it was.
     async fn follow(&self, newest: Option<i64>) -> anyhow::Result<()> {
-        let client = Client::new(&self.remote)?;
+        let client = self.remote.client()?;
         let path = format!("/v1/audit/stream?{}", self.query());
         let (mut last, mut tries) = (newest.unwrap_or(-1), 0);
         loop {

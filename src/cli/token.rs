@@ -14,6 +14,7 @@ use super::place::{Place, lines};
 use super::{EXIT_NOT_FOUND, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::identity;
+use crate::ledger::filter::{parse_span, parse_time};
 
 /// Subcommands of `docket token`.
 #[derive(Debug, Subcommand)]
@@ -158,6 +159,14 @@ impl Token {
 
 impl Create {
     fn run(self) -> anyhow::Result<ExitCode> {
+        let now_ms = (system_clock().now_ms)();
+        let is_time = |text: &str| parse_span(text).is_some() || parse_time(text, now_ms).is_ok();
+        if let Some(expires) = self.expires.as_deref().filter(|expires| !is_time(expires)) {
+            bail!(
+                "`--expires` is `{expires}`; write how long it lasts (`90d`, `12h`), or a time to come, as RFC 3339 \
+                 (`2027-01-01T00:00:00Z`) or a date"
+            );
+        }
         let Scope { zones, team, user } = self.scope;
         let body = json!({
             "name": self.name, "role": self.role, "zones": zones, "team": team, "user": user, "expires": self.expires,

@@ -1,5 +1,7 @@
 //! The commands as a person runs them: output, exit codes, mistakes.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::harness::{POLICY, Process, docket, evaluation, folder_with};
@@ -203,4 +205,33 @@ fn without_any_configuration_it_runs() {
         misspelt.arg("serve").current_dir(folder.path()).env("DOCKET__DATA__LISEN", "x").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("unknown key `data.lisen`; did you mean `data.listen`?"), "{error}");
+}
+
+#[test]
+fn commands_say_what_they_lack() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docket"));
+        let output =
+            command.args(arguments).current_dir(folder.path()).env("DOCKET_URL", "").output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    std::fs::write(folder.path().join("docket.toml"), "admin.listen = \"127.0.0.1:0\"\n").unwrap();
+    let (code, error) = run(&["tail"]);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("leaves the port of the admin plane open") && error.contains("pass --url"),
+        "{error}"
+    );
+    let token = std::path::absolute(folder.path().canonicalize().unwrap().join("admin.token")).unwrap();
+    let (code, error) = run(&["tail", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(code, 2);
+    let said = format!("cannot read the admin token from `{}`", token.display());
+    assert!(error.contains(&said), "{said}\n{error}");
+    let (code, error) = run(&["token", "create", "--name", "a", "--role", "admin", "--expires", "1"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("how long it lasts (`90d`, `12h`), or a time to come"), "{error}");
+    let online = ["--url", "http://127.0.0.1:9", "--token", "t"];
+    let (code, error) = run(&[&["token", "list"], &online[..]].concat());
+    assert!(code == 2 && error.contains("cannot reach docket") && !error.contains("--ledger"), "{error}");
 }
