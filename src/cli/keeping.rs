@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::client::{encode, runtime};
 use super::place::{lines, print};
 use super::redactor::{cache_beside, offline};
+use super::words::Words;
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::ledger::filter::parse_time;
@@ -28,8 +29,8 @@ pub struct Prune {
     /// Only entries of this tenant.
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
-    /// Only entries of this kind, as `decision` or `access`.
-    #[arg(long, value_name = "KIND")]
+    /// Only entries of this kind.
+    #[arg(long, value_name = "KIND", value_parser = Words::prunable())]
     kind: Option<String>,
     /// Why; it is recorded.
     #[arg(long, value_name = "TEXT")]

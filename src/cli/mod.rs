@@ -41,6 +41,7 @@ mod test;
 mod test_from;
 mod token;
 mod verify;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;

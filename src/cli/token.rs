@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::client::encode;
 use super::place::{Place, lines};
+use super::words::Words;
 use super::{EXIT_NOT_FOUND, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::identity;
@@ -62,8 +63,8 @@ pub struct Create {
     /// Whose it is; entries say so.
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// `admin`, `auditor`, `lead`, `user`, `approver`, `author` or `agent`.
-    #[arg(long, value_name = "ROLE")]
+    /// What it may do.
+    #[arg(long, value_name = "ROLE", value_parser = Words::roles())]
     role: String,
     #[command(flatten)]
     scope: Scope,
@@ -96,6 +97,7 @@ pub struct Another {
     /// Its name or id.
     name: String,
     /// The role it is to have.
+    #[arg(value_parser = Words::roles())]
     role: String,
     #[command(flatten)]
     scope: Scope,

@@ -1,5 +1,6 @@
 //! The commands as a person runs them: output, exit codes, mistakes.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::{Value, json};
@@ -42,7 +43,8 @@ async fn tail_and_explain_online_and_offline() {
         rows[0].starts_with("OCCURRED AT") && rows[1].contains("cli-1") && rows[3].contains("default_deny"),
         "{table}"
     );
-    let (_, array, _) = run(&["tail", "--json", "--decision", "deny"], &online);
+    // Another name for it, which completions do not list.
+    let (_, array, _) = run(&["tail", "--json", "--decision", "denied"], &online);
     let array: Value = serde_json::from_str(&array).unwrap();
     assert_eq!(array.as_array().unwrap().len(), 2);
     let (_, lines, _) = run(&["tail", "--jsonl", "-n", "1"], &online);
@@ -234,4 +236,29 @@ fn commands_say_what_they_lack() {
     let online = ["--url", "http://127.0.0.1:9", "--token", "t"];
     let (code, error) = run(&[&["token", "list"], &online[..]].concat());
     assert!(code == 2 && error.contains("cannot reach docket") && !error.contains("--ledger"), "{error}");
+}
+
+#[test]
+fn help_and_completions_offer_what_is_taken() {
+    let run = |arguments: &[&str]| docket(arguments, Path::new("."));
+    for command in
+        [&["token", "list"][..], &["token", "create"], &["block", "all"], &["unblock"], &["policy", "reload"]]
+    {
+        let (code, help, _) = run(&[command, &["--help"]].concat());
+        assert!(code == 0 && help.contains("--url") && !help.contains("--ledger"), "{help}");
+        let (code, _, _) = run(&[command, &["--ledger", "docket.db"]].concat());
+        assert_eq!(code, 2, "{command:?}");
+    }
+    let (_, script, _) = run(&["completions", "bash"]);
+    for words in [
+        "allow deny require_approval partial",
+        "complete error timeout",
+        "success denied error pending_approval disconnected unknown",
+        "enforce monitor",
+        "json jsonl csv opa",
+        "admin auditor lead user approver author agent",
+        "decision outcome trace auth access policy prune erase hold export block start stop",
+    ] {
+        assert!(script.contains(&format!("compgen -W \"{words}\"")), "{words}");
+    }
 }
