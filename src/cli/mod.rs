@@ -36,7 +36,9 @@ mod serve;
 mod simulate;
 mod starter;
 mod stats;
+mod table;
 mod tail;
+mod terminal;
 mod test;
 mod test_from;
 mod token;
@@ -166,8 +168,11 @@ fn readable(file: &Path) -> anyhow::Result<Readable> {
     if !file.exists() {
         anyhow::bail!("ledger `{}` does not exist", file.display());
     }
-    let progress = Progress::new("copying pages");
-    let readable = Readable::open(file, &mut |done, total| progress.show(done, total))?;
+    // Most files are read where they are, and show nothing.
+    let mut progress = None;
+    let readable = Readable::open(file, &mut |done, total| {
+        progress.get_or_insert_with(|| Progress::new("copying pages")).show(done, total);
+    })?;
     drop(progress);
     if let Some(note) = readable.note() {
         eprintln!("docket: {note}");

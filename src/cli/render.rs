@@ -1,9 +1,10 @@
-//! Entries for eyes: a table row, a block of an explanation. Only what the JSON says, laid out.
+//! Entries for eyes: a block each, and what an explanation says of it. Only what the JSON says, laid out.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 
 use serde_json::Value;
+
+use super::terminal;
 
 /// Colours, where they help and are wanted.
 pub struct Paint {
@@ -11,15 +12,16 @@ pub struct Paint {
 }
 
 impl Paint {
-    /// For standard output: on a terminal, unless `NO_COLOR` is set (no-color.org).
+    /// For standard output.
     pub fn stdout() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { enabled: wanted && std::io::stdout().is_terminal() }
+        Self { enabled: terminal::has_colours(&std::io::stdout()) }
     }
 
-    fn decision(&self, text: &str) -> String {
+    /// A decision, or what became of one, in its colour.
+    pub fn decision(&self, text: &str) -> String {
         let code = match text.trim_end() {
-            "allow" | "ALLOW" => "32",
+            "-" => return text.to_owned(),
+            "allow" | "ALLOW" | "success" => "32",
             "deny" | "DENY" => "31",
             _ => "33",
         };
@@ -58,52 +60,6 @@ fn printable(text: &str) -> String {
     let shown =
         |char: char| if (char.is_control() && char != '\n') || hidden(char) { '\u{fffd}' } else { char };
     text.replace('\t', "    ").chars().map(shown).collect()
-}
-
-/// The table's columns and their widths; the last one takes what is left.
-const COLUMNS: [(&str, usize); 9] = [
-    ("OCCURRED AT", 24),
-    ("EVENT TYPE", 17),
-    ("DECISION", 16),
-    ("STATUS", 8),
-    ("SERVER", 12),
-    ("TOOL", 22),
-    ("SUBJECT", 16),
-    ("RULE", 18),
-    ("DURATION", 9),
-];
-
-/// The table's first line.
-pub fn table_head() -> String {
-    let mut line = String::new();
-    for (name, width) in COLUMNS {
-        let _ = write!(line, "{name:width$} ");
-    }
-    line + "REQUEST ID"
-}
-
-/// One entry as one line.
-pub fn table_row(entry: &Value, paint: &Paint) -> String {
-    let cells = [
-        field(entry, "occurred_at"),
-        field(entry, "event_type"),
-        field(entry, "decision"),
-        field(entry, "evaluation_status"),
-        field(entry, "server"),
-        field(entry, "/resource/id"),
-        field(entry, "/subject/id"),
-        field(entry, "/diagnostics/0/rule"),
-        entry.get("duration_us").and_then(Value::as_u64).map(duration).unwrap_or_default(),
-    ];
-    let mut line = String::new();
-    for (cell, (name, width)) in cells.iter().zip(COLUMNS) {
-        let cell = cell.replace('\n', " ");
-        let padded = format!("{:width$}", shortened(if cell.is_empty() { "-" } else { &cell }, width));
-        line.push_str(&if name == "DECISION" { paint.decision(&padded) } else { padded });
-        line.push(' ');
-    }
-    let request = field(entry, "request_id");
-    line + if request.is_empty() { "-" } else { &request }
 }
 
 /// A length of time for eyes: `870 µs`, `12.3 ms`, `4.56 s`.

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
-use super::{open_files, starter};
+use super::{open_files, starter, terminal};
 use crate::access::{Blocking, Tokens};
 use crate::api::export::Exports;
 use crate::clock::Clock;
@@ -531,6 +531,7 @@ fn trace(config: &RawLog) -> anyhow::Result<()> {
         LogFormat::Json => false,
     };
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = builder.with_ansi(terminal::has_colours(&std::io::stderr()));
     let result = if pretty { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
     result.map_err(|error| anyhow!("cannot start logging: {error}"))
 }

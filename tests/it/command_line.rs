@@ -1,7 +1,7 @@
 //! The commands as a person runs them: output, exit codes, mistakes.
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -49,6 +49,9 @@ async fn tail_and_explain_online_and_offline() {
     assert_eq!(array.as_array().unwrap().len(), 2);
     let (_, lines, _) = run(&["tail", "--jsonl", "-n", "1"], &online);
     assert_eq!(serde_json::from_str::<Value>(lines.trim()).unwrap()["request_id"], "cli-3");
+    // Nothing that is to come can match.
+    let (code, table, error) = run(&["tail", "-f", "--until", "1h"], &online);
+    assert_eq!((code, table.lines().count()), (0, 1), "{error}");
     let (code, _, error) = run(&["explain", "never"], &online);
     assert_eq!(code, 3);
     assert!(error.contains("no entry has request id `never`"), "{error}");
@@ -207,6 +210,69 @@ fn without_any_configuration_it_runs() {
         misspelt.arg("serve").current_dir(folder.path()).env("DOCKET__DATA__LISEN", "x").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("unknown key `data.lisen`; did you mean `data.listen`?"), "{error}");
+}
+
+/// Runs a command on a terminal of this many columns; answers what is to be seen there.
+fn on_terminal(columns: u32, arguments: &str, folder: &Path) -> String {
+    let command = format!("stty cols {columns}; {} {arguments}", env!("CARGO_BIN_EXE_docket"));
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env_remove("NO_COLOR")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().replace('\r', "")
+}
+
+#[tokio::test]
+async fn tables_fit_the_terminal_and_are_whole_off_it() {
+    const LONG: &str = "a_tool_whose_name_is_longer_than_any_column_is_wide_and_longer_than_what_names_have_in_lists_of_what_was_called";
+    let folder = folder_with("", POLICY);
+    let process = Process::start(folder.path());
+    let client = reqwest::Client::new();
+    for tool in ["echo", "sleep", LONG] {
+        let request = client.post(format!("{}/access/v1/evaluation", process.data));
+        request.json(&evaluation(tool, &json!({}))).send().await.unwrap();
+    }
+    let url = process.admin.clone();
+    assert_eq!(docket(&["tail", "--url", &url, "--config", "docket.toml"], folder.path()).0, 0);
+    assert_eq!(process.terminate(), Some(0));
+    let colour = regex::Regex::new("\u{1b}\\[\\d+m").unwrap();
+    for command in ["tail --all", "stats"] {
+        let arguments = [&command.split(' ').collect::<Vec<_>>()[..], &["--ledger", "docket.db"]].concat();
+        let (_, text, _) = docket(&arguments, folder.path());
+        assert!(text.contains(LONG), "{text}");
+        for columns in [80, 120] {
+            let command = format!("{command} --ledger docket.db");
+            let shown = on_terminal(columns, &format!("{command} | cat"), folder.path());
+            assert!(shown.contains(LONG), "{shown}");
+            let shown = on_terminal(columns, &command, folder.path());
+            let plain = colour.replace_all(&shown, "");
+            assert!(plain.contains("a_tool_wh") && !plain.contains(LONG), "{plain}");
+            let longest = plain.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= columns as usize, "{longest} in {columns}:\n{plain}");
+        }
+    }
+    let (_, text, _) = docket(&["stats", "--ledger", "docket.db"], folder.path());
+    assert!(text.contains("allow 2 (67 %)"), "{text}");
+    let (_, table, _) = docket(&["tail", "--all", "--ledger", "docket.db"], folder.path());
+    let read = table.lines().find(|line| line.contains("ledger.read")).unwrap();
+    let cells: Vec<&str> = read.split_whitespace().collect();
+    assert_eq!(cells[2..8], ["-", "-", "-", "/v1/audit", "admin", "-"], "{table}");
+
+    let nothing = "tail --tool nothing --ledger docket.db";
+    assert!(on_terminal(80, nothing, folder.path()).contains("docket: no entries match"));
+    assert!(on_terminal(80, &nothing.replace("tail", "stats"), folder.path()).contains("no decisions match"));
+    let (_, _, error) = docket(&nothing.split(' ').collect::<Vec<_>>(), folder.path());
+    assert_eq!(error, "");
+    let coloured = |terminal: &str| {
+        let command =
+            format!("tail --ledger docket.db; export TERM={terminal}; {}", env!("CARGO_BIN_EXE_docket"));
+        let shown = on_terminal(80, &format!("{command} tail --ledger docket.db"), folder.path());
+        shown.rsplit("OCCURRED AT").next().unwrap().contains("\u{1b}[32m")
+    };
+    assert!(coloured("xterm") && !coloured("dumb"));
 }
 
 #[test]
