@@ -20,6 +20,7 @@ mod hook;
 mod keeping;
 mod ledger_backup;
 mod ledger_stats;
+mod meant;
 mod open_files;
 mod openapi;
 mod place;

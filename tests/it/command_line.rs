@@ -5,7 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{POLICY, Process, docket, evaluation, folder_with};
+use crate::harness::{Docket, POLICY, Process, docket, evaluation, folder_with};
+use crate::server;
 
 #[tokio::test]
 async fn tail_and_explain_online_and_offline() {
@@ -273,6 +274,89 @@ async fn tables_fit_the_terminal_and_are_whole_off_it() {
         shown.rsplit("OCCURRED AT").next().unwrap().contains("\u{1b}[32m")
     };
     assert!(coloured("xterm") && !coloured("dumb"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_of_every_kind_are_told_and_ids_lead_to_them() {
+    let upstream = server::serve().await.unwrap();
+    let docket = Docket::before(&format!("http://{upstream}/mcp"), POLICY).await;
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "hi"}},
+    });
+    docket.rpc(&call, &[("x-request-id", "told-1"), ("user-agent", "agent/1")]).await.text().await.unwrap();
+    let outcome = docket.wait_for(|entry| entry["kind"] == "outcome").await;
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let (id, call_id) = (text(&outcome, "id"), text(&outcome, "call_id"));
+    let (code, out, error) = docket.command(&["get", &id]).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(out.starts_with("OUTCOME  tools.call at "), "{out}");
+    for line in
+        ["  request       told-1\n", &format!("  call          {call_id}\n"), "  server        demo\n"]
+    {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    let took = regex::Regex::new(r"(?m)^  outcome       \w+ after [\d.]+ (µs|ms|s)$").unwrap();
+    assert!(took.is_match(&out), "{out}");
+    let (_, table, _) = docket.command(&["tail", "--kind", "outcome"]).await;
+    let outcome = text(&outcome, "outcome");
+    assert!(table.lines().nth(1).unwrap().contains(&format!(" {outcome} ")), "{table}");
+
+    let read = docket.client.get(format!("{}/v1/audit?limit=1", docket.admin)).bearer_auth(&docket.token);
+    let read = read.header("x-request-id", "read-1").header("user-agent", "reader/1").send().await.unwrap();
+    assert_eq!(read.status(), 200);
+    let read = docket.wait_for(|entry| entry["request_id"] == "read-1").await;
+    for command in [["get", &text(&read, "id")], ["explain", "read-1"]] {
+        let (code, out, _) = docket.command(&command).await;
+        assert_eq!(code, 0);
+        assert!(out.starts_with("ACCESS  ledger.read at "), "{out}");
+        for part in
+            ["principal     admin", "path          /v1/audit", "query         limit=1", "reader/1", "read-1"]
+        {
+            assert!(out.contains(part), "{part}\n{out}");
+        }
+    }
+    docket.admin_get("/v1/audit").await;
+    docket
+        .client
+        .get(format!("{}/v1/audit", docket.admin))
+        .header("x-request-id", "bad-1")
+        .send()
+        .await
+        .unwrap();
+    docket.wait_for(|entry| entry["request_id"] == "bad-1").await;
+    let (_, out, _) = docket.command(&["explain", "bad-1"]).await;
+    assert!(out.starts_with("AUTH  auth.failed at ") && out.contains("reason        missing_token"), "{out}");
+
+    let decision = text(&docket.entries("told-1").await[0], "id");
+    let explains = "`docket explain told-1` explains its request";
+    for (command, hint) in [
+        (
+            ["explain", &id],
+            format!("`{id}` is the id of an entry: `docket get {id}` prints it, and {explains}"),
+        ),
+        (
+            ["explain", &call_id],
+            format!("is the id of a call: `docket get {decision}` prints its first entry, and {explains}"),
+        ),
+        (
+            ["get", &call_id],
+            format!("is the id of a call: `docket get {decision}` prints its first entry, and {explains}"),
+        ),
+        (
+            ["get", "told-1"],
+            "`told-1` is the id of a request: `docket explain told-1` explains it".to_owned(),
+        ),
+    ] {
+        let (code, _, error) = docket.command(&command).await;
+        assert_eq!(code, 3, "{command:?}: {error}");
+        assert!(error.contains(&hint), "{command:?}: {error}");
+    }
+    let (code, _, error) = docket.command(&["get", "nothing"]).await;
+    assert!(code == 2 && error.contains("`id` must be a ULID"), "{error}");
+    let folder = docket.stop().await;
+    let (code, _, error) =
+        crate::harness::docket(&["explain", &call_id, "--ledger", "docket.db"], folder.path());
+    assert!(code == 3 && error.contains(explains), "{error}");
 }
 
 #[test]
