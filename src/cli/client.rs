@@ -214,6 +214,16 @@ impl Client {
         self.send(http::Method::GET, path, headers, Full::default()).await
     }
 
+    /// Asks for a long answer, which is read as it comes.
+    pub async fn body(&self, path: &str) -> anyhow::Result<Incoming> {
+        let response = self.open(path, &[]).await?;
+        if response.status() != StatusCode::OK {
+            let (_, problem) = Self::collect(response).await?;
+            bail!("{}", refusal(&serde_json::from_slice(&problem).unwrap_or_default()));
+        }
+        Ok(response.into_body())
+    }
+
     async fn send(
         &self,
         method: http::Method,
