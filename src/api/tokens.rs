@@ -202,7 +202,8 @@ fn role_of(word: &str) -> Result<Role, String> {
 
 /// `90d` is how long it lasts; anything else is a time.
 fn expiry(text: Option<&str>, now_ms: i64) -> Result<Option<i64>, String> {
-    until(text, None, now_ms)
-        .or_else(|_| until(None, text, now_ms))
-        .map_err(|error| error.replacen("`until`", "`expires`", 1))
+    until(text, None, now_ms).or_else(|_| until(None, text, now_ms)).map_err(|_| {
+        let shown = crate::text::truncated(text.unwrap_or_default(), 64);
+        format!("`expires` must be how long it lasts (`90d`, `12h`) or a time to come (RFC 3339), and `{shown}` is neither")
+    })
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::{Remote, keeping, ledger_backup, ledger_stats, open};
 use crate::ledger::{Reader, key};
 use crate::tlog::{Checkpoint, VerifierKey};
@@ -31,7 +31,7 @@ impl Print {
                 format!("ledger `{}` has no checkpoint yet; `docket serve` signs the first", file.display())
             })?
         } else {
-            let client = Client::new(&self.remote)?;
+            let client = self.remote.client()?;
             runtime()?.block_on(client.text("/v1/checkpoint"))?
         };
         std::io::stdout().lock().write_all(note.as_bytes())?;
@@ -89,7 +89,7 @@ impl Key {
         let key = if let Some(file) = &self.remote.ledger {
             of_file(file, self.key_file.as_deref(), &open(file)?)?.to_string()
         } else {
-            let client = Client::new(&self.remote)?;
+            let client = self.remote.client()?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/key"))?;
             let key = answer.as_ref().and_then(|answer| answer.get("key")).and_then(Value::as_str);
             key.context("docket does not know `/v1/ledger/key`")?.to_owned()

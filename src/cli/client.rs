@@ -1,9 +1,11 @@
 //! What the client commands read from: the admin plane of a running docket, or a ledger file.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
+use clap::Args;
 use http::header::{AUTHORIZATION, HOST};
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
@@ -13,9 +15,8 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value};
 use tokio::net::TcpStream;
 
-use super::Remote;
 use super::progress::Progress;
-use crate::config::{Flags, Raw};
+use crate::config::{Config, Flags, Raw};
 use crate::text::percent_encoded;
 
 /// How long docket may take to answer a query, in milliseconds.
@@ -24,29 +25,67 @@ const TIMEOUT_MS: u64 = 30_000;
 /// How long it may take to remove payloads: a few at a time, from a ledger of any size.
 const PATIENT_TIMEOUT_MS: u64 = 6 * 3_600_000;
 
+/// Where a running docket is, and with which token it is asked.
+#[derive(Clone, Debug, Args)]
+pub struct Address {
+    /// The admin plane of a running docket [default: the configured one, else `http://127.0.0.1:7411`].
+    #[arg(long, env = "DOCKET_URL", value_name = "URL")]
+    url: Option<String>,
+    /// The admin token [default: the configuration's token file].
+    #[arg(long, env = "DOCKET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// The configuration to take address and token file from [default: ./docket.toml if present].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+impl Address {
+    /// The URL that was named. An empty variable is how shells and service managers leave one out.
+    pub fn url(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
+    fn token(&self) -> Option<&str> {
+        self.token.as_deref().filter(|token| !token.is_empty())
+    }
+
+    fn configured(&self) -> anyhow::Result<Config> {
+        Ok(Raw::read(self.config.as_deref(), &Flags::default())?.validate()?)
+    }
+}
+
 /// A docket to ask.
 pub struct Client {
     base: Uri,
     token: String,
     timeout_ms: u64,
+    /// What can be read instead, if nothing listens there.
+    otherwise: &'static str,
 }
 
 impl Client {
     /// Finds address and token: flags and environment first, else the configuration.
-    pub fn new(remote: &Remote) -> anyhow::Result<Self> {
-        let configured = || -> anyhow::Result<_> {
-            Raw::read(remote.config.as_deref(), &Flags::default())?.validate().map_err(Into::into)
-        };
-        let base = match &remote.url {
-            Some(url) => url.clone(),
-            None => format!("http://{}", configured()?.admin.listen),
-        };
-        let token = if let Some(token) = &remote.token {
-            token.clone()
+    pub fn new(address: &Address) -> anyhow::Result<Self> {
+        let base = if let Some(url) = address.url() {
+            url.to_owned()
         } else {
-            let file = configured()?.token_file;
-            let shown = file.display();
+            let listen = address.configured()?.admin.listen;
+            if listen.port() == 0 {
+                bail!(
+                    "the configuration leaves the port of the admin plane open (`admin.listen` is {listen}); pass --url with \
+                     the address in the line that `docket serve` prints when it is ready"
+                );
+            }
+            format!("http://{listen}")
+        };
+        let token = if let Some(token) = address.token() {
+            token.to_owned()
+        } else {
+            let file = address.configured()?.token_file;
             let text = std::fs::read_to_string(&file).with_context(|| {
+                // Where it was looked for depends on the working directory, as it does for `docket serve`.
+                let file = std::path::absolute(&file).unwrap_or(file);
+                let shown = file.display();
                 format!("cannot read the admin token from `{shown}`; pass --token or set DOCKET_TOKEN")
             })?;
             text.trim().to_owned()
@@ -55,7 +94,13 @@ impl Client {
         if base.scheme_str() != Some("http") {
             bail!("`{base}` is not an http:// URL; the admin plane speaks plain HTTP, on loopback");
         }
-        Ok(Self { base, token, timeout_ms: TIMEOUT_MS })
+        Ok(Self { base, token, timeout_ms: TIMEOUT_MS, otherwise: "" })
+    }
+
+    /// For a command that reads a ledger file as well.
+    #[must_use]
+    pub fn or_file(self) -> Self {
+        Self { otherwise: " `--ledger FILE` reads a file offline", ..self }
     }
 
     /// Waits as long as removing payloads may take.
@@ -169,6 +214,16 @@ impl Client {
         self.send(http::Method::GET, path, headers, Full::default()).await
     }
 
+    /// Asks for a long answer, which is read as it comes.
+    pub async fn body(&self, path: &str) -> anyhow::Result<Incoming> {
+        let response = self.open(path, &[]).await?;
+        if response.status() != StatusCode::OK {
+            let (_, problem) = Self::collect(response).await?;
+            bail!("{}", refusal(&serde_json::from_slice(&problem).unwrap_or_default()));
+        }
+        Ok(response.into_body())
+    }
+
     async fn send(
         &self,
         method: http::Method,
@@ -179,9 +234,10 @@ impl Client {
         let authority = self.base.authority().context("the URL names no host")?;
         let address = format!("{}:{}", authority.host(), authority.port_u16().unwrap_or(80));
         let connect = tokio::time::timeout(Duration::from_secs(5), TcpStream::connect(&address));
-        let stream = connect.await.map_err(|_| anyhow!("timed out")).and_then(|stream| Ok(stream?)).with_context(|| {
-            format!("cannot reach docket at {address}; is `docket serve` running? `--ledger FILE` reads a file offline")
-        })?;
+        let stream =
+            connect.await.map_err(|_| anyhow!("timed out")).and_then(|stream| Ok(stream?)).with_context(
+                || format!("cannot reach docket at {address}; is `docket serve` running?{}", self.otherwise),
+            )?;
         let (mut sender, connection) = http1::handshake::<_, Full<Bytes>>(TokioIo::new(stream)).await?;
         tokio::spawn(connection);
         let prefix = self.base.path().trim_end_matches('/');

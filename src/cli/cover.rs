@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::candidate::Candidate;
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{Remote, render};
@@ -62,7 +62,7 @@ impl Cover {
     /// Reads a ledger file and evaluates here.
     fn look_here(&self, progress: &Progress) -> anyhow::Result<Value> {
         let reader: Reader = self.remote.reader()?;
-        let set = self.candidate.load(self.remote.config.as_deref())?;
+        let set = self.candidate.load(self.remote.address.config.as_deref())?;
         let cover =
             policy::Cover::new(&set).map_err(|error| anyhow!("the policies cannot be watched: {error}"))?;
         let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
@@ -82,7 +82,7 @@ impl Cover {
         let mut body = self.selection.members();
         body.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
         body.extend(self.candidate.members()?);
-        let lines = Client::new(&self.remote)?.lines("/v1/cover", body, progress, |_| true).await?;
+        let lines = self.remote.client()?.lines("/v1/cover", body, progress, |_| true).await?;
         lines.ok_or_else(|| anyhow!("docket broke off"))
     }
 }

@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
+use super::meant::meant;
 use super::{EXIT_NOT_FOUND, Remote, open, render};
 use crate::api::explain;
 use crate::ledger::filter::Scope;
@@ -42,13 +43,12 @@ impl Explain {
         } else {
             let trace = if self.trace { "?trace=true" } else { "" };
             let path = format!("/v1/explain/{}{trace}", encode(&self.request_id));
-            runtime()?.block_on(Client::new(&self.remote)?.get(&path))?
+            runtime()?.block_on(self.remote.client()?.get(&path))?
         };
         let Some(explanation) = explanation else {
-            eprintln!(
-                "docket: no entry has request id `{}`; `docket tail` lists the newest ones",
-                self.request_id
-            );
+            let hint = meant(&self.remote, &self.request_id);
+            let hint = hint.unwrap_or_else(|| "`docket tail` lists the newest ones".into());
+            eprintln!("docket: no entry has request id `{}`; {hint}", self.request_id);
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         };
         let mut out = std::io::stdout().lock();
@@ -70,6 +70,7 @@ fn text(explanation: &Value) -> String {
     let (entries, why) = (list(explanation, "entries"), list(explanation, "why"));
     let (why_not, trace) = (list(explanation, "why_not"), list(explanation, "trace"));
     let mut blocks = Vec::new();
+    let is_decided = entries.iter().any(|entry| render::field(entry, "kind") == "decision");
     for entry in &entries {
         let kind = render::field(entry, "kind");
         if kind == "decision" {
@@ -78,7 +79,8 @@ fn text(explanation: &Value) -> String {
             let missing: Vec<&Value> = why_not.iter().filter(same).collect();
             let traced: Vec<&Value> = trace.iter().filter(same).collect();
             blocks.push(render::explained(entry, reason, &missing, &traced, &paint));
-        } else if kind != "outcome" && kind != "trace" {
+        } else if kind != "trace" && (kind != "outcome" || !is_decided) {
+            // A decision says what became of its call; what explained it live is part of its reasons.
             blocks.push(render::other(entry));
         }
     }

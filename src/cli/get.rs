@@ -3,10 +3,12 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
+use super::meant::meant;
 use super::{EXIT_NOT_FOUND, Remote, render};
 use crate::ledger::Filter;
 
@@ -29,15 +31,21 @@ impl Get {
     /// docket cannot be reached, or the ledger cannot be read.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut filter = Filter::default();
-        filter.set("id", &self.id, 0).map_err(anyhow::Error::msg)?;
+        if let Err(malformed) = filter.set("id", &self.id, 0) {
+            let Some(hint) = meant(&self.remote, &self.id) else { bail!(malformed) };
+            eprintln!("docket: {hint}");
+            return Ok(ExitCode::from(EXIT_NOT_FOUND));
+        }
         let entry: Option<Value> = if self.remote.ledger.is_some() {
             let entries = self.remote.reader()?.entries(&filter)?;
             entries.first().map(serde_json::to_value).transpose()?
         } else {
-            runtime()?.block_on(Client::new(&self.remote)?.get(&format!("/v1/audit/{}", encode(&self.id))))?
+            runtime()?.block_on(self.remote.client()?.get(&format!("/v1/audit/{}", encode(&self.id))))?
         };
         let Some(entry) = entry else {
-            eprintln!("docket: no entry has the id `{}`; `docket tail --all --jsonl` shows ids", self.id);
+            let hint = meant(&self.remote, &self.id);
+            let hint = hint.unwrap_or_else(|| "`docket tail --all --jsonl` shows ids".into());
+            eprintln!("docket: no entry has the id `{}`; {hint}", self.id);
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         };
         let mut out = std::io::stdout().lock();
@@ -47,9 +55,6 @@ impl Get {
             write!(out, "{}", render::decision(&entry, None, &render::Paint::stdout()))?;
         } else {
             write!(out, "{}", render::other(&entry))?;
-            for (name, value) in entry.get("metadata").and_then(Value::as_object).into_iter().flatten() {
-                writeln!(out, "  {name:<13} {}", render::plain(value).replace('\n', "\n                "))?;
-            }
         }
         Ok(ExitCode::SUCCESS)
     }

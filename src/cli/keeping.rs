@@ -11,9 +11,10 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::place::{lines, print};
 use super::redactor::{cache_beside, offline};
+use super::words::Words;
 use super::{EXIT_FINDINGS, EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::ledger::filter::parse_time;
@@ -28,8 +29,8 @@ pub struct Prune {
     /// Only entries of this tenant.
     #[arg(long, value_name = "NAME")]
     zone: Option<String>,
-    /// Only entries of this kind, as `decision` or `access`.
-    #[arg(long, value_name = "KIND")]
+    /// Only entries of this kind.
+    #[arg(long, value_name = "KIND", value_parser = Words::prunable())]
     kind: Option<String>,
     /// Why; it is recorded.
     #[arg(long, value_name = "TEXT")]
@@ -223,7 +224,7 @@ impl List {
         let holds = if let Some(file) = &self.place.remote.ledger {
             json!(open(file)?.holds()?)
         } else {
-            let client = Client::new(&self.place.remote)?;
+            let client = self.place.remote.client()?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/holds"))?;
             answer
                 .and_then(|mut answer| answer.get_mut("holds").map(Value::take))
@@ -269,7 +270,7 @@ impl Place {
         };
         let runtime = runtime()?;
         let Some(file) = &self.remote.ledger else {
-            let client = Client::new(&self.remote)?.patient();
+            let client = self.remote.client()?.patient();
             return Ok(runtime.block_on(client.change(path, body))?.map_or_else(missing, done));
         };
         let actor = Actor { principal: "command line".into(), reason, ..Actor::default() };
@@ -290,7 +291,7 @@ impl Place {
         if !file.exists() {
             bail!("there is no ledger `{}`", file.display());
         }
-        let config = Raw::read(self.remote.config.as_deref(), &Flags::default())?.validate()?;
+        let config = Raw::read(self.remote.address.config.as_deref(), &Flags::default())?.validate()?;
         let of_config = config.ledger.path == file;
         let signing = Signing {
             key_file: self.key_file.clone().or(config.ledger.key_file.clone().filter(|_| of_config)),

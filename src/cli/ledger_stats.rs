@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::{HumanBytes, HumanCount};
 
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::{Remote, open, system_clock};
 use crate::ledger::stats;
 
@@ -30,7 +30,7 @@ impl Stats {
         let stats = if let Some(file) = &self.remote.ledger {
             open(file)?.stats((system_clock().now_ms)())?
         } else {
-            let client = Client::new(&self.remote)?;
+            let client = self.remote.client()?;
             let answer = runtime()?.block_on(client.get("/v1/ledger/stats"))?;
             let answer = answer.context("docket does not know `/v1/ledger/stats`")?;
             serde_json::from_value(answer).context("docket's answer is not a ledger's figures")?

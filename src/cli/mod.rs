@@ -17,15 +17,19 @@ mod explain;
 mod export;
 mod get;
 mod hook;
+mod interrupt;
 mod keeping;
 mod ledger_backup;
 mod ledger_stats;
+mod meant;
 mod open_files;
 mod openapi;
+mod part;
 mod place;
 mod policy;
 mod progress;
 mod prove;
+mod records;
 mod redact;
 mod redactor;
 mod reload;
@@ -36,11 +40,14 @@ mod serve;
 mod simulate;
 mod starter;
 mod stats;
+mod table;
 mod tail;
+mod terminal;
 mod test;
 mod test_from;
 mod token;
 mod verify;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +55,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::ledger::{Readable, Reader};
+use client::{Address, Client};
 use progress::Progress;
 
 pub use serve::{Running, start, system_clock};
@@ -132,22 +140,23 @@ enum Command {
 /// Where the client commands find the ledger.
 #[derive(Clone, Debug, Args)]
 pub struct Remote {
-    /// The admin plane of a running docket [default: the configured one, else `http://127.0.0.1:7411`].
-    #[arg(long, env = "DOCKET_URL", value_name = "URL")]
-    url: Option<String>,
-    /// The admin token [default: the configuration's token file].
-    #[arg(long, env = "DOCKET_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    token: Option<String>,
+    #[command(flatten)]
+    address: Address,
     /// Read a ledger file instead of asking a running docket; `--url` and `--token`, or what the environment says of them, are
     /// not used then.
     #[arg(long, value_name = "FILE")]
     ledger: Option<PathBuf>,
-    /// The configuration to take address and token file from [default: ./docket.toml if present].
-    #[arg(long, value_name = "FILE")]
-    config: Option<PathBuf>,
 }
 
 impl Remote {
+    /// Asks a running docket.
+    ///
+    /// # Errors
+    /// There is no address to ask at, or no token to ask with.
+    fn client(&self) -> anyhow::Result<Client> {
+        Ok(Client::new(&self.address)?.or_file())
+    }
+
     /// Reads the ledger file that was named.
     ///
     /// # Errors
@@ -163,8 +172,11 @@ fn readable(file: &Path) -> anyhow::Result<Readable> {
     if !file.exists() {
         anyhow::bail!("ledger `{}` does not exist", file.display());
     }
-    let progress = Progress::new("copying pages");
-    let readable = Readable::open(file, &mut |done, total| progress.show(done, total))?;
+    // Most files are read where they are, and show nothing.
+    let mut progress = None;
+    let readable = Readable::open(file, &mut |done, total| {
+        progress.get_or_insert_with(|| Progress::new("copying pages")).show(done, total);
+    })?;
     drop(progress);
     if let Some(note) = readable.note() {
         eprintln!("docket: {note}");

@@ -2,12 +2,10 @@
 
 use std::io::Write as _;
 
-use anyhow::bail;
 use clap::Args;
 use serde_json::Value;
 
-use super::Remote;
-use super::client::{Client, runtime};
+use super::client::{Address, Client, runtime};
 
 /// Where it is done, and how it is told.
 #[derive(Debug, Args)]
@@ -16,16 +14,16 @@ pub struct Place {
     #[arg(long)]
     pub json: bool,
     #[command(flatten)]
-    remote: Remote,
+    address: Address,
 }
 
 impl Place {
     /// Asks for a list; `member` of the answer has it.
     ///
     /// # Errors
-    /// A file was named instead, or docket cannot be reached or refuses.
+    /// docket cannot be reached or refuses.
     pub fn list(&self, path: &str, member: &str) -> anyhow::Result<Vec<Value>> {
-        let answer = runtime()?.block_on(self.client()?.get(path))?.unwrap_or_default();
+        let answer = runtime()?.block_on(Client::new(&self.address)?.get(path))?.unwrap_or_default();
         Ok(answer.get(member).and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
@@ -34,7 +32,7 @@ impl Place {
     /// # Errors
     /// As [`Place::list`].
     pub fn change(&self, path: &str, body: &Value) -> anyhow::Result<Result<Value, String>> {
-        runtime()?.block_on(self.client()?.change(path, body))
+        runtime()?.block_on(Client::new(&self.address)?.change(path, body))
     }
 
     /// Prints the answer as it was asked for.
@@ -43,13 +41,6 @@ impl Place {
     /// Nothing can be written.
     pub fn print(&self, value: &Value, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         print(self.json, value, text)
-    }
-
-    fn client(&self) -> anyhow::Result<Client> {
-        if self.remote.ledger.is_some() {
-            bail!("only a running docket does this; leave out --ledger");
-        }
-        Client::new(&self.remote)
     }
 }
 

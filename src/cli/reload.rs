@@ -8,8 +8,8 @@ use clap::Args;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use super::client::{Client, refusal, runtime};
-use super::{EXIT_FINDINGS, Remote, render};
+use super::client::{Address, Client, refusal, runtime};
+use super::{EXIT_FINDINGS, render};
 
 /// Arguments of `docket policy reload`.
 #[derive(Debug, Args)]
@@ -18,7 +18,7 @@ pub struct Reload {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
-    remote: Remote,
+    address: Address,
 }
 
 impl Reload {
@@ -27,10 +27,7 @@ impl Reload {
     /// # Errors
     /// docket cannot be reached, or its ledger cannot be written.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        if self.remote.ledger.is_some() {
-            bail!("`docket policy reload` needs a running docket; leave out --ledger");
-        }
-        let client = Client::new(&self.remote)?;
+        let client = Client::new(&self.address)?;
         let (status, answer) = runtime()?.block_on(client.exchange("/v1/policies/reload", &json!({})))?;
         let refused = status == StatusCode::UNPROCESSABLE_ENTITY;
         if status != StatusCode::OK && !refused {

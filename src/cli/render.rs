@@ -1,9 +1,10 @@
-//! Entries for eyes: a table row, a block of an explanation. Only what the JSON says, laid out.
+//! Entries for eyes: a block each, and what an explanation says of it. Only what the JSON says, laid out.
 
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 
 use serde_json::Value;
+
+use super::terminal;
 
 /// Colours, where they help and are wanted.
 pub struct Paint {
@@ -11,15 +12,16 @@ pub struct Paint {
 }
 
 impl Paint {
-    /// For standard output: on a terminal, unless `NO_COLOR` is set (no-color.org).
+    /// For standard output.
     pub fn stdout() -> Self {
-        let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        Self { enabled: wanted && std::io::stdout().is_terminal() }
+        Self { enabled: terminal::has_colours(&std::io::stdout()) }
     }
 
-    fn decision(&self, text: &str) -> String {
+    /// A decision, or what became of one, in its colour.
+    pub fn decision(&self, text: &str) -> String {
         let code = match text.trim_end() {
-            "allow" | "ALLOW" => "32",
+            "-" => return text.to_owned(),
+            "allow" | "ALLOW" | "success" => "32",
             "deny" | "DENY" => "31",
             _ => "33",
         };
@@ -60,52 +62,6 @@ fn printable(text: &str) -> String {
     text.replace('\t', "    ").chars().map(shown).collect()
 }
 
-/// The table's columns and their widths; the last one takes what is left.
-const COLUMNS: [(&str, usize); 9] = [
-    ("OCCURRED AT", 24),
-    ("EVENT TYPE", 17),
-    ("DECISION", 16),
-    ("STATUS", 8),
-    ("SERVER", 12),
-    ("TOOL", 22),
-    ("SUBJECT", 16),
-    ("RULE", 18),
-    ("DURATION", 9),
-];
-
-/// The table's first line.
-pub fn table_head() -> String {
-    let mut line = String::new();
-    for (name, width) in COLUMNS {
-        let _ = write!(line, "{name:width$} ");
-    }
-    line + "REQUEST ID"
-}
-
-/// One entry as one line.
-pub fn table_row(entry: &Value, paint: &Paint) -> String {
-    let cells = [
-        field(entry, "occurred_at"),
-        field(entry, "event_type"),
-        field(entry, "decision"),
-        field(entry, "evaluation_status"),
-        field(entry, "server"),
-        field(entry, "/resource/id"),
-        field(entry, "/subject/id"),
-        field(entry, "/diagnostics/0/rule"),
-        entry.get("duration_us").and_then(Value::as_u64).map(duration).unwrap_or_default(),
-    ];
-    let mut line = String::new();
-    for (cell, (name, width)) in cells.iter().zip(COLUMNS) {
-        let cell = cell.replace('\n', " ");
-        let padded = format!("{:width$}", shortened(if cell.is_empty() { "-" } else { &cell }, width));
-        line.push_str(&if name == "DECISION" { paint.decision(&padded) } else { padded });
-        line.push(' ');
-    }
-    let request = field(entry, "request_id");
-    line + if request.is_empty() { "-" } else { &request }
-}
-
 /// A length of time for eyes: `870 µs`, `12.3 ms`, `4.56 s`.
 pub fn duration(us: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -141,15 +97,7 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
         if policy.is_empty() {
             line("docket", field(because, "rule"));
         } else {
-            line(
-                "policy",
-                [policy, field(because, "title")]
-                    .iter()
-                    .filter(|t| !t.is_empty())
-                    .cloned()
-                    .collect::<Vec<_>>()
-                    .join(" — "),
-            );
+            line("policy", joined([policy, field(because, "title")], " — "));
             line("version", field(because, "policy_version"));
             line("rule", field(because, "rule"));
         }
@@ -164,15 +112,7 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     }
     line("manifest", field(entry, "/policy_set/manifest_sha"));
     let revision = field(entry, "/policy_set/revision");
-    line(
-        "policy set",
-        [field(entry, "/policy_set/id"), revision]
-            .iter()
-            .filter(|t| !t.is_empty())
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(" "),
-    );
+    line("policy set", joined([field(entry, "/policy_set/id"), revision], " "));
     let what = [field(entry, "action"), field(entry, "/resource/type"), field(entry, "/resource/id")];
     // Of an entry whose payload is gone nobody knows what it was about.
     if what.iter().any(|part| !part.is_empty()) {
@@ -182,32 +122,12 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     line("arguments", field(entry, "/metadata/context/arguments"));
     let subject = format!("{} {}", field(entry, "/subject/type"), field(entry, "/subject/id"));
     line("subject", subject.trim().to_owned());
-    line(
-        "caller",
-        [field(entry, "agent"), field(entry, "user"), field(entry, "team")]
-            .iter()
-            .filter(|t| !t.is_empty())
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", "),
-    );
+    line("caller", joined(["agent", "user", "team"].map(|name| field(entry, name)), ", "));
     line("server", field(entry, "server"));
-    line(
-        "from",
-        [field(entry, "peer"), field(entry, "user_agent")]
-            .iter()
-            .filter(|t| !t.is_empty())
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(" "),
-    );
+    line("from", joined(["peer", "user_agent"].map(|name| field(entry, name)), " "));
     line("at", field(entry, "occurred_at"));
-    let evaluation = format!("{} in {} µs", field(entry, "evaluation_status"), field(entry, "evaluation_us"));
-    line("evaluation", evaluation);
-    let outcome = field(entry, "outcome");
-    if !outcome.is_empty() {
-        line("outcome", format!("{outcome} after {} µs", field(entry, "duration_us")));
-    }
+    line("evaluation", timed(entry, "evaluation_status", " in ", "evaluation_us"));
+    line("outcome", timed(entry, "outcome", " after ", "duration_us"));
     for edit in entry.get("redactions").and_then(Value::as_array).into_iter().flatten() {
         line("redacted", format!("{} ({} by {})", field(edit, "path"), field(edit, "op"), field(edit, "by")));
     }
@@ -223,15 +143,45 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     format!("{}\n{text}", head.trim_end())
 }
 
-/// An entry that is not a decision, in one line.
+/// What there is of these, with something between.
+fn joined<const N: usize>(texts: [String; N], between: &str) -> String {
+    let filled: Vec<String> = texts.into_iter().filter(|text| !text.is_empty()).collect();
+    filled.join(between)
+}
+
+/// A word, and how long it took to come to that, where that is known.
+fn timed(entry: &Value, word: &str, after: &str, us: &str) -> String {
+    let word = field(entry, word);
+    match entry.get(us).and_then(Value::as_u64) {
+        Some(us) if !word.is_empty() => format!("{word}{after}{}", duration(us)),
+        _ => word,
+    }
+}
+
+/// An entry that is not a decision: what it says of itself first, then whom and what it belongs to.
 pub fn other(entry: &Value) -> String {
-    format!(
-        "{}  {} at {} (seq {})\n",
+    let mut text = format!(
+        "{}  {} at {}\n",
         field(entry, "kind").to_uppercase(),
         field(entry, "event_type"),
-        field(entry, "occurred_at"),
-        field(entry, "seq")
-    )
+        field(entry, "occurred_at")
+    );
+    let mut line = |name: &str, value: String| {
+        if !value.is_empty() {
+            let _ = writeln!(text, "  {name:<13} {}", value.replace('\n', "\n                "));
+        }
+    };
+    line("outcome", timed(entry, "outcome", " after ", "duration_us"));
+    for (name, value) in entry.get("metadata").and_then(Value::as_object).into_iter().flatten() {
+        line(&printable(name), plain(value));
+    }
+    line("server", field(entry, "server"));
+    line("caller", joined(["agent", "user", "team"].map(|name| field(entry, name)), ", "));
+    line("from", joined(["peer", "user_agent"].map(|name| field(entry, name)), " "));
+    line("request", field(entry, "request_id"));
+    line("call", field(entry, "call_id"));
+    line("entry", format!("{} (seq {})", field(entry, "id"), field(entry, "seq")));
+    text
 }
 
 /// A value as text: strings as they are, anything else as JSON.

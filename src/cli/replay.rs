@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::candidate::Candidate;
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::progress::Progress;
 use super::selection::Selection;
 use super::{EXIT_FINDINGS, Remote, render};
@@ -82,7 +82,7 @@ impl Replay {
     /// Reads a ledger file and decides here.
     fn replay_here(&self, report: &mut Report, progress: &Progress) -> anyhow::Result<Value> {
         let reader = self.remote.reader()?;
-        let candidate = self.candidate.load(self.remote.config.as_deref())?;
+        let candidate = self.candidate.load(self.remote.address.config.as_deref())?;
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
         let threads = self.threads.unwrap_or_else(cores);
         let filter = self.selection.filter()?;
@@ -102,7 +102,7 @@ impl Replay {
         let mut body = self.selection.members();
         body.extend(self.limit.map(|limit| ("limit".to_owned(), limit.into())));
         body.extend(self.candidate.members()?);
-        let client = Client::new(&self.remote)?;
+        let client = self.remote.client()?;
         let totals = client.lines("/v1/replay", body, progress, |flip| report.take(flip)).await?;
         Ok(totals.unwrap_or_default())
     }

@@ -5,14 +5,15 @@ use serde_json::{Map, Value};
 
 use super::client::encode;
 use super::system_clock;
-use crate::ledger::Filter;
+use super::words::Words;
+use crate::ledger::{Column, Filter};
 
 /// Filters; everything given must hold. One that is given again is met by either value.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Filters")]
 pub struct Selection {
-    /// Only decisions with this effect: allow, deny, `require_approval` or partial.
-    #[arg(long, value_name = "EFFECT")]
+    /// Only decisions with this effect.
+    #[arg(long, value_name = "EFFECT", value_parser = Words::of(Column::Decision))]
     decision: Vec<String>,
     /// Only this request.
     #[arg(long, value_name = "ID")]
@@ -44,11 +45,11 @@ pub struct Selection {
     /// Only this event, as `tools.call`; `docket events` lists them.
     #[arg(long, value_name = "NAME")]
     event_type: Vec<String>,
-    /// How the evaluation went: complete, error or timeout.
-    #[arg(long, value_name = "STATUS")]
+    /// How the evaluation went.
+    #[arg(long, value_name = "STATUS", value_parser = Words::of(Column::Status))]
     status: Vec<String>,
-    /// What became of the call: success, denied, error, `pending_approval`, disconnected or unknown.
-    #[arg(long, value_name = "OUTCOME")]
+    /// What became of the call.
+    #[arg(long, value_name = "OUTCOME", value_parser = Words::of(Column::Outcome))]
     outcome: Vec<String>,
     /// Only decisions in which this rule spoke.
     #[arg(long, value_name = "NAME")]
@@ -126,8 +127,8 @@ impl Selection {
 pub struct Everything {
     #[command(flatten)]
     common: Selection,
-    /// Only entries of this kind, as decision, outcome or access.
-    #[arg(long, value_name = "KIND")]
+    /// Only entries of this kind.
+    #[arg(long, value_name = "KIND", value_parser = Words::of(Column::Kind))]
     kind: Vec<String>,
     /// Only the entry with this id.
     #[arg(long, value_name = "ULID")]
@@ -144,8 +145,8 @@ pub struct Everything {
     /// Only what was decided under this policy set.
     #[arg(long, value_name = "SHA256")]
     manifest_sha: Vec<String>,
-    /// Whether decisions bound: enforce or monitor.
-    #[arg(long, value_name = "MODE")]
+    /// Whether decisions bound.
+    #[arg(long, value_name = "MODE", value_parser = Words::of(Column::Mode))]
     mode: Vec<String>,
 }
 
@@ -194,5 +195,5 @@ fn filter_of<'a>(given: impl Iterator<Item = (&'static str, &'a str)>) -> anyhow
         };
         filter.set(name, value, now_ms).map_err(as_flag).map_err(anyhow::Error::msg)?;
     }
-    Ok(filter)
+    filter.checked().map_err(anyhow::Error::msg)
 }

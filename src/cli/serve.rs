@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use tracing_subscriber::EnvFilter;
 
 use super::redactor::{self, Loader};
-use super::{open_files, starter};
+use super::{open_files, starter, terminal};
 use crate::access::{Blocking, Tokens};
 use crate::api::export::{self, Exports};
 use crate::call::RequestId;
@@ -577,7 +577,8 @@ fn trace(config: &RawLog) -> anyhow::Result<()> {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .log_internal_errors(false);
+        .log_internal_errors(false)
+        .with_ansi(terminal::has_colours(&std::io::stderr()));
     let result = if pretty { builder.try_init() } else { builder.json().flatten_event(true).try_init() };
     result.map_err(|error| anyhow!("cannot start logging: {error}"))
 }

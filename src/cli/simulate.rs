@@ -11,7 +11,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::candidate::Candidate;
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::{EXIT_NOT_FOUND, Remote, open, render, system_clock};
 use crate::call::{Call, Moment};
 use crate::json;
@@ -54,7 +54,8 @@ impl Simulate {
     /// The call or the policies cannot be read, or docket cannot be reached.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let edits = self.edits.iter().map(|edit| parse_edit(edit)).collect::<anyhow::Result<Vec<_>>>()?;
-        let online = self.remote.ledger.is_none() && (self.from.is_some() || self.remote.url.is_some());
+        let online =
+            self.remote.ledger.is_none() && (self.from.is_some() || self.remote.address.url().is_some());
         let Some(answer) = (if online { self.ask(edits)? } else { self.decide(edits)? }) else {
             let id = self.from.as_deref().unwrap_or_default();
             eprintln!("docket: no decision has request id `{id}`; `docket tail` lists the newest ones");
@@ -84,7 +85,7 @@ impl Simulate {
         if let Value::Object(fields) = &mut body {
             fields.extend(self.candidate.members()?);
         }
-        let client = Client::new(&self.remote)?;
+        let client = self.remote.client()?;
         runtime()?.block_on(client.post("/v1/simulate", &body))
     }
 
@@ -109,7 +110,7 @@ impl Simulate {
         let manifest = recorded.as_mut().map(|(_, manifest)| std::mem::take(manifest));
         let set = match (&replayer, manifest) {
             (Some(replayer), Some(manifest)) if !self.candidate.is_named() => replayer.set(&manifest)?,
-            _ => Arc::new(self.candidate.load(self.remote.config.as_deref())?),
+            _ => Arc::new(self.candidate.load(self.remote.address.config.as_deref())?),
         };
         let clock = system_clock();
         let now = || Moment { call_id: clock.ulid(), time_ns: (clock.now_ms)().saturating_mul(1_000_000) };

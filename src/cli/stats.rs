@@ -8,18 +8,25 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::HumanCount;
 
-use super::client::{Client, encode, runtime};
+use super::client::{encode, runtime};
 use super::render::{Paint, duration, shortened};
 use super::selection::Everything;
-use super::{Remote, system_clock};
+use super::{Remote, system_clock, terminal};
 use crate::api::summary;
 use crate::ledger::rollup::{Bucket, Counted, Named, Percentiles, Summary};
 
-/// Characters of a full bar.
+/// Characters of a full bar where there is room.
 const BAR: usize = 24;
 
 /// Characters of a sparkline at most.
 const SPARKS: usize = 60;
+
+/// Characters of a name where there is room.
+const NAME: usize = 32;
+
+/// Characters of a line of a list besides name and bar, and of a sparkline's line besides the sparks.
+const AROUND_NAMES: usize = 26;
+const AROUND_SPARKS: usize = 32;
 
 /// Arguments of `docket stats`.
 #[derive(Debug, Args)]
@@ -54,7 +61,7 @@ impl Stats {
             self.remote.reader()?.summary(&wanted)?
         } else {
             let answer =
-                runtime()?.block_on(Client::new(&self.remote)?.get(&format!("/v1/audit/stats?{query}")))?;
+                runtime()?.block_on(self.remote.client()?.get(&format!("/v1/audit/stats?{query}")))?;
             let answer = answer.context("docket does not know `/v1/audit/stats`")?;
             serde_json::from_value(answer).context("docket's answer is not statistics")?
         };
@@ -62,14 +69,39 @@ impl Stats {
         if self.json {
             writeln!(out, "{}", serde_json::to_string_pretty(&summary)?)?;
         } else {
-            write!(out, "{}", text(&summary, std::io::stdout().is_terminal(), &Paint::stdout()))?;
+            let layout = terminal::width().map(Layout::of);
+            write!(out, "{}", text(&summary, layout, &Paint::stdout()))?;
+            if summary.counted.decisions == 0 && std::io::stderr().is_terminal() {
+                eprintln!("docket: no decisions match");
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The figures for eyes. `drawn` says whether bars and sparklines help.
-fn text(summary: &Summary, drawn: bool, paint: &Paint) -> String {
+/// How bars, names and sparklines share the width of a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Layout {
+    bar: usize,
+    name: usize,
+    sparks: usize,
+}
+
+impl Layout {
+    fn of(width: usize) -> Self {
+        let left = width.saturating_sub(AROUND_NAMES);
+        // A third for the bars: names say more.
+        let bar = (left / 3).min(BAR);
+        Self {
+            bar,
+            name: (left - bar).clamp(8, 2 * NAME),
+            sparks: width.saturating_sub(AROUND_SPARKS).clamp(10, SPARKS),
+        }
+    }
+}
+
+/// The figures for eyes. Without a layout nobody looks at bars and sparklines, and nothing is cut.
+fn text(summary: &Summary, layout: Option<Layout>, paint: &Paint) -> String {
     let mut text = String::new();
     let _ = writeln!(text, "{} to {}", summary.since, summary.until);
     let counted = summary.counted;
@@ -85,12 +117,12 @@ fn text(summary: &Summary, drawn: bool, paint: &Paint) -> String {
     }
     let _ = writeln!(text, "evaluation   {}", times(summary.evaluation_us));
     let _ = writeln!(text, "calls        {}", times(summary.duration_us));
-    if drawn {
+    if let Some(Layout { sparks, .. }) = layout {
         let allowed: Vec<u64> = summary.series.iter().map(|bucket| bucket.allow).collect();
         let refused = summary.series.iter().map(|bucket| bucket.deny + bucket.require_approval).collect();
         for (name, values) in [("allow", allowed), ("deny", refused)] {
-            let most = folded(&values).into_iter().max().unwrap_or(0);
-            let _ = writeln!(text, "{name:<12} {}  at most {}", sparkline(&values), HumanCount(most));
+            let most = folded(&values, sparks).into_iter().max().unwrap_or(0);
+            let _ = writeln!(text, "{name:<12} {}  at most {}", sparkline(&values, sparks), HumanCount(most));
         }
     } else {
         let _ = writeln!(text, "\n{:<24} {:>10} {:>10} {:>10}", "TIME", "ALLOW", "DENY", "APPROVAL");
@@ -110,20 +142,20 @@ fn text(summary: &Summary, drawn: bool, paint: &Paint) -> String {
             times(server.evaluation_us),
             times(server.duration_us)
         );
-        listed(&mut text, "tools", &server.tools, drawn, |named| named.count);
-        listed(&mut text, "denied by", &server.denying_policies, drawn, |named| named.deny);
+        listed(&mut text, "tools", &server.tools, layout, |named| named.count);
+        listed(&mut text, "denied by", &server.denying_policies, layout, |named| named.deny);
     }
     if !summary.callers.is_empty() {
         text.push('\n');
-        listed(&mut text, "callers", &summary.callers, drawn, |named| named.count);
+        listed(&mut text, "callers", &summary.callers, layout, |named| named.count);
     }
     text
 }
 
 fn counts(counted: &Counted) -> String {
     let Counted { decisions, allow, deny, require_approval, .. } = *counted;
-    let share =
-        (allow * 100).checked_div(decisions).map_or_else(String::new, |share| format!(" ({share} %)"));
+    let rounded = (allow * 100 + decisions / 2).checked_div(decisions);
+    let share = rounded.map_or_else(String::new, |share| format!(" ({share} %)"));
     format!(
         "{}: allow {}{share}, deny {}, approval {}",
         HumanCount(decisions),
@@ -140,27 +172,37 @@ fn times(percentiles: Percentiles) -> String {
     }
 }
 
-fn listed(text: &mut String, what: &str, named: &[Named], drawn: bool, count: impl Fn(&Named) -> u64) {
+fn listed(
+    text: &mut String,
+    what: &str,
+    named: &[Named],
+    layout: Option<Layout>,
+    count: impl Fn(&Named) -> u64,
+) {
+    let width = layout.map_or(NAME, |layout| layout.name);
     let most = named.iter().map(&count).max().unwrap_or(0).max(1);
     for (at, one) in named.iter().enumerate() {
         let (what, name) =
             (if at == 0 { what } else { "" }, super::render::plain(&one.value.as_str().into()));
-        let length = usize::try_from(count(one) * BAR as u64 / most).unwrap_or(0).max(1);
-        let bar = if drawn { format!("  {}", "█".repeat(length)) } else { String::new() };
-        let line = format!("  {what:<10} {:<32} {:>10}{bar}", shortened(&name, 32), count(one));
+        let name = if layout.is_some() { shortened(&name, width) } else { name };
+        let bar = layout.map_or_else(String::new, |layout| {
+            let length = usize::try_from(count(one) * layout.bar as u64 / most).unwrap_or(0).max(1);
+            format!("  {}", "█".repeat(length))
+        });
+        let line = format!("  {what:<10} {name:<width$} {:>10}{bar}", count(one));
         let _ = writeln!(text, "{}", line.trim_end());
     }
 }
 
-/// Neighbouring steps added up until there are no more than fit on a line.
-fn folded(values: &[u64]) -> Vec<u64> {
-    let size = values.len().div_ceil(SPARKS).max(1);
+/// Neighbouring steps added up until there are no more than so many.
+fn folded(values: &[u64], most: usize) -> Vec<u64> {
+    let size = values.len().div_ceil(most).max(1);
     values.chunks(size).map(|chunk| chunk.iter().sum()).collect()
 }
 
-fn sparkline(values: &[u64]) -> String {
+fn sparkline(values: &[u64], most: usize) -> String {
     const LEVELS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-    let values = folded(values);
+    let values = folded(values, most);
     let most = values.iter().copied().max().unwrap_or(0).max(1);
     let level = |value: &u64| {
         let at = usize::try_from((value * 8).div_ceil(most)).unwrap_or(8);
@@ -175,8 +217,18 @@ mod tests {
 
     #[test]
     fn sparklines_show_the_least_too() {
-        assert_eq!(sparkline(&[0, 1, 50, 100]), " ▁▄█");
-        assert_eq!(sparkline(&[]), "");
-        assert_eq!(sparkline(&vec![1; 600]).chars().count(), 60);
+        assert_eq!(sparkline(&[0, 1, 50, 100], 60), " ▁▄█");
+        assert_eq!(sparkline(&[], 60), "");
+        assert_eq!(sparkline(&vec![1; 600], 60).chars().count(), 60);
+    }
+
+    #[test]
+    fn lines_are_no_longer_than_the_terminal() {
+        for width in [40, 60, 80, 120, 200] {
+            let Layout { bar, name, sparks } = Layout::of(width);
+            assert!(AROUND_NAMES + bar + name <= width, "{width}");
+            assert!(width < 42 || AROUND_SPARKS + sparks <= width, "{width}");
+        }
+        assert_eq!(Layout::of(80), Layout { bar: 18, name: 36, sparks: 48 });
     }
 }

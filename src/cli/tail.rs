@@ -1,6 +1,6 @@
 //! `docket tail`: the newest decisions as a table or as JSON, and new ones as they come.
 
-use std::io::Write as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,9 +10,10 @@ use http::StatusCode;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use super::client::{Client, refusal, runtime};
+use super::client::{refusal, runtime};
 use super::selection::Everything;
-use super::{Remote, render};
+use super::table::Table;
+use super::{Remote, render, system_clock, terminal};
 use crate::ledger::Filter;
 
 /// A stream that broke off is opened again after this long, in milliseconds.
@@ -20,6 +21,9 @@ const AGAIN_MS: u64 = 1_000;
 
 /// How often it is tried again without an entry in between.
 const MAX_TRIES: u32 = 30;
+
+/// How long what was recorded before `--until` may take to arrive, in milliseconds.
+const LATE_MS: u64 = 1_000;
 
 /// Arguments of `docket tail`.
 #[derive(Debug, Args)]
@@ -61,10 +65,18 @@ impl Tail {
             }
             None => runtime()?.block_on(self.read_remote())?,
         };
-        self.print(&entries)?;
+        let lines = Lines { table: (!self.jsonl).then(|| Table::new(terminal::width())) };
+        if self.json {
+            writeln!(std::io::stdout().lock(), "{}", serde_json::to_string_pretty(&entries)?)?;
+        } else {
+            lines.begin(&entries)?;
+        }
+        if entries.is_empty() && std::io::stderr().is_terminal() {
+            eprintln!("docket: no entries match{}", if self.follow { " yet" } else { "" });
+        }
         if self.follow {
             let newest = entries.first().and_then(|entry| entry.get("seq")?.as_i64());
-            runtime()?.block_on(self.follow(newest))?;
+            runtime()?.block_on(self.follow_until(filter.until_ms, newest, &lines))?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -89,40 +101,27 @@ impl Tail {
 
     async fn read_remote(&self) -> anyhow::Result<Vec<Value>> {
         let path = format!("/v1/audit?{}&limit={}", self.query(), self.limit);
-        let answer =
-            Client::new(&self.remote)?.get(&path).await?.context("docket does not know `/v1/audit`")?;
+        let answer = self.remote.client()?.get(&path).await?.context("docket does not know `/v1/audit`")?;
         Ok(answer.get("entries").and_then(Value::as_array).cloned().unwrap_or_default())
     }
 
-    fn print(&self, entries: &[Value]) -> anyhow::Result<()> {
-        let mut out = std::io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", serde_json::to_string_pretty(entries)?)?;
-            return Ok(());
-        }
-        if !self.jsonl {
-            writeln!(out, "{}", render::table_head())?;
-        }
-        // Newest last, where the next line will appear.
-        for entry in entries.iter().rev() {
-            self.print_one(&mut out, entry)?;
-        }
-        Ok(())
-    }
-
-    fn print_one(&self, out: &mut impl std::io::Write, entry: &Value) -> anyhow::Result<()> {
-        if self.jsonl {
-            writeln!(out, "{entry}")?;
-        } else {
-            writeln!(out, "{}", render::table_row(entry, &render::Paint::stdout()))?;
-        }
-        out.flush()?;
-        Ok(())
+    /// Follows until the time after which nothing can match.
+    async fn follow_until(
+        &self,
+        until_ms: Option<i64>,
+        newest: Option<i64>,
+        lines: &Lines,
+    ) -> anyhow::Result<()> {
+        let Some(until_ms) = until_ms else { return self.follow(newest, lines).await };
+        let left_ms = until_ms.saturating_sub((system_clock().now_ms)());
+        let Some(left_ms) = u64::try_from(left_ms).ok().filter(|left_ms| *left_ms > 0) else { return Ok(()) };
+        let over = Duration::from_millis(left_ms.saturating_add(LATE_MS));
+        tokio::time::timeout(over, self.follow(newest, lines)).await.unwrap_or(Ok(()))
     }
 
     /// Prints events until docket or the reader of the output goes away. A stream that breaks off is taken up where it was.
-    async fn follow(&self, newest: Option<i64>) -> anyhow::Result<()> {
-        let client = Client::new(&self.remote)?;
+    async fn follow(&self, newest: Option<i64>, lines: &Lines) -> anyhow::Result<()> {
+        let client = self.remote.client()?;
         let path = format!("/v1/audit/stream?{}", self.query());
         let (mut last, mut tries) = (newest.unwrap_or(-1), 0);
         loop {
@@ -132,7 +131,7 @@ impl Tail {
                     let body = response.into_body().collect().await?.to_bytes();
                     bail!("{}", refusal(&serde_json::from_slice(&body).unwrap_or_default()));
                 }
-                Ok(response) => self.print_events(response.into_body(), &mut last).await?,
+                Ok(response) => lines.print_events(response.into_body(), &mut last).await?,
                 Err(error) if tries >= MAX_TRIES => return Err(error),
                 Err(_) => {}
             }
@@ -142,6 +141,31 @@ impl Tail {
             }
             tokio::time::sleep(Duration::from_millis(AGAIN_MS)).await;
         }
+    }
+}
+
+/// Entries as they are printed: in a table, or as JSON, one a line.
+struct Lines {
+    table: Option<Table>,
+}
+
+impl Lines {
+    /// Prints what there is, newest last, where the next line will appear.
+    fn begin(&self, entries: &[Value]) -> anyhow::Result<()> {
+        if let Some(table) = &self.table {
+            writeln!(std::io::stdout().lock(), "{}", table.head())?;
+        }
+        entries.iter().rev().try_for_each(|entry| self.print_one(entry))
+    }
+
+    fn print_one(&self, entry: &Value) -> anyhow::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match &self.table {
+            Some(table) => writeln!(out, "{}", table.row(entry, &render::Paint::stdout()))?,
+            None => writeln!(out, "{entry}")?,
+        }
+        out.flush()?;
+        Ok(())
     }
 
     async fn print_events(&self, mut body: hyper::body::Incoming, last: &mut i64) -> anyhow::Result<()> {
@@ -161,7 +185,7 @@ impl Tail {
                 } else if let Some(data) = line.strip_prefix(b"data: ") {
                     let data = serde_json::from_slice(data)?;
                     if event.is_empty() {
-                        self.print_one(&mut std::io::stdout().lock(), &data)?;
+                        self.print_one(&data)?;
                     } else {
                         let error = render::field(&data, "error");
                         if event.trim_ascii() == b"reset" {

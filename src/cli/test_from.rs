@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::client::{Client, runtime};
+use super::client::runtime;
 use super::selection::Selection;
 use super::{EXIT_NOT_FOUND, Remote, open};
 use crate::policy::Limits;
@@ -60,7 +60,7 @@ impl TestFrom {
             };
             write(&replayer, &wanted).map_err(|error| anyhow!(error))?
         } else {
-            let client = Client::new(&self.remote)?;
+            let client = self.remote.client()?;
             let mut body = self.selection.members();
             body.insert("request_ids".into(), json!(self.request_ids));
             body.insert("limit".into(), self.limit.into());

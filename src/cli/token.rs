@@ -11,9 +11,11 @@ use serde_json::{Value, json};
 
 use super::client::encode;
 use super::place::{Place, lines};
+use super::words::Words;
 use super::{EXIT_NOT_FOUND, render, system_clock};
 use crate::config::{Flags, Raw};
 use crate::identity;
+use crate::ledger::filter::{parse_span, parse_time};
 
 /// Subcommands of `docket token`.
 #[derive(Debug, Subcommand)]
@@ -61,8 +63,8 @@ pub struct Create {
     /// Whose it is; entries say so.
     #[arg(long, value_name = "NAME")]
     name: String,
-    /// `admin`, `auditor`, `lead`, `user`, `approver`, `author` or `agent`.
-    #[arg(long, value_name = "ROLE")]
+    /// What it may do.
+    #[arg(long, value_name = "ROLE", value_parser = Words::roles())]
     role: String,
     #[command(flatten)]
     scope: Scope,
@@ -95,6 +97,7 @@ pub struct Another {
     /// Its name or id.
     name: String,
     /// The role it is to have.
+    #[arg(value_parser = Words::roles())]
     role: String,
     #[command(flatten)]
     scope: Scope,
@@ -158,6 +161,14 @@ impl Token {
 
 impl Create {
     fn run(self) -> anyhow::Result<ExitCode> {
+        let now_ms = (system_clock().now_ms)();
+        let is_time = |text: &str| parse_span(text).is_some() || parse_time(text, now_ms).is_ok();
+        if let Some(expires) = self.expires.as_deref().filter(|expires| !is_time(expires)) {
+            bail!(
+                "`--expires` is `{expires}`; write how long it lasts (`90d`, `12h`), or a time to come, as RFC 3339 \
+                 (`2027-01-01T00:00:00Z`) or a date"
+            );
+        }
         let Scope { zones, team, user } = self.scope;
         let body = json!({
             "name": self.name, "role": self.role, "zones": zones, "team": team, "user": user, "expires": self.expires,

@@ -417,6 +417,7 @@ async fn exports_are_recorded_before_and_after_and_go_on_where_they_ended() {
     let (code, _, error) = crate::harness::docket(&arguments, folder.path());
     assert_eq!(code, 0, "{error}");
     let text = std::fs::read_to_string(folder.path().join("out.jsonl")).unwrap();
+    assert!(error.contains(&format!("wrote 5 entries, {} bytes, sha256 ", text.len())), "{error}");
     let offline: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(offline, first.into_iter().chain(rest).collect::<Vec<_>>());
     let (code, _, error) = crate::harness::docket(&arguments, folder.path());

@@ -1,8 +1,12 @@
 //! The commands as a person runs them: output, exit codes, mistakes.
 
+use std::path::Path;
+use std::process::{Command, Stdio};
+
 use serde_json::{Value, json};
 
-use crate::harness::{POLICY, Process, docket, evaluation, folder_with};
+use crate::harness::{Docket, POLICY, Process, docket, evaluation, folder_with};
+use crate::server;
 
 #[tokio::test]
 async fn tail_and_explain_online_and_offline() {
@@ -40,11 +44,15 @@ async fn tail_and_explain_online_and_offline() {
         rows[0].starts_with("OCCURRED AT") && rows[1].contains("cli-1") && rows[3].contains("default_deny"),
         "{table}"
     );
-    let (_, array, _) = run(&["tail", "--json", "--decision", "deny"], &online);
+    // Another name for it, which completions do not list.
+    let (_, array, _) = run(&["tail", "--json", "--decision", "denied"], &online);
     let array: Value = serde_json::from_str(&array).unwrap();
     assert_eq!(array.as_array().unwrap().len(), 2);
     let (_, lines, _) = run(&["tail", "--jsonl", "-n", "1"], &online);
     assert_eq!(serde_json::from_str::<Value>(lines.trim()).unwrap()["request_id"], "cli-3");
+    // Nothing that is to come can match.
+    let (code, table, error) = run(&["tail", "-f", "--until", "1h"], &online);
+    assert_eq!((code, table.lines().count()), (0, 1), "{error}");
     let (code, _, error) = run(&["explain", "never"], &online);
     assert_eq!(code, 3);
     assert!(error.contains("no entry has request id `never`"), "{error}");
@@ -203,4 +211,204 @@ fn without_any_configuration_it_runs() {
         misspelt.arg("serve").current_dir(folder.path()).env("DOCKET__DATA__LISEN", "x").output().unwrap();
     let error = String::from_utf8(output.stderr).unwrap();
     assert!(error.contains("unknown key `data.lisen`; did you mean `data.listen`?"), "{error}");
+}
+
+/// Runs a command on a terminal of this many columns; answers what is to be seen there.
+fn on_terminal(columns: u32, arguments: &str, folder: &Path) -> String {
+    let command = format!("stty cols {columns}; {} {arguments}", env!("CARGO_BIN_EXE_docket"));
+    let output = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .env_remove("NO_COLOR")
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().replace('\r', "")
+}
+
+#[tokio::test]
+async fn tables_fit_the_terminal_and_are_whole_off_it() {
+    const LONG: &str = "a_tool_whose_name_is_longer_than_any_column_is_wide_and_longer_than_what_names_have_in_lists_of_what_was_called";
+    let folder = folder_with("", POLICY);
+    let process = Process::start(folder.path());
+    let client = reqwest::Client::new();
+    for tool in ["echo", "sleep", LONG] {
+        let request = client.post(format!("{}/access/v1/evaluation", process.data));
+        request.json(&evaluation(tool, &json!({}))).send().await.unwrap();
+    }
+    let url = process.admin.clone();
+    assert_eq!(docket(&["tail", "--url", &url, "--config", "docket.toml"], folder.path()).0, 0);
+    assert_eq!(process.terminate(), Some(0));
+    let colour = regex::Regex::new("\u{1b}\\[\\d+m").unwrap();
+    for command in ["tail --all", "stats"] {
+        let arguments = [&command.split(' ').collect::<Vec<_>>()[..], &["--ledger", "docket.db"]].concat();
+        let (_, text, _) = docket(&arguments, folder.path());
+        assert!(text.contains(LONG), "{text}");
+        for columns in [80, 120] {
+            let command = format!("{command} --ledger docket.db");
+            let shown = on_terminal(columns, &format!("{command} | cat"), folder.path());
+            assert!(shown.contains(LONG), "{shown}");
+            let shown = on_terminal(columns, &command, folder.path());
+            let plain = colour.replace_all(&shown, "");
+            assert!(plain.contains("a_tool_wh") && !plain.contains(LONG), "{plain}");
+            let longest = plain.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= columns as usize, "{longest} in {columns}:\n{plain}");
+        }
+    }
+    let (_, text, _) = docket(&["stats", "--ledger", "docket.db"], folder.path());
+    assert!(text.contains("allow 2 (67 %)"), "{text}");
+    let (_, table, _) = docket(&["tail", "--all", "--ledger", "docket.db"], folder.path());
+    let read = table.lines().find(|line| line.contains("ledger.read")).unwrap();
+    let cells: Vec<&str> = read.split_whitespace().collect();
+    assert_eq!(cells[2..8], ["-", "-", "-", "/v1/audit", "admin", "-"], "{table}");
+
+    let nothing = "tail --tool nothing --ledger docket.db";
+    assert!(on_terminal(80, nothing, folder.path()).contains("docket: no entries match"));
+    assert!(on_terminal(80, &nothing.replace("tail", "stats"), folder.path()).contains("no decisions match"));
+    let (_, _, error) = docket(&nothing.split(' ').collect::<Vec<_>>(), folder.path());
+    assert_eq!(error, "");
+    let coloured = |terminal: &str| {
+        let command =
+            format!("tail --ledger docket.db; export TERM={terminal}; {}", env!("CARGO_BIN_EXE_docket"));
+        let shown = on_terminal(80, &format!("{command} tail --ledger docket.db"), folder.path());
+        shown.rsplit("OCCURRED AT").next().unwrap().contains("\u{1b}[32m")
+    };
+    assert!(coloured("xterm") && !coloured("dumb"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn entries_of_every_kind_are_told_and_ids_lead_to_them() {
+    let upstream = server::serve().await.unwrap();
+    let docket = Docket::before(&format!("http://{upstream}/mcp"), POLICY).await;
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "echo", "arguments": {"message": "hi"}},
+    });
+    docket.rpc(&call, &[("x-request-id", "told-1"), ("user-agent", "agent/1")]).await.text().await.unwrap();
+    let outcome = docket.wait_for(|entry| entry["kind"] == "outcome").await;
+    let text = |entry: &Value, name: &str| entry[name].as_str().unwrap().to_owned();
+    let (id, call_id) = (text(&outcome, "id"), text(&outcome, "call_id"));
+    let (code, out, error) = docket.command(&["get", &id]).await;
+    assert_eq!(code, 0, "{error}");
+    assert!(out.starts_with("OUTCOME  tools.call at "), "{out}");
+    for line in
+        ["  request       told-1\n", &format!("  call          {call_id}\n"), "  server        demo\n"]
+    {
+        assert!(out.contains(line), "{line}\n{out}");
+    }
+    let took = regex::Regex::new(r"(?m)^  outcome       \w+ after [\d.]+ (µs|ms|s)$").unwrap();
+    assert!(took.is_match(&out), "{out}");
+    let (_, table, _) = docket.command(&["tail", "--kind", "outcome"]).await;
+    let outcome = text(&outcome, "outcome");
+    assert!(table.lines().nth(1).unwrap().contains(&format!(" {outcome} ")), "{table}");
+
+    let read = docket.client.get(format!("{}/v1/audit?limit=1", docket.admin)).bearer_auth(&docket.token);
+    let read = read.header("x-request-id", "read-1").header("user-agent", "reader/1").send().await.unwrap();
+    assert_eq!(read.status(), 200);
+    let read = docket.wait_for(|entry| entry["request_id"] == "read-1").await;
+    for command in [["get", &text(&read, "id")], ["explain", "read-1"]] {
+        let (code, out, _) = docket.command(&command).await;
+        assert_eq!(code, 0);
+        assert!(out.starts_with("ACCESS  ledger.read at "), "{out}");
+        for part in
+            ["principal     admin", "path          /v1/audit", "query         limit=1", "reader/1", "read-1"]
+        {
+            assert!(out.contains(part), "{part}\n{out}");
+        }
+    }
+    docket.admin_get("/v1/audit").await;
+    docket
+        .client
+        .get(format!("{}/v1/audit", docket.admin))
+        .header("x-request-id", "bad-1")
+        .send()
+        .await
+        .unwrap();
+    docket.wait_for(|entry| entry["request_id"] == "bad-1").await;
+    let (_, out, _) = docket.command(&["explain", "bad-1"]).await;
+    assert!(out.starts_with("AUTH  auth.failed at ") && out.contains("reason        missing_token"), "{out}");
+
+    let decision = text(&docket.entries("told-1").await[0], "id");
+    let explains = "`docket explain told-1` explains its request";
+    for (command, hint) in [
+        (
+            ["explain", &id],
+            format!("`{id}` is the id of an entry: `docket get {id}` prints it, and {explains}"),
+        ),
+        (
+            ["explain", &call_id],
+            format!("is the id of a call: `docket get {decision}` prints its first entry, and {explains}"),
+        ),
+        (
+            ["get", &call_id],
+            format!("is the id of a call: `docket get {decision}` prints its first entry, and {explains}"),
+        ),
+        (
+            ["get", "told-1"],
+            "`told-1` is the id of a request: `docket explain told-1` explains it".to_owned(),
+        ),
+    ] {
+        let (code, _, error) = docket.command(&command).await;
+        assert_eq!(code, 3, "{command:?}: {error}");
+        assert!(error.contains(&hint), "{command:?}: {error}");
+    }
+    let (code, _, error) = docket.command(&["get", "nothing"]).await;
+    assert!(code == 2 && error.contains("`id` must be a ULID"), "{error}");
+    let folder = docket.stop().await;
+    let (code, _, error) =
+        crate::harness::docket(&["explain", &call_id, "--ledger", "docket.db"], folder.path());
+    assert!(code == 3 && error.contains(explains), "{error}");
+}
+
+#[test]
+fn commands_say_what_they_lack() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_docket"));
+        let output =
+            command.args(arguments).current_dir(folder.path()).env("DOCKET_URL", "").output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    std::fs::write(folder.path().join("docket.toml"), "admin.listen = \"127.0.0.1:0\"\n").unwrap();
+    let (code, error) = run(&["tail"]);
+    assert_eq!(code, 2);
+    assert!(
+        error.contains("leaves the port of the admin plane open") && error.contains("pass --url"),
+        "{error}"
+    );
+    let token = std::path::absolute(folder.path().canonicalize().unwrap().join("admin.token")).unwrap();
+    let (code, error) = run(&["tail", "--url", "http://127.0.0.1:9"]);
+    assert_eq!(code, 2);
+    let said = format!("cannot read the admin token from `{}`", token.display());
+    assert!(error.contains(&said), "{said}\n{error}");
+    let (code, error) = run(&["token", "create", "--name", "a", "--role", "admin", "--expires", "1"]);
+    assert_eq!(code, 2);
+    assert!(error.contains("how long it lasts (`90d`, `12h`), or a time to come"), "{error}");
+    let online = ["--url", "http://127.0.0.1:9", "--token", "t"];
+    let (code, error) = run(&[&["token", "list"], &online[..]].concat());
+    assert!(code == 2 && error.contains("cannot reach docket") && !error.contains("--ledger"), "{error}");
+}
+
+#[test]
+fn help_and_completions_offer_what_is_taken() {
+    let run = |arguments: &[&str]| docket(arguments, Path::new("."));
+    for command in
+        [&["token", "list"][..], &["token", "create"], &["block", "all"], &["unblock"], &["policy", "reload"]]
+    {
+        let (code, help, _) = run(&[command, &["--help"]].concat());
+        assert!(code == 0 && help.contains("--url") && !help.contains("--ledger"), "{help}");
+        let (code, _, _) = run(&[command, &["--ledger", "docket.db"]].concat());
+        assert_eq!(code, 2, "{command:?}");
+    }
+    let (_, script, _) = run(&["completions", "bash"]);
+    for words in [
+        "allow deny require_approval partial",
+        "complete error timeout",
+        "success denied error pending_approval disconnected unknown",
+        "enforce monitor",
+        "json jsonl csv opa",
+        "admin auditor lead user approver author agent",
+        "decision outcome trace auth access policy prune erase hold export block start stop",
+    ] {
+        assert!(script.contains(&format!("compgen -W \"{words}\"")), "{words}");
+    }
 }

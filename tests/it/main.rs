@@ -19,6 +19,7 @@ mod crash;
 mod decision_api;
 mod disk;
 mod explain;
+mod exports;
 mod faults;
 mod guests;
 mod harness;

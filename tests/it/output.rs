@@ -18,7 +18,7 @@ fn masked(text: &str) -> String {
         (r"\b[0-9a-f]{64}\b", "SHA256"),
         (r"docket\.local/[0-9a-f]{16}", "docket.local/ORIGIN"),
         (r"127\.0\.0\.1:\d+", "127.0.0.1:PORT"),
-        (r"\b\d+(\.\d+)? (us|µs|ms)\b", "DURATION"),
+        (r"\b\d+(\.\d+)? (us|µs|ms|s)\b", "DURATION"),
         (r#""(duration_us|evaluation_us)": \d+"#, "\"$1\": N"),
         (r"\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+", "+HASH+KEY"),
         (r"(?m)^[A-Za-z0-9+/]{43}=$", "ROOT"),
