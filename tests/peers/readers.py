@@ -1,10 +1,10 @@
 """What readers cost the data plane. usage: readers.py DOCKET_BINARY [ROUNDS [SECONDS]]
 
 Starts a docket, records 60,000 decisions, and measures one agent's decisions in turn: idle, beside four clients that export and
-stream without pause, beside sixteen that list, and beside two processes that only burn the processor, which is what the machine
-itself costs then. All of it shares this machine, so the clients run only when nobody else would (SCHED_IDLE): their own work is not
-docket's. Rounds are interleaved; medians of the rounds are printed, with the ratio to idle, and how many answers the readers had a
-second. Standard library, curl and chrt only.
+stream without pause, beside four whose network has 100 Mbit/s for each, beside sixteen that list, and beside two processes that only
+burn the processor, which is what the machine itself costs then. All of it shares this machine, so the clients run only when nobody
+else would (SCHED_IDLE): their own work is not docket's. Rounds are interleaved; medians of the rounds are printed, with the ratio to
+idle, and how many answers the readers had a second. Standard library, curl and chrt only.
 """
 
 import json
@@ -88,17 +88,20 @@ LAST = ["chrt", "--idle", "0"]
 
 
 def readers(admin: str, token: str, what: str, log: str) -> list[subprocess.Popen]:
-    def loop(path: str) -> subprocess.Popen:
-        curl = f'curl -sN -o /dev/null -w "%{{http_code}}\\n" -H "Authorization: Bearer {token}" "http://{admin}{path}"'
+    def loop(path: str, pace: str = "") -> subprocess.Popen:
+        curl = f'curl -sN {pace} -o /dev/null -w "%{{http_code}}\\n" -H "Authorization: Bearer {token}" "http://{admin}{path}"'
         script = f"while true; do {curl} >> {log} || sleep 0.1; done"
         return subprocess.Popen([*LAST, "bash", "-c", script], process_group=0)
     burn = [*LAST, sys.executable, "-c", "while True: pass"]
+    four = (
+        "/v1/audit/export?format=jsonl", "/v1/audit/export?format=csv",
+        "/v1/audit/stream?after=-1", "/v1/audit/stream?after=-1",
+    )
     match what:
         case "four export and stream":
-            return [loop(path) for path in (
-                "/v1/audit/export?format=jsonl", "/v1/audit/export?format=csv",
-                "/v1/audit/stream?after=-1", "/v1/audit/stream?after=-1",
-            )]
+            return [loop(path) for path in four]
+        case "four, 100 Mbit/s each":
+            return [loop(path, "--limit-rate 12M") for path in four]
         case "sixteen list":
             return [loop("/v1/audit?limit=1000&tool=e&rule=harmless") for _ in range(16)]
         case "two burn, without docket":
@@ -131,7 +134,7 @@ def main() -> None:
             request = urllib.request.Request(f"http://{admin}/v1/tokens", body, headers)
             token = json.load(urllib.request.urlopen(request))["token"]
             fill(data, ENTRIES)
-            kinds = ["idle", "four export and stream", "sixteen list", "two burn, without docket"]
+            kinds = ["idle", "four export and stream", "four, 100 Mbit/s each", "sixteen list", "two burn, without docket"]
             found: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
             answers = dict.fromkeys(kinds, 0)
             for _ in range(rounds):
