@@ -26,6 +26,7 @@ use crate::api::{
 };
 use crate::config::Plane;
 use crate::gate::Gate;
+use crate::ledger::filter::parameters::MAX_QUOTED_BYTES;
 use crate::ledger::{Entry, Keeper, Kind, Reader};
 use crate::principal::Principal;
 use crate::proxy::Proxy;
@@ -59,9 +60,6 @@ const MAX_BLOCKED_REQUESTS: usize = 8;
 /// being watched.
 const UNWATCHED: [&str; 5] =
     ["/metrics", "/v1/checkpoint", "/v1/ledger/key", "/v1/proof/inclusion", "/v1/proof/consistency"];
-
-/// Bytes of a query string that an error quotes at most.
-const MAX_QUOTED_BYTES: usize = 64;
 
 fn is_unwatched(path: &str) -> bool {
     UNWATCHED.contains(&path) || tiles::is_of_hashes(path)

@@ -169,7 +169,7 @@ fn parse(log: Log, query: &str, now_ms: i64) -> Result<Asked, String> {
              `{query}` is not that"
         ));
     }
-    asked.filter = asked.filter.checked()?;
+    asked.filter.between()?;
     asked.filter.order = Order::Newest;
     Ok(asked)
 }

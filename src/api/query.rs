@@ -67,7 +67,7 @@ pub fn filters(
             return Err(unknown(&name, &value, others));
         }
     }
-    filter.checked()
+    Ok(filter)
 }
 
 /// The parameter that names members. Given again, it names more.

@@ -36,6 +36,6 @@ impl Selection {
                 filter.set(name, &text, now_ms)?;
             }
         }
-        filter.checked()
+        Ok(filter)
     }
 }

@@ -46,7 +46,7 @@ impl Explain {
             runtime()?.block_on(self.remote.client()?.get(&path))?
         };
         let Some(explanation) = explanation else {
-            let hint = meant(&self.remote, &self.request_id);
+            let hint = meant(&self.remote, &self.request_id, ["id", "call_id"]);
             let hint = hint.unwrap_or_else(|| "`docket tail` lists the newest ones".into());
             eprintln!("docket: no entry has request id `{}`; {hint}", self.request_id);
             return Ok(ExitCode::from(EXIT_NOT_FOUND));

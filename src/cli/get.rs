@@ -32,7 +32,9 @@ impl Get {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let mut filter = Filter::default();
         if let Err(malformed) = filter.set("id", &self.id, 0) {
-            let Some(hint) = meant(&self.remote, &self.id) else { bail!(malformed) };
+            let Some(hint) = meant(&self.remote, &self.id, ["call_id", "request_id"]) else {
+                bail!(malformed)
+            };
             eprintln!("docket: {hint}");
             return Ok(ExitCode::from(EXIT_NOT_FOUND));
         }
@@ -43,7 +45,7 @@ impl Get {
             runtime()?.block_on(self.remote.client()?.get(&format!("/v1/audit/{}", encode(&self.id))))?
         };
         let Some(entry) = entry else {
-            let hint = meant(&self.remote, &self.id);
+            let hint = meant(&self.remote, &self.id, ["call_id", "request_id"]);
             let hint = hint.unwrap_or_else(|| "`docket tail --all --jsonl` shows ids".into());
             eprintln!("docket: no entry has the id `{}`; {hint}", self.id);
             return Ok(ExitCode::from(EXIT_NOT_FOUND));

@@ -1,32 +1,31 @@
 //! What an id belongs to that was given where another kind of id is taken.
 
 use serde_json::Value;
+use ulid::Ulid;
 
 use super::client::{encode, runtime};
 use super::{Remote, render};
 use crate::ledger::{Filter, Order};
 
-/// Says what has this id and which command takes it; `None` where nothing has it, or nothing that whoever asks may see.
-pub fn meant(remote: &Remote, id: &str) -> Option<String> {
-    let found = |name| first(remote, name, id).ok().flatten();
+/// Says what has this id, by one of these names of it, and which command takes that; `None` where nothing has it, or nothing that
+/// whoever asks may see. Each name that it could have is a look at the ledger.
+pub fn meant(remote: &Remote, id: &str, names: [&'static str; 2]) -> Option<String> {
+    let could_be = |name: &&str| *name == "request_id" || Ulid::from_string(id).is_ok();
+    let found = |name| Some((name, first(remote, name, id).ok().flatten()?));
+    let (name, entry) = names.into_iter().filter(could_be).find_map(found)?;
     let explains = |entry: &Value| match render::field(entry, "request_id") {
         request if request.is_empty() => String::new(),
         request => format!(", and `docket explain {request}` explains its request"),
     };
-    if let Some(entry) = found("id") {
-        return Some(format!(
-            "`{id}` is the id of an entry: `docket get {id}` prints it{}",
+    Some(match name {
+        "id" => format!("`{id}` is the id of an entry: `docket get {id}` prints it{}", explains(&entry)),
+        "call_id" => format!(
+            "`{id}` is the id of a call: `docket get {}` prints its first entry{}",
+            render::field(&entry, "id"),
             explains(&entry)
-        ));
-    }
-    if let Some(entry) = found("call_id") {
-        let first = render::field(&entry, "id");
-        return Some(format!(
-            "`{id}` is the id of a call: `docket get {first}` prints its first entry{}",
-            explains(&entry)
-        ));
-    }
-    found("request_id").map(|_| format!("`{id}` is the id of a request: `docket explain {id}` explains it"))
+        ),
+        _ => format!("`{id}` is the id of a request: `docket explain {id}` explains it"),
+    })
 }
 
 /// The oldest entry that a filter by an id finds.

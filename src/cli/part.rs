@@ -6,6 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
+use crate::files::beside;
+
+/// What comes after the name of a file until it is whole.
+const SUFFIX: &str = ".part";
+
 /// What is there of the file so far.
 pub struct Part {
     file: File,
@@ -20,19 +25,13 @@ pub struct Part {
 /// # Errors
 /// Says what is there, and what writes over it.
 pub fn check(target: &Path, force: bool) -> anyhow::Result<()> {
-    let part = beside(target);
+    let part = beside(target, SUFFIX);
     for path in [target, &part] {
         if !force && path.symlink_metadata().is_ok() {
             bail!("`{}` is there already; --force writes over it", path.display());
         }
     }
     Ok(())
-}
-
-fn beside(target: &Path) -> PathBuf {
-    let mut name = target.as_os_str().to_owned();
-    name.push(".part");
-    name.into()
 }
 
 impl Part {
@@ -47,7 +46,7 @@ impl Part {
         let before = fs::metadata(&target).ok();
         let is_device = before.as_ref().is_some_and(|before| !before.is_file());
         // A device or a pipe has no other beside it, and is never replaced.
-        let path = if is_device { target.clone() } else { beside(&target) };
+        let path = if is_device { target.clone() } else { beside(&target, SUFFIX) };
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).create_new(!force);
         let file = options.open(&path).with_context(|| format!("cannot write `{}`", path.display()))?;

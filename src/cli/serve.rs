@@ -432,28 +432,22 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) ->
 }
 
 /// Of the newest entries about exports, newest first, those that say that one began which docket ended under.
-fn broken_off(exports: Vec<Stored>) -> Vec<Stored> {
-    // By request; whoever chooses ids may have several under one. What waited for the ledger can stand before what it ended.
-    let mut ended: HashMap<Option<String>, usize> = HashMap::new();
-    let (begun, ends): (Vec<_>, Vec<_>) =
-        exports.into_iter().partition(|entry| entry.event_type == export::REQUESTED);
-    for end in ends {
-        *ended.entry(end.request_id).or_default() += 1;
+fn broken_off(mut exports: Vec<Stored>) -> Vec<Stored> {
+    // By request; whoever chooses ids may have several under one, and the newest of them are under way. What waited for the ledger
+    // can stand before what it ended.
+    let mut under_way: HashMap<Option<String>, i64> = HashMap::new();
+    for entry in &exports {
+        let change = if entry.event_type == export::REQUESTED { 1 } else { -1 };
+        *under_way.entry(entry.request_id.clone()).or_default() += change;
     }
-    // The oldest of a request have ended.
-    let mut broken: Vec<_> = begun
-        .into_iter()
-        .rev()
-        .filter(|entry| match ended.get_mut(&entry.request_id) {
-            Some(left) if *left > 0 => {
+    exports.retain(|entry| {
+        entry.event_type == export::REQUESTED
+            && under_way.get_mut(&entry.request_id).is_some_and(|left| {
                 *left -= 1;
-                false
-            }
-            _ => true,
-        })
-        .collect();
-    broken.reverse();
-    broken
+                *left >= 0
+            })
+    });
+    exports
 }
 
 /// What is said of docket itself when it starts, stops, or can write again.

@@ -112,18 +112,21 @@ pub enum Unasked {
 }
 
 struct Turn {
-    turns: Arc<Semaphore>,
-    turns_for_long: Arc<Semaphore>,
+    line: Arc<Line>,
+    length: Work,
     runtime: Handle,
     held: Option<OwnedSemaphorePermit>,
     since: Instant,
-    length: Work,
 }
 
 impl Turn {
     /// Waits for a turn; those who waited before come first.
     fn take(&mut self) {
-        self.held = self.runtime.block_on(self.turns.clone().acquire_owned()).ok();
+        let turns = match self.length {
+            Work::Brief => &self.line.free,
+            Work::Long => &self.line.free_for_long,
+        };
+        self.held = self.runtime.block_on(turns.clone().acquire_owned()).ok();
         self.since = Instant::now();
     }
 }
@@ -241,11 +244,14 @@ impl Line {
         Ok(answered)
     }
 
-    fn work(&self, (name, length): (&str, Work), work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-        let (runtime, turns_for_long) = (Handle::current(), self.free_for_long.clone());
-        let turns = if length == Work::Long { turns_for_long.clone() } else { self.free.clone() };
+    fn work(
+        self: &Arc<Self>,
+        (name, length): (&str, Work),
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<()> {
+        let (line, runtime) = (self.clone(), Handle::current());
         beside(name, length, move || {
-            let mut turn = Turn { turns, turns_for_long, runtime, held: None, since: Instant::now(), length };
+            let mut turn = Turn { line, length, runtime, held: None, since: Instant::now() };
             turn.take();
             TURN.set(Some(turn));
             work();
@@ -325,7 +331,6 @@ pub fn pass() {
             if turn.length == Work::Brief && worked() >= Duration::from_millis(LONG_MS) {
                 stand_aside();
                 turn.length = Work::Long;
-                turn.turns = turn.turns_for_long.clone();
             }
             turn.held = None;
             turn.take();

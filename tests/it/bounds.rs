@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use crate::harness::{Docket, POLICY, Process, check, evaluation, folder_with};
 
 /// A request that is sent, and whose answer nobody reads.
-fn unread(url: &str, token: &str, path: &str) -> TcpStream {
+pub fn unread(url: &str, token: &str, path: &str) -> TcpStream {
     let address = url.trim_start_matches("http://");
     let mut stream = TcpStream::connect(address).unwrap();
     let head = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {token}\r\n\r\n");
@@ -22,7 +22,7 @@ fn unread(url: &str, token: &str, path: &str) -> TcpStream {
 }
 
 /// Waits for the first bytes of an answer: from then on it is under way.
-fn begun(mut stream: &TcpStream) -> String {
+pub fn begun(mut stream: &TcpStream) -> String {
     let mut first = [0; 64];
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let count = stream.read(&mut first).unwrap();

@@ -231,6 +231,7 @@ impl Filter {
                 let slot =
                     if parameter.sets == Sets::Since { &mut self.since_ms } else { &mut self.until_ms };
                 once(name, value, slot, time)?;
+                self.between()?;
             }
             Sets::MinDuration => {
                 let ms = value.parse::<f64>().ok().filter(|ms| (0.0..=1e12).contains(ms));
@@ -284,21 +285,21 @@ impl Filter {
                 return Err(unknown(name, value, &[]));
             }
         }
-        filter.checked()
+        Ok(filter)
     }
 
-    /// The same, if anything can be between its times.
+    /// Whether anything can be between its times.
     ///
     /// # Errors
     /// `since` is not before `until`.
-    pub fn checked(self) -> Result<Self, Wrong> {
+    pub fn between(&self) -> Result<(), Wrong> {
         match (self.since_ms, self.until_ms) {
             (Some(since_ms), Some(until_ms)) if since_ms >= until_ms => Err(format!(
                 "`since` must be before `until`, and {} is not before {}",
                 rfc3339(since_ms),
                 rfc3339(until_ms)
             )),
-            _ => Ok(self),
+            _ => Ok(()),
         }
     }
 
