@@ -314,4 +314,19 @@ mod tests {
             assert!(parse(Log::Access, query, 0).is_err(), "{query}");
         }
     }
+
+    #[test]
+    fn a_policy_that_failed_is_named_and_a_deny_by_default_has_none() {
+        let policy = |determining: Value, said: Value| {
+            let entry = json!({
+                "action": "tools/call", "decision": "deny", "determining_policies": determining,
+                "diagnostics": [{"policy_id": said}], "resource": {"properties": {}},
+            });
+            decision(&entry)["checkResources"]["outputs"][0]["actions"]["tools/call"]["policy"].clone()
+        };
+        let failed = json!("acme.pay");
+        assert_eq!(policy(json!([{"policy_id": "acme.files"}]), failed.clone()), "acme.files");
+        assert_eq!(policy(json!([]), failed), "acme.pay");
+        assert_eq!(policy(json!([]), Value::Null), "NO_MATCH");
+    }
 }

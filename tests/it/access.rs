@@ -474,9 +474,13 @@ async fn tokens_are_shown_once_and_end() {
     assert_eq!(read.await["event_type"], "ledger.read");
     let (_, list, _) = docket.command(&["token", "list"]).await;
     assert!(list.contains("eve  auditor  zone eu  until ") && !list.contains(&token), "{list}");
-    // Another of that name, and what a role cannot be.
+    let (_, listed) = docket.get_as(&docket.token, "/v1/tokens").await;
+    let listed: Value = serde_json::from_str(&listed).unwrap();
+    let id = listed["tokens"][0]["key_id"].as_str().unwrap();
+    // Another of that name, or that would be found by its id, and what a role cannot be.
     for (arguments, part) in [
         (&["--name", "eve", "--role", "admin"][..], "there is a `eve` already"),
+        (&["--name", id, "--role", "admin"], "already"),
         (&["--name", "eu-ann", "--role", "agent"], "there is a `eu-ann` already"),
         (&["--name", "x", "--role", "king"], "must be one of `admin`"),
         (&["--name", "x", "--role", "lead"], "needs a `team`"),

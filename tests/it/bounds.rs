@@ -157,6 +157,24 @@ async fn exports_leave_places_for_others_and_an_admin_always_has_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replay_whose_token_ends_has_no_totals() {
+    let docket = Docket::start().await;
+    // More than fits between docket and a reader that reads nothing.
+    docket.fatten(150).await;
+    let carol = docket.token("carol", "admin", json!({})).await;
+    let body = json!({"policies": {"none.rego": "package none\n\ndeny if true\n"}});
+    let request = docket.client.post(format!("{}/v1/replay", docket.admin)).bearer_auth(&carol).json(&body);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    assert_eq!(docket.send(&docket.token, "/v1/tokens/carol/revoke", &json!({})).await.0, 200);
+    let text = answer.text().await.unwrap();
+    let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+    assert_eq!(last, json!({"type": "error", "message": "the token is no longer good"}));
+    assert!(text.lines().count() < 150, "{}", text.lines().count());
+    docket.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_that_nobody_reads_do_not_fill_the_memory() {
     let docket = Docket::with("admin.max_answer_bytes = 100000000\n", POLICY).await;
     // A connection takes some megabytes unread.
