@@ -462,6 +462,22 @@ mod tests {
         turns.evaluate(Lane::Given, "bob", || ()).await.unwrap();
     }
 
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_is_brief_does_not_wait_for_what_is_long() {
+        let turns = one(20_000);
+        let (end, ended) = channel::<()>();
+        let (tell, told) = channel();
+        // It holds its turn, as one does that nobody runs.
+        let long = move || {
+            tell.send(()).unwrap();
+            ended.recv_timeout(Duration::from_secs(20)).unwrap();
+        };
+        turns.begin("export", long).unwrap();
+        told.recv_timeout(Duration::from_secs(20)).unwrap();
+        turns.ask("bob", Work::Brief, || ()).await.unwrap();
+        end.send(()).unwrap();
+    }
+
     #[cfg(target_os = "linux")]
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_long_runs_only_while_nothing_else_would() {
