@@ -32,8 +32,8 @@ const MAX_WAITING_EVENTS: usize = 32;
 /// Whoever follows looks this often at most, in milliseconds, however often something is recorded.
 const PACE_MS: u64 = 50;
 
-/// A reader that takes nothing for this long is told so, in milliseconds, and let go: its connection is closed when it still takes
-/// nothing after `data.body_timeout_ms`, which should be longer.
+/// A reader that takes nothing for this long is told so, in milliseconds, and let go: its connection is closed when it
+/// still takes nothing after `data.body_timeout_ms`, which should be longer.
 const STALL_MS: u64 = 15_000;
 
 /// A comment is sent after this long without an event, in milliseconds, so that idle streams stay open.

@@ -433,8 +433,8 @@ async fn record_start(gate: &Arc<Gate>, publisher: &Publisher, written: &Raw) ->
 
 /// Of the newest entries about exports, newest first, those that say that one began which docket ended under.
 fn broken_off(mut exports: Vec<Stored>) -> Vec<Stored> {
-    // By request; whoever chooses ids may have several under one, and the newest of them are under way. What waited for the ledger
-    // can stand before what it ended.
+    // By request; whoever chooses ids may have several under one, and the newest of them are under way. What waited for the
+    // ledger can stand before what it ended.
     let mut under_way: HashMap<Option<String>, i64> = HashMap::new();
     for entry in &exports {
         let change = if entry.event_type == export::REQUESTED { 1 } else { -1 };

@@ -142,8 +142,9 @@ pub struct StoredPolicySet {
 }
 
 /// What [`Stored::from_row`] reads, in its order.
-pub(super) const SELECT: &str = "SELECT l.seq, l.id, l.call_id, l.kind, l.event_type, l.occurred_at, l.request_id, l.mode, l.zone, \
-     l.decision, l.evaluation_status, l.evaluation_us, l.outcome, l.duration_us, l.manifest_sha, \
+pub(super) const SELECT: &str = "SELECT \
+     l.seq, l.id, l.call_id, l.kind, l.event_type, l.occurred_at, l.request_id, l.mode, l.zone, l.decision, \
+     l.evaluation_status, l.evaluation_us, l.outcome, l.duration_us, l.manifest_sha, \
      p.subject, p.agent, p.user, p.team, p.server, p.action_name, p.resource, p.determining_policies, p.diagnostics, \
      p.arguments, p.context, p.metadata, p.redactions, o.outcome, o.duration_us, m.bytes, p.action, \
      p.seq IS NOT NULL FROM leaves l LEFT JOIN payloads p ON p.seq = l.seq \

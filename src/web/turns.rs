@@ -1,8 +1,9 @@
 //! Readers' work beside the data plane: on threads that stand back behind it, and taking turns, so that it keeps a processor.
 //!
-//! A thread works while it holds a turn, and there are fewer turns of a kind than processors. Whoever works for long, or waits for
-//! a peer, hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones that came after it.
-//! One principal has only so many questions begun, and its others wait behind those: many of one do not hold up those of others.
+//! A thread works while it holds a turn, and there are fewer turns of a kind than processors. Whoever works for long, or
+//! waits for a peer, hands the turn on meanwhile ([`pass`], [`waiting`]): a long question does not hold up the short ones
+//! that came after it. One principal has only so many questions begun, and its others wait behind those: many of one do
+//! not hold up those of others.
 //!
 //! How far a thread stands back goes by how long it works ([`Work`]). Niceness alone shares the processor out and interrupts
 //! nobody: a call that arrives where a nice thread runs can wait for the rest of that one's slice, some milliseconds. What is
@@ -43,8 +44,8 @@ const MAX_EVALUATIONS: usize = 1;
 /// After working for this long a turn is handed on, in milliseconds.
 const TURN_MS: u64 = 10;
 
-/// A question that has taken this much of a processor is long after all, in milliseconds. Statistics of millions of entries take less:
-/// on a machine that is busy they must get through.
+/// A question that has taken this much of a processor is long after all, in milliseconds. Statistics of millions of entries
+/// take less: on a machine that is busy they must get through.
 const LONG_MS: u64 = 200;
 
 /// Stack of a thread that evaluates: that recurses as deep as policies nest.
@@ -321,8 +322,8 @@ fn worked() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Hands the turn on if this thread has worked for long, and has it stand aside where its work turns out to be long; whoever waited
-/// before comes first. Does nothing in other threads.
+/// Hands the turn on if this thread has worked for long, and has it stand aside where its work turns out to be long;
+/// whoever waited before comes first. Does nothing in other threads.
 pub fn pass() {
     TURN.with_borrow_mut(|turn| {
         if let Some(turn) = turn
