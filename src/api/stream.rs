@@ -236,7 +236,7 @@ mod tests {
             user_agent: None,
             principal: Principal::nobody(),
             ended: None,
-            turns: Some(Turns::new(10_000)),
+            turns: Some(Turns::new(10_000, &Arc::default())),
         }
     }
 

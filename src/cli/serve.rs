@@ -262,7 +262,7 @@ pub async fn start(config: Config, clock: Clock) -> anyhow::Result<Running> {
             (config.limits.max_answer_bytes, ANSWERS),
             (config.limits.max_answer_bytes / ANSWER_SHARE, ANSWERS),
         ),
-        turns: Turns::new(config.query_timeout_ms),
+        turns: Turns::new(config.query_timeout_ms, &gate.ledger.calls_in_flight()),
         keeper,
         blocking: blocking.clone(),
         replayer: Arc::new(Replayer::new(reader, limits)),

@@ -374,11 +374,18 @@ impl Ledger {
         }
     }
 
-    /// Counts a call as under way until the guard is dropped: the writer waits for company when many are.
+    /// Counts a call as under way until the guard is dropped: the writer waits for company when many are, and readers
+    /// give way.
     #[must_use]
     pub fn arriving(&self) -> Arriving {
         self.calls_in_flight.fetch_add(1, Ordering::Relaxed);
         Arriving(self.calls_in_flight.clone())
+    }
+
+    /// How many calls are under way, as it changes.
+    #[must_use]
+    pub fn calls_in_flight(&self) -> Arc<AtomicUsize> {
+        self.calls_in_flight.clone()
     }
 
     /// Entries waiting for the writer.

@@ -10,6 +10,10 @@
 //! long therefore runs only while nothing else would. What is brief must get through to a machine that is busy, and has
 //! ended before it is in anybody's way.
 //!
+//! A machine with every processor busy, at whatever priority, is a slower one for those who wake up on it. While a call is
+//! being decided, whoever has a turn therefore stands still, and with it whoever reads what it writes; but for no more than
+//! half of the turn.
+//!
 //! What evaluates policies takes none of these turns. An evaluation can do arithmetic that nothing interrupts, so it has a lane
 //! ([`Lane`]), one at a time, and whoever waits for it is told when it does not end: it can only keep its own lane.
 
@@ -17,6 +21,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -47,6 +52,12 @@ const TURN_MS: u64 = 10;
 /// A question that has taken this much of a processor is long after all, in milliseconds. Statistics of millions of entries
 /// take less: on a machine that is busy they must get through.
 const LONG_MS: u64 = 200;
+
+/// What a turn gives way to calls at most, in milliseconds: whatever comes, half of it is left.
+const GIVEN_MS: u64 = TURN_MS / 2;
+
+/// Whoever gives way looks this often whether the call has been decided, in microseconds.
+const LOOK_US: u64 = 200;
 
 /// Stack of a thread that evaluates: that recurses as deep as policies nest.
 pub const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -96,6 +107,8 @@ struct Line {
     begun: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
     /// What one principal may have begun.
     most_of_one: usize,
+    /// Calls that are being decided: they come first.
+    calls: Arc<AtomicUsize>,
 }
 
 /// Why a question was not worked on.
@@ -118,9 +131,21 @@ struct Turn {
     runtime: Handle,
     held: Option<OwnedSemaphorePermit>,
     since: Instant,
+    /// What it has given way to calls.
+    given: Duration,
 }
 
 impl Turn {
+    /// Stands still while a call is being decided.
+    fn give_way(&mut self) {
+        let most = Duration::from_millis(GIVEN_MS);
+        while self.given < most && self.line.calls.load(Ordering::Relaxed) > 0 {
+            let began = Instant::now();
+            std::thread::sleep(Duration::from_micros(LOOK_US));
+            self.given += began.elapsed();
+        }
+    }
+
     /// Waits for a turn; those who waited before come first.
     fn take(&mut self) {
         let turns = match self.length {
@@ -129,20 +154,22 @@ impl Turn {
         };
         self.held = self.runtime.block_on(turns.clone().acquire_owned()).ok();
         self.since = Instant::now();
+        self.given = Duration::ZERO;
     }
 }
 
 impl Turns {
-    /// As many turns as leave the data plane half of the processors. A question that has waited for `wait_ms` is given up.
+    /// As many turns as leave the data plane half of the processors, and its `calls` under way the whole of them. A question
+    /// that has waited for `wait_ms` is given up.
     #[must_use]
-    pub fn new(wait_ms: u64) -> Arc<Self> {
+    pub fn new(wait_ms: u64, calls: &Arc<AtomicUsize>) -> Arc<Self> {
         let processors = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        Self::of((processors / 2).max(1), wait_ms)
+        Self::of((processors / 2).max(1), wait_ms, calls)
     }
 
-    fn of(turns: usize, wait_ms: u64) -> Arc<Self> {
-        let lane = || Line::new(MAX_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATIONS);
-        let questions = Line::new(turns, MAX_BEGUN_BY_ALL, MAX_BEGUN);
+    fn of(turns: usize, wait_ms: u64, calls: &Arc<AtomicUsize>) -> Arc<Self> {
+        let lane = || Line::new(MAX_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATIONS, calls);
+        let questions = Line::new(turns, MAX_BEGUN_BY_ALL, MAX_BEGUN, calls);
         Arc::new(Self { questions, given: lane(), recorded: lane(), wait_ms })
     }
 
@@ -209,10 +236,11 @@ impl Unasked {
 }
 
 impl Line {
-    fn new(turns: usize, most: usize, most_of_one: usize) -> Arc<Self> {
+    fn new(turns: usize, most: usize, most_of_one: usize, calls: &Arc<AtomicUsize>) -> Arc<Self> {
         let [free, free_for_long, begun_by_all] =
             [turns, turns, most].map(|most| Arc::new(Semaphore::new(most)));
-        Arc::new(Self { free, free_for_long, begun_by_all, begun: Mutex::default(), most_of_one })
+        let begun = Mutex::default();
+        Arc::new(Self { free, free_for_long, begun_by_all, begun, most_of_one, calls: calls.clone() })
     }
 
     /// Begins a question once it is the principal's turn; what comes of it is received.
@@ -252,7 +280,8 @@ impl Line {
     ) -> io::Result<()> {
         let (line, runtime) = (self.clone(), Handle::current());
         beside(name, length, move || {
-            let mut turn = Turn { line, length, runtime, held: None, since: Instant::now() };
+            let mut turn =
+                Turn { line, length, runtime, held: None, since: Instant::now(), given: Duration::ZERO };
             turn.take();
             TURN.set(Some(turn));
             work();
@@ -322,13 +351,13 @@ fn worked() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Hands the turn on if this thread has worked for long, and has it stand aside where its work turns out to be long;
-/// whoever waited before comes first. Does nothing in other threads.
+/// Gives way to calls, and hands the turn on if this thread has worked for long, and has it stand aside where its work turns
+/// out to be long; whoever waited before comes first. Does nothing in other threads.
 pub fn pass() {
     TURN.with_borrow_mut(|turn| {
-        if let Some(turn) = turn
-            && turn.since.elapsed() >= Duration::from_millis(TURN_MS)
-        {
+        let Some(turn) = turn else { return };
+        turn.give_way();
+        if turn.since.elapsed() >= Duration::from_millis(TURN_MS) {
             if turn.length == Work::Brief && worked() >= Duration::from_millis(LONG_MS) {
                 stand_aside();
                 turn.length = Work::Long;
@@ -362,7 +391,7 @@ mod tests {
     use super::*;
 
     fn one(wait_ms: u64) -> Arc<Turns> {
-        Turns::of(1, wait_ms)
+        Turns::of(1, wait_ms, &Arc::default())
     }
 
     /// Works until it is told to end, handing the turn on as it should.
@@ -477,6 +506,27 @@ mod tests {
         told.recv_timeout(Duration::from_secs(20)).unwrap();
         turns.ask("bob", Work::Brief, || ()).await.unwrap();
         end.send(()).unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn whoever_has_a_turn_gives_way_to_calls_for_half_of_it() {
+        let calls = Arc::new(AtomicUsize::new(0));
+        let turns = Turns::of(1, 20_000, &calls);
+        let works = || {
+            let began = Instant::now();
+            let mut most = Duration::ZERO;
+            while began.elapsed() < Duration::from_millis(5 * TURN_MS) {
+                pass();
+                most = TURN.with_borrow(|turn| turn.as_ref().unwrap().given).max(most);
+            }
+            most
+        };
+        assert_eq!(turns.ask("alice", Work::Long, works).await.unwrap(), Duration::ZERO);
+        calls.store(1, Ordering::Relaxed);
+        // The call is never decided, and the question ends.
+        let asked = turns.ask("alice", Work::Long, works);
+        let given = tokio::time::timeout(Duration::from_secs(20), asked).await.unwrap().unwrap();
+        assert!(given >= Duration::from_millis(GIVEN_MS), "{given:?}");
     }
 
     #[cfg(target_os = "linux")]
