@@ -354,6 +354,7 @@ async fn one_entry_pickers_fields_and_statistics() {
         ("/v1/audit/stats?bucket=soon", "`bucket` must be"),
         ("/v1/audit/tools?limit=0", "`limit` must be"),
         ("/v1/audit/export?format=xml", "must be one of `json`, `jsonl`, `csv`, `opa`"),
+        ("/v1/audit/export?limit=5&pageSize=6", "`pageSize` can be given once, and `6` is another value"),
         ("/v1/audit/stream?order=asc", "parameter `order` (given `asc`) is not known"),
         ("/v1/audit?since=1h&until=2h", "`since` must be before `until`"),
         ("/v1/audit?since=1h&since=2h", "`since` can be given once"),

@@ -27,7 +27,7 @@ use super::query::{Paging, cursor_at, filters, number};
 use crate::clock::rfc3339;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
-use crate::ledger::filter::parameters::Wrong;
+use crate::ledger::filter::parameters::{Wrong, once};
 use crate::ledger::{Entry, Filter, Kind, LedgerError, MAX_LIMIT, Reader};
 use crate::text::plain;
 use crate::web::turns;
@@ -98,7 +98,7 @@ impl Export {
                         format!("`{name}` must be one of `{known}`, not `{value}`")
                     })?;
                 }
-                "limit" | "pagesize" => limit = Some(number(name, value, 1, u64::MAX)?),
+                "limit" | "pagesize" => once(name, value, &mut limit, number(name, value, 1, u64::MAX)?)?,
                 "offset" => offset = number(name, value, 0, u64::MAX)?,
                 "gzip" => {
                     gzip = value
