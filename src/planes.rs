@@ -242,7 +242,7 @@ impl AdminPlane {
         match self.tokens.admit(request.headers()) {
             Ok(Guest { principal, ended }) => {
                 (visit.principal, visit.ended) = (principal, Some(ended));
-                visit.turns = Some(self.turns.clone());
+                (visit.turns, visit.looks) = (Some(self.turns.clone()), Some(Arc::default()));
                 self.placed(request, &visit).await
             }
             Err(rejection) => {
@@ -272,6 +272,7 @@ impl AdminPlane {
             }
         }
         response.body_mut().hold(place);
+        audit::record_looks(&self.gate, visit, response.status()).await;
         response
     }
 
@@ -303,16 +304,16 @@ impl AdminPlane {
         }
         let (path, query) = (path.as_str(), request.uri().query().unwrap_or_default());
         if let Some(request_id) = path.strip_prefix("/v1/explain/").filter(|id| !id.is_empty()) {
-            return explain::answer(&self.gate, &self.replayer, request_id, query, visit).await;
+            return explain::answer(&self.replayer, request_id, query, visit).await;
         }
         if let Some(id) = path.strip_prefix("/v1/entries/").and_then(|rest| rest.strip_suffix("/proof")) {
             return proof::entry(&self.gate, &self.reader, id, visit).await;
         }
         if let Some(tile) = path.strip_prefix(tiles::PREFIX).filter(|rest| *rest != "checkpoint") {
-            return tiles::answer(&self.gate, &self.reader, tile, request.headers(), visit).await;
+            return tiles::answer(&self.reader, tile, request.headers(), visit).await;
         }
         if let Some(digest) = path.strip_prefix("/v1/policies/files/") {
-            return policies::file(&self.gate, &self.reader, digest, request.headers(), visit).await;
+            return policies::file(&self.reader, digest, request.headers(), visit).await;
         }
         match path {
             "/v1/checkpoint" | "/v1/tlog/checkpoint" => {
@@ -320,9 +321,9 @@ impl AdminPlane {
             }
             "/v1/policies" => policies::list(&self.gate, request.headers()),
             "/v1/ledger/key" => proof::key(&self.gate),
-            "/v1/ledger/holds" => keeping::holds(&self.gate, &self.keeper, visit).await,
-            "/v1/tokens" => tokens::list(&self.gate, &self.tokens, visit).await,
-            "/v1/blocks" => blocks::list(&self.gate, &self.blocking, visit).await,
+            "/v1/ledger/holds" => keeping::holds(&self.keeper, visit).await,
+            "/v1/tokens" => tokens::list(&self.tokens, visit),
+            "/v1/blocks" => blocks::list(&self.blocking, visit),
             "/v1/ledger/stats" => stats::answer(&self.gate, &self.reader, visit).await,
             "/v1/proof/inclusion" => proof::inclusion(&self.gate, &self.reader, query, visit).await,
             "/v1/proof/consistency" => proof::consistency(&self.gate, &self.reader, query, visit).await,
@@ -342,7 +343,7 @@ impl AdminPlane {
                 let last =
                     request.headers().get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
                 let stopping = self.stopping.clone();
-                stream::stream(&self.gate, &self.queries, query, last.as_deref(), stopping, visit).await
+                stream::stream(&self.gate, &self.queries, query, last.as_deref(), stopping, visit)
             }
             _ => self.audited(path, query, visit).await,
         }
@@ -369,7 +370,7 @@ impl AdminPlane {
                 Some(columns) => {
                     audit::values(&self.gate, &self.queries, (path, columns), query, visit).await
                 }
-                None => audit::one(&self.gate, &self.queries, name, visit).await,
+                None => audit::one(&self.queries, name, visit).await,
             },
             None => nowhere(path, visit),
         }
@@ -379,7 +380,7 @@ impl AdminPlane {
     async fn post(&self, path: &str, body: &Bytes, visit: &Visit) -> Response<Body> {
         let (gate, replayer) = (&self.gate, &self.replayer);
         if let Some(asked) = keeping::Asked::of(path) {
-            return keeping::answer(gate, &self.keeper, asked, body, visit).await;
+            return keeping::answer(&self.keeper, asked, body, visit).await;
         }
         if let Some(asked) = blocks::Asked::of(path) {
             return blocks::answer(gate, &self.blocking, asked, body, visit).await;

@@ -241,8 +241,7 @@ fn the_documented_filters_are_those_there_are() {
 /// Every event name that production code writes down, by the shapes in which it does.
 fn emitted() -> std::collections::BTreeSet<String> {
     let before = [
-        "record_access(gate, ",
-        "record_access(&self.gate, ",
+        "visit.look(",
         "refused(Kind::Decision, ",
         "refused(Kind::Auth, ",
         "life_entry(&self.gate, Kind::Stop, ",

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::page::Listed;
-use super::query::{Query, filters, number};
+use super::query::{Query, filters, number, recorded};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::rollup::Named;
@@ -45,7 +45,7 @@ pub async fn list(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visit)
         }
         Err(detail) => return bad_parameter(detail, visit),
     };
-    record_access(gate, "ledger.read", "/v1/audit", query, visit).await;
+    visit.look("ledger.read", "/v1/audit", &recorded(query));
     let filter = parsed.filter.clone();
     // Writing a thousand entries takes as long as reading them: it is done in the same turn.
     let asked = move |reader: &Reader| {
@@ -66,14 +66,14 @@ pub struct Values {
 }
 
 /// Answers `GET /v1/audit/{id}`: one entry, bare.
-pub async fn one(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
+pub async fn one(reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
     let mut filter = Filter { limit: Some(1), scope: Scope::of(&visit.principal), ..Filter::default() };
     let shown = truncated(id, 64);
     if filter.set("id", id, 0).is_err() {
         let detail = format!("`{shown}` is not the id of an entry, which is a ULID of 26 characters");
         return Problem::not_found(detail, visit).response();
     }
-    record_access(gate, "ledger.read", "/v1/audit/ID", shown, visit).await;
+    visit.look("ledger.read", "/v1/audit/ID", shown);
     let asked = filter.clone();
     match blocking(reader, visit, move |reader| reader.entries(&asked)).await {
         Ok(entries) => match entries.first() {
@@ -111,7 +111,7 @@ pub async fn values(
         Ok(filter) => Filter { scope: Scope::of(&visit.principal), ..filter },
         Err(detail) => return bad_parameter(detail, visit),
     };
-    record_access(gate, "ledger.read", path, query, visit).await;
+    visit.look("ledger.read", path, &recorded(query));
     let asked = filter.clone();
     match blocking(reader, visit, move |reader| reader.named(&asked, columns, part.as_deref(), limit)).await {
         Ok(values) => web::json_response(StatusCode::OK, &Values { values }),
@@ -119,26 +119,21 @@ pub async fn values(
     }
 }
 
-/// Writes down who looked at what, before the first byte of the answer.
-pub(super) async fn record_access(
-    gate: &Arc<Gate>,
-    event_type: &'static str,
-    path: &str,
-    query: &str,
-    visit: &Visit,
-) {
-    let metadata = json!({
-        "principal": visit.principal.name, "path": path, "query": query,
-        "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
-    });
-    let content = gate.redactor.record(vec![("metadata", metadata)]);
-    let time_ms = visit.moment.time_ns / 1_000_000;
-    let entry = Entry {
-        request_id: Some(visit.request_id.clone()),
-        ..Entry::event(Kind::Access, event_type, time_ms, content)
-    };
-    if let Err(error) = gate.ledger.append_eventually(entry).await {
-        tracing::error!(request_id = %visit.request_id, error = %error, "that somebody read the ledger is not recorded yet");
+/// Writes down who looked at what, and how that ended: after the answer is known, and before its first byte.
+pub async fn record_looks(gate: &Arc<Gate>, visit: &Visit, status: StatusCode) {
+    for look in visit.looks() {
+        let metadata = json!({
+            "principal": visit.principal.name, "path": look.path, "query": look.query, "status": status.as_u16(),
+            "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
+        });
+        let content = gate.redactor.record(vec![("metadata", metadata)]);
+        let entry = Entry {
+            request_id: Some(visit.request_id.clone()),
+            ..Entry::event(Kind::Access, look.event_type, visit.moment.time_ns / 1_000_000, content)
+        };
+        if let Err(error) = gate.ledger.append_eventually(entry).await {
+            tracing::error!(request_id = %visit.request_id, error = %error, "that somebody read the ledger is not recorded yet");
+        }
     }
 }
 

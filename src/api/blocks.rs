@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::audit::{bad_parameter, record_access, unreadable};
+use super::audit::{bad_parameter, unreadable};
 use super::keeping::{actor, read};
 use crate::access::{AccessError, Blocking};
 use crate::block::{Block, Stop};
@@ -87,8 +87,8 @@ pub struct Listed {
 }
 
 /// Answers `GET /v1/blocks`.
-pub async fn list(gate: &Arc<Gate>, blocking: &Blocking, visit: &Visit) -> Response<Body> {
-    record_access(gate, "block.listed", "/v1/blocks", "", visit).await;
+pub fn list(blocking: &Blocking, visit: &Visit) -> Response<Body> {
+    visit.look("block.listed", "/v1/blocks", "");
     let blocks = blocking.list().iter().map(|block| shown(block, blocking)).collect();
     web::json_response(StatusCode::OK, &Listed { blocks })
 }

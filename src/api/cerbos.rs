@@ -11,9 +11,9 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use serde_json::{Value, json};
 
-use super::audit::{bad_parameter, blocking, failed, record_access, unreadable};
+use super::audit::{bad_parameter, blocking, failed, unreadable};
 use super::export::{Exports, Out};
-use super::query::{number, pairs};
+use super::query::{number, pairs, recorded};
 use crate::gate::Gate;
 use crate::ledger::filter::parameters::MAX_QUOTED_BYTES;
 use crate::ledger::filter::{Scope, parse_time};
@@ -69,7 +69,7 @@ pub async fn answer(
         }
         Err(detail) => return bad_parameter(detail, visit),
     };
-    record_access(gate, "ledger.read", &format!("{PATH}{kind}"), query, visit).await;
+    visit.look("ledger.read", &format!("{PATH}{kind}"), &recorded(query));
     let Asked { filter, tail, lookup } = asked;
     if let Some(id) = lookup {
         let (first, wanted) = (filter.clone(), id.clone());

@@ -26,12 +26,15 @@ const fn event(
 }
 
 const CALL: &[&str] = &["context", "verified"];
-const LOOK: &[&str] = &["principal", "path", "query"];
+const LOOK: &[&str] = &["principal", "path", "query", "status"];
 const REFUSED: &[&str] = &["reason", "error", "length", "sha256"];
 const EXPORT: &[&str] = &["principal", "path", "query", "format"];
 const EXPORTED: &[&str] = &["principal", "path", "query", "format", "rows", "bytes", "sha256", "cursor"];
-const REMOVED: &[&str] = &["actor", "reason", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
-const POLICY: &[&str] = &["cause", "before", "after", "changes"];
+const REMOVED: &[&str] =
+    &["principal", "reason", "cuts", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
+const ERASED: &[&str] =
+    &["principal", "reason", "subject_digest", "tree", "from", "to", "seqs", "count", "skipped", "holds"];
+const POLICY: &[&str] = &["cause", "principal", "before", "after", "added", "changed", "removed"];
 const BLOCKED: &[&str] = &["block_id", "stops", "until", "principal", "reason"];
 const KEY: &[&str] = &["key_id", "name", "role", "zones", "team", "user", "expires", "principal"];
 const LIFE: &[&str] = &["version", "signed_by", "loaded_hooks"];
@@ -90,7 +93,7 @@ pub const EVENTS: [Event; 71] = [
         "auth.failed",
         "auth",
         "somebody could not be identified, or came from where nobody may; `count` of them where `reason` is `folded`",
-        &["reason", "error", "peer", "count"],
+        &["reason", "error", "principal", "peer", "count"],
     ),
     event(
         "request.blocked",
@@ -150,7 +153,7 @@ pub const EVENTS: [Event; 71] = [
         "policy.rejected",
         "policy",
         "a policy set was refused; the old one stays in force",
-        &["cause", "findings", "count"],
+        &["cause", "principal", "findings", "count"],
     ),
     event(
         "hook.updated",
@@ -171,14 +174,14 @@ pub const EVENTS: [Event; 71] = [
         "payloads were removed because of their age, by the retention sweep",
         REMOVED,
     ),
-    event("subject.erased", "erase", "the payloads of a subject were removed", REMOVED),
+    event("subject.erased", "erase", "the payloads of a subject were removed", ERASED),
     event(
         "hold.added",
         "hold",
         "payloads are to be kept whatever their age",
-        &["hold_id", "scope", "reason"],
+        &["hold_id", "scope", "principal", "reason"],
     ),
-    event("hold.released", "hold", "they need not be any more", &["hold_id", "reason"]),
+    event("hold.released", "hold", "they need not be any more", &["hold_id", "principal", "reason"]),
     event(
         "docket.started",
         "start",

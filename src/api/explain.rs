@@ -10,8 +10,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::audit::{evaluated, record_access, unreadable};
-use crate::gate::Gate;
+use super::audit::{evaluated, unreadable};
 use crate::ledger::filter::Scope;
 use crate::ledger::{Column, Filter, Kind, LedgerError, MAX_LIMIT, Reader, Stored};
 use crate::policy::explain::{Condition, Missing, RuleTrace};
@@ -129,7 +128,6 @@ pub struct Traced {
 
 /// Answers `GET /v1/explain/{request_id}`; with `?trace=true`, every condition of every rule besides.
 pub async fn answer(
-    gate: &Arc<Gate>,
     replayer: &Arc<Replayer>,
     request_id: &str,
     query: &str,
@@ -140,7 +138,7 @@ pub async fn answer(
         "trace=true" => true,
         _ => return super::audit::bad_parameter("only `trace=true` is accepted here".into(), visit),
     };
-    record_access(gate, "ledger.explained", "/v1/explain", request_id, visit).await;
+    visit.look("ledger.explained", "/v1/explain", request_id);
     let (id, explainer) = (request_id.to_owned(), replayer.clone());
     let scope = Scope::of(&visit.principal);
     let told = move || {

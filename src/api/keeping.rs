@@ -4,15 +4,12 @@
 //! What is done is an entry of its own, with who asked and why; what is only looked at is an `access` entry. An id that is to be
 //! erased is in neither. Once begun, an act goes on although its caller hangs up.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::audit::{bad_parameter, record_access, unreadable};
-use crate::gate::Gate;
+use super::audit::{bad_parameter, unreadable};
 use crate::json;
 use crate::ledger::filter::parse_time;
 use crate::ledger::{Actor, Cut, Hold, Keeper, KeepingError, LedgerError, Scope, prunable};
@@ -118,25 +115,19 @@ pub struct Held {
 }
 
 /// Answers a request to prune, erase, hold or release.
-pub async fn answer(
-    gate: &Arc<Gate>,
-    keeper: &Keeper,
-    asked: Asked,
-    body: &Bytes,
-    visit: &Visit,
-) -> Response<Body> {
+pub async fn answer(keeper: &Keeper, asked: Asked, body: &Bytes, visit: &Visit) -> Response<Body> {
     let done = match asked {
-        Asked::Prune => prune(gate, keeper, body, visit).await,
-        Asked::Erase => erase(gate, keeper, body, visit).await,
-        Asked::Hold => hold(gate, keeper, body, visit).await,
-        Asked::Release(id) => release(gate, keeper, id, body, visit).await,
+        Asked::Prune => prune(keeper, body, visit).await,
+        Asked::Erase => erase(keeper, body, visit).await,
+        Asked::Hold => hold(keeper, body, visit).await,
+        Asked::Release(id) => release(keeper, id, body, visit).await,
     };
     done.unwrap_or_else(|refused| *refused)
 }
 
 /// Answers `GET /v1/ledger/holds`.
-pub async fn holds(gate: &Arc<Gate>, keeper: &Keeper, visit: &Visit) -> Response<Body> {
-    record_access(gate, "ledger.holds_listed", "/v1/ledger/holds", "", visit).await;
+pub async fn holds(keeper: &Keeper, visit: &Visit) -> Response<Body> {
+    visit.look("ledger.holds_listed", "/v1/ledger/holds", "");
     match keeper.holds().await {
         Ok(holds) => web::json_response(StatusCode::OK, &Held { holds }),
         Err(error) => unreadable(&error, visit),
@@ -145,7 +136,7 @@ pub async fn holds(gate: &Arc<Gate>, keeper: &Keeper, visit: &Visit) -> Response
 
 type Answer = Result<Response<Body>, Box<Response<Body>>>;
 
-async fn prune(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+async fn prune(keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
     let wanted: Prune = read(body, "{\"before\": TIME}", visit)?;
     let invalid = |detail: String| Box::new(bad_parameter(detail, visit));
     let before_ms = parse_time(&wanted.before, visit.moment.time_ns / 1_000_000)
@@ -154,24 +145,25 @@ async fn prune(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -
     let kind = kind.map_err(|error| invalid(format!("`kind`: {error}")))?;
     let cut = Cut { kind, zone: wanted.zone, before_ms: Some(before_ms) };
     if wanted.dry_run {
-        record_access(gate, "ledger.prune_tried", "/v1/ledger/prune", "", visit).await;
+        visit.look("ledger.prune_tried", "/v1/ledger/prune", &String::from_utf8_lossy(body));
     }
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
     let work = async move { keeper.prune(cut, &actor, wanted.dry_run).await };
-    finish(gate, "/v1/ledger/prune", work, visit).await
+    finish("/v1/ledger/prune", work, visit).await
 }
 
-async fn erase(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+async fn erase(keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
     let wanted: Erase = read(body, "{\"subject\": ID}", visit)?;
     if wanted.dry_run {
-        record_access(gate, "ledger.erase_tried", "/v1/ledger/erase", "", visit).await;
+        // Without the subject: nothing that is kept is to name them.
+        visit.look("ledger.erase_tried", "/v1/ledger/erase", "");
     }
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
     let work = async move { keeper.erase(&wanted.subject, &actor, wanted.dry_run).await };
-    finish(gate, "/v1/ledger/erase", work, visit).await
+    finish("/v1/ledger/erase", work, visit).await
 }
 
-async fn hold(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
+async fn hold(keeper: &Keeper, body: &Bytes, visit: &Visit) -> Answer {
     let shape = "{\"request_id\" or \"zone\" or \"subject\": ID, \"reason\": TEXT}";
     let wanted: HoldBody = read(body, shape, visit)?;
     let scope = match (wanted.request_id, wanted.zone, wanted.subject) {
@@ -186,15 +178,15 @@ async fn hold(gate: &Arc<Gate>, keeper: &Keeper, body: &Bytes, visit: &Visit) ->
         }
     };
     let (keeper, actor) = (keeper.clone(), actor(visit, Some(wanted.reason)));
-    finish(gate, "/v1/ledger/holds", async move { keeper.hold(scope, &actor).await }, visit).await
+    finish("/v1/ledger/holds", async move { keeper.hold(scope, &actor).await }, visit).await
 }
 
-async fn release(gate: &Arc<Gate>, keeper: &Keeper, id: String, body: &Bytes, visit: &Visit) -> Answer {
+async fn release(keeper: &Keeper, id: String, body: &Bytes, visit: &Visit) -> Answer {
     let wanted: Release =
         if body.is_empty() { Release::default() } else { read(body, "{\"reason\": TEXT}", visit)? };
     let (keeper, actor) = (keeper.clone(), actor(visit, wanted.reason));
     let work = async move { keeper.release(&id, &actor).await };
-    finish(gate, "/v1/ledger/holds/{hold_id}/release", work, visit).await
+    finish("/v1/ledger/holds/{hold_id}/release", work, visit).await
 }
 
 /// A body as a value; the answer that says what it should be, where it is none.
@@ -219,7 +211,6 @@ pub(super) fn actor(visit: &Visit, reason: Option<String>) -> Actor {
 
 /// Does it, and says what came of it. What was refused is recorded as a look: somebody tried.
 async fn finish<T: Serialize + Send + 'static>(
-    gate: &Arc<Gate>,
     path: &str,
     work: impl Future<Output = Result<T, KeepingError>> + Send + 'static,
     visit: &Visit,
@@ -227,7 +218,7 @@ async fn finish<T: Serialize + Send + 'static>(
     let done = tokio::spawn(work).await;
     let done = done.unwrap_or_else(|error| Err(LedgerError::Unreadable(error.to_string()).into()));
     if matches!(done, Err(KeepingError::Refused(_) | KeepingError::NoHold(_))) {
-        record_access(gate, "ledger.keeping_refused", path, "", visit).await;
+        visit.look("ledger.keeping_refused", path, "");
     }
     match done {
         Ok(done) => Ok(web::json_response(StatusCode::OK, &done)),

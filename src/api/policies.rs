@@ -6,13 +6,11 @@
 //! `{"result": "unchanged" | "updated", …}`; a set that is refused is a problem document (422) with the `findings` beside it.
 //! Either way the ledger has an entry, `policy.updated` or `policy.rejected`.
 
-use std::sync::Arc;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
-use super::audit::{blocking, record_access, unreadable};
+use super::audit::{blocking, unreadable};
 use crate::decision::{Effect, PolicySetRef};
 use crate::gate::Gate;
 use crate::ledger::Reader;
@@ -124,15 +122,9 @@ pub fn list(gate: &Gate, headers: &HeaderMap) -> Response<Body> {
 }
 
 /// Answers `GET /v1/policies/files/{digest}`.
-pub async fn file(
-    gate: &Arc<Gate>,
-    reader: &Reader,
-    digest: &str,
-    headers: &HeaderMap,
-    visit: &Visit,
-) -> Response<Body> {
+pub async fn file(reader: &Reader, digest: &str, headers: &HeaderMap, visit: &Visit) -> Response<Body> {
     let shown = truncated(digest, 80);
-    record_access(gate, "ledger.read", "/v1/policies/files/DIGEST", shown, visit).await;
+    visit.look("ledger.read", "/v1/policies/files/DIGEST", shown);
     let wanted = digest.to_owned();
     match blocking(reader, visit, move |reader| reader.digest(&wanted)).await {
         Ok(Some(bytes)) => Cached { tag: digest, freshness: Freshness::Forever }.response(headers, || {

@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::audit::{bad_parameter, blocking, record_access, unreadable};
+use super::audit::{bad_parameter, blocking, unreadable};
 use super::query::decode;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
@@ -124,7 +124,7 @@ pub fn key(gate: &Gate) -> Response<Body> {
 
 /// Answers `GET /v1/entries/{id}/proof`.
 pub async fn entry(gate: &Arc<Gate>, reader: &Reader, id: &str, visit: &Visit) -> Response<Body> {
-    record_access(gate, "ledger.proved", "/v1/entries/{id}/proof", id, visit).await;
+    visit.look("ledger.proved", "/v1/entries/{id}/proof", id);
     let wanted = id.to_owned();
     let found = match newest(gate, reader, visit).await {
         Ok(note) => {

@@ -38,6 +38,19 @@ pub fn pairs(query: &str) -> Result<Vec<(String, String)>, Wrong> {
         .collect()
 }
 
+/// A query string as it is recorded: decoded, so that redaction finds what it looks for, but for what would read as another
+/// parameter.
+#[must_use]
+pub fn recorded(query: &str) -> String {
+    let Ok(pairs) = pairs(query) else { return query.to_owned() };
+    let plainly = |text: &str| text.replace('%', "%25").replace('&', "%26");
+    let shown = |(name, value): &(String, String)| match value.as_str() {
+        "" => plainly(name),
+        value => format!("{}={}", plainly(name), plainly(value)),
+    };
+    pairs.iter().map(shown).collect::<Vec<_>>().join("&")
+}
+
 /// Takes the filters out of a query string, and hands every other parameter to `other`, which answers `false` where it does not
 /// know it either. `others` are the names it knows.
 ///
@@ -242,6 +255,17 @@ pub fn decode_path(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_is_recorded_as_it_is_meant() {
+        assert_eq!(
+            recorded("user=password%3Dhunter2+x&since=1h&trace"),
+            "user=password=hunter2 x&since=1h&trace"
+        );
+        // A value that reads like another parameter is none.
+        assert_eq!(recorded("user=a%26decision%3Ddeny%25"), "user=a%26decision=deny%25");
+        assert_eq!(recorded("user=%ff&since=1h"), "user=%ff&since=1h");
+    }
 
     #[test]
     fn cursors_go_on_in_the_order_they_came_from() {

@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::audit::{evaluated, record_access, unreadable};
+use super::audit::{evaluated, unreadable};
 use super::selection::Selection;
 use super::simulate::invalid;
 use crate::gate::Gate;
@@ -65,7 +65,7 @@ pub async fn answer(
         }
         Err(detail) => return invalid(detail, visit),
     };
-    record_access(gate, "ledger.tests_written", "/v1/tests", &asked, visit).await;
+    visit.look("ledger.tests_written", "/v1/tests", &asked);
     let replayer = replayer.clone();
     match evaluated(Lane::Recorded, visit, move || write(&replayer, &wanted)).await {
         Ok(Ok(written)) => web::json_response(StatusCode::OK, &written),

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::audit::{evaluated, record_access, unasked, unreadable};
+use super::audit::{evaluated, unasked, unreadable};
 use super::selection::Selection;
 use super::simulate::{Inline, compile, invalid};
 use crate::gate::Gate;
@@ -91,7 +91,7 @@ pub async fn answer(
         Err(detail) => return invalid(detail, visit),
     };
     let path = if question == Question::Flips { "/v1/replay" } else { "/v1/cover" };
-    record_access(gate, "ledger.replayed", path, &asked, visit).await;
+    visit.look("ledger.replayed", path, &asked);
     let Some(turns) = &visit.turns else { return unreadable(&LedgerError::Closed, visit) };
     let places = if inline.is_some() { &replayer.candidates } else { &replayer.replays };
     let worker = match turns.place(places).await {

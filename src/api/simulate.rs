@@ -13,7 +13,7 @@ use http::{Response, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::audit::{evaluated, record_access, unreadable};
+use super::audit::{evaluated, unreadable};
 use crate::call::{Call, Moment};
 use crate::gate::Gate;
 use crate::json;
@@ -78,7 +78,7 @@ pub async fn answer(
         }
     };
     if let Some(request_id) = &wanted.from {
-        record_access(gate, "ledger.simulated", "/v1/simulate", request_id, visit).await;
+        visit.look("ledger.simulated", "/v1/simulate", request_id);
     }
     let (policies, replayer, now) = (gate.policies.load_full(), replayer.clone(), visit.moment.clone());
     let scope = Scope::of(&visit.principal);

@@ -15,8 +15,8 @@ use http::{HeaderValue, Response};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
-use super::audit::{bad_parameter, beside, record_access};
-use super::query::filters;
+use super::audit::{bad_parameter, beside};
+use super::query::{filters, recorded};
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
 use crate::ledger::{Filter, Order, Reader, Stored};
@@ -43,7 +43,7 @@ const HEARTBEAT_MS: u64 = 15_000;
 const RETRY_MS: u64 = 1_000;
 
 /// Answers `GET /v1/audit/stream`.
-pub async fn stream(
+pub fn stream(
     gate: &Arc<Gate>,
     reader: &Reader,
     query: &str,
@@ -78,7 +78,7 @@ pub async fn stream(
     };
     let resumed = last_event_id.map(|id| format!("{query}&last-event-id={id}"));
     let asked = resumed.as_deref().unwrap_or(query).trim_start_matches('&');
-    record_access(gate, "stream.opened", "/v1/audit/stream", asked, visit).await;
+    visit.look("stream.opened", "/v1/audit/stream", &recorded(asked));
     let (events, receiver) = mpsc::channel(MAX_WAITING_EVENTS);
     if let Some(reset) = reset {
         // There is room: nothing waits yet.
@@ -237,6 +237,7 @@ mod tests {
             principal: Principal::nobody(),
             ended: None,
             turns: Some(Turns::new(10_000, &Arc::default())),
+            looks: None,
         }
     }
 

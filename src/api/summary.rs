@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use http::{Response, StatusCode};
 
-use super::audit::{bad_parameter, blocking, failed, record_access};
-use super::query::{filters, number};
+use super::audit::{bad_parameter, blocking, failed};
+use super::query::{filters, number, recorded};
 use crate::gate::Gate;
 use crate::ledger::Reader;
 use crate::ledger::filter::parameters::Wrong;
@@ -31,7 +31,7 @@ pub async fn answer(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visi
         }
         Err(detail) => return bad_parameter(detail, visit),
     };
-    record_access(gate, "ledger.read", "/v1/audit/stats", query, visit).await;
+    visit.look("ledger.read", "/v1/audit/stats", &recorded(query));
     let filter = wanted.filter.clone();
     match blocking(reader, visit, move |reader| reader.summary(&wanted)).await {
         Ok(summary) => web::json_response(StatusCode::OK, &summary),
@@ -45,7 +45,7 @@ pub async fn answer(gate: &Arc<Gate>, reader: &Reader, query: &str, visit: &Visi
 /// Names the parameter, its value and what is accepted.
 pub fn wanted(query: &str, now_ms: i64) -> Result<SummaryWanted, Wrong> {
     let (mut bucket_ms, mut top) = (None, DEFAULT_TOP);
-    let filter = filters(query, now_ms, &OTHERS, |name, value, _| {
+    let mut filter = filters(query, now_ms, &OTHERS, |name, value, _| {
         match name {
             "bucket" => {
                 let span = parse_span(value).filter(|ms| *ms > 0);
@@ -58,6 +58,8 @@ pub fn wanted(query: &str, now_ms: i64) -> Result<SummaryWanted, Wrong> {
         }
         Ok(true)
     })?;
+    // No entry is older.
+    filter.since_ms = filter.since_ms.map(|since_ms| since_ms.max(0));
     if let (Some(bucket_ms), Some(since_ms)) = (bucket_ms, filter.since_ms)
         && (filter.until_ms.unwrap_or(now_ms) - since_ms) / bucket_ms >= MAX_STEPS
     {

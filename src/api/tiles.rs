@@ -3,14 +3,11 @@
 //!
 //! Hashes say nothing about anybody: those reads are not entries. Leaves name requests: those are.
 
-use std::sync::Arc;
-
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue, Response};
 
-use super::audit::{blocking, record_access, unreadable};
+use super::audit::{blocking, unreadable};
 use crate::digest::sha256;
-use crate::gate::Gate;
 use crate::ledger::Reader;
 use crate::text::truncated;
 use crate::tlog::tiles::Tile;
@@ -21,13 +18,7 @@ use crate::web::{Body, Problem, Visit};
 pub const PREFIX: &str = "/v1/tlog/";
 
 /// Answers the rest of the path after [`PREFIX`].
-pub async fn answer(
-    gate: &Arc<Gate>,
-    reader: &Reader,
-    path: &str,
-    headers: &HeaderMap,
-    visit: &Visit,
-) -> Response<Body> {
+pub async fn answer(reader: &Reader, path: &str, headers: &HeaderMap, visit: &Visit) -> Response<Body> {
     let shown = truncated(path, 64);
     let Some(tile) = Tile::parse(path) else {
         let detail =
@@ -37,7 +28,7 @@ pub async fn answer(
     let freshness = if tile.level.is_some() {
         Freshness::Forever
     } else {
-        record_access(gate, "ledger.read", PREFIX, path, visit).await;
+        visit.look("ledger.read", PREFIX, path);
         Freshness::Unkept
     };
     match blocking(reader, visit, move |reader| reader.tile(tile)).await {

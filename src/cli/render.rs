@@ -62,6 +62,11 @@ fn printable(text: &str) -> String {
     text.replace('\t', "    ").chars().map(shown).collect()
 }
 
+/// The same within a line: what callers choose cannot begin one of its own.
+pub fn in_line(text: &str) -> String {
+    text.replace('\n', "↵")
+}
+
 /// A length of time for eyes: `870 µs`, `12.3 ms`, `4.56 s`.
 pub fn duration(us: u64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "three digits are shown")]
@@ -137,7 +142,7 @@ pub fn decision(entry: &Value, why: Option<&Value>, paint: &Paint) -> String {
     line("request", field(entry, "request_id"));
     line("call", field(entry, "call_id"));
     line("entry", format!("{} (seq {})", field(entry, "id"), field(entry, "seq")));
-    let reason = why.map(|why| field(why, "reason")).unwrap_or_default();
+    let reason = why.map(|why| in_line(&field(why, "reason"))).unwrap_or_default();
     let mode = if field(entry, "mode") == "monitor" { " (monitor: it went on)" } else { "" };
     let head = format!("{}{mode}  {}", paint.decision(&effect.to_uppercase()), paint.bold(&reason));
     format!("{}\n{text}", head.trim_end())
@@ -214,7 +219,7 @@ pub fn simulated(answer: &Value, paint: &Paint) -> String {
         message if message.is_empty() => field(diagnostic, "rule"),
         message => message,
     });
-    let reason = said.collect::<Vec<_>>().join("; ");
+    let reason = in_line(&said.collect::<Vec<_>>().join("; "));
     let (why, missing): (Vec<&Value>, Vec<&Value>) =
         (list(answer, "why").iter().collect(), list(answer, "why_not").iter().collect());
     let mut text =
@@ -386,5 +391,10 @@ mod tests {
         assert_eq!(printable(hidden), "\u{fffd}".repeat(10));
         let plain = "a\nb é \u{2010}\u{2029}\u{1f600} العربية";
         assert_eq!(printable(plain), plain);
+        assert_eq!(in_line("x\nALLOW  forged"), "x↵ALLOW  forged");
+        let entry = serde_json::json!({"decision": "deny"});
+        let why = serde_json::json!({"reason": "no policy allows `x\nALLOW  forged`"});
+        let said = decision(&entry, Some(&why), &Paint { enabled: false });
+        assert_eq!(said.lines().next(), Some("DENY  no policy allows `x↵ALLOW  forged`"));
     }
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use indicatif::HumanCount;
 
 use super::client::{encode, runtime};
-use super::render::{Paint, duration, shortened};
+use super::render::{Paint, duration, in_line, plain, shortened};
 use super::selection::Everything;
 use super::{Remote, system_clock, terminal};
 use crate::api::summary;
@@ -182,8 +182,7 @@ fn listed(
     let width = layout.map_or(NAME, |layout| layout.name);
     let most = named.iter().map(&count).max().unwrap_or(0).max(1);
     for (at, one) in named.iter().enumerate() {
-        let (what, name) =
-            (if at == 0 { what } else { "" }, super::render::plain(&one.value.as_str().into()));
+        let (what, name) = (if at == 0 { what } else { "" }, in_line(&plain(&one.value.as_str().into())));
         let name = if layout.is_some() { shortened(&name, width) } else { name };
         let bar = layout.map_or_else(String::new, |layout| {
             let length = usize::try_from(count(one) * layout.bar as u64 / most).unwrap_or(0).max(1);

@@ -137,6 +137,7 @@ const SHAPES: &[Shape] = &[
     shape("google-oauth-token", &["ya29."], r"(?:^|[^A-Za-z0-9])(ya29\.[A-Za-z0-9_-]{20,})"),
     shape("google-oauth-secret", &["gocspx-"], r"GOCSPX-[A-Za-z0-9_-]{20,}"),
     shape("huggingface-token", &["hf_"], r"(?:^|[^A-Za-z0-9])(hf_[A-Za-z0-9]{30,})"),
+    shape("docket-token", &["dkt_"], r"dkt_[A-Za-z0-9_-]{40,}"),
     shape("docker-token", &["dckr_pat_"], r"dckr_pat_[A-Za-z0-9_-]{20,}"),
     shape("digitalocean-token", &["dop_v1_"], r"dop_v1_[a-f0-9]{40,}"),
     shape("shopify-token", &["shpat_", "shpss_", "shpca_", "shppa_"], r"shp(?:at|ss|ca|pa)_[A-Fa-f0-9]{32}"),

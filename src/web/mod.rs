@@ -14,7 +14,7 @@ pub mod turns;
 
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -206,6 +206,19 @@ pub struct Visit {
     pub ended: Option<watch::Receiver<bool>>,
     /// Where what they ask of the ledger is worked on: on the admin plane.
     pub turns: Option<Arc<Turns>>,
+    /// What they look at, to be recorded with how that ends: on the admin plane.
+    pub looks: Option<Arc<Mutex<Vec<Look>>>>,
+}
+
+/// That somebody looked at something.
+#[derive(Debug)]
+pub struct Look {
+    /// Dotted name of the event.
+    pub event_type: &'static str,
+    /// The path.
+    pub path: String,
+    /// What was asked for.
+    pub query: String,
 }
 
 impl Visit {
@@ -231,7 +244,25 @@ impl Visit {
             principal: Principal::nobody(),
             ended: None,
             turns: None,
+            looks: None,
         }
+    }
+
+    /// Notes that this request looks at something of the ledger, or at what only some may see.
+    pub fn look(&self, event_type: &'static str, path: &str, query: &str) {
+        if let Some(looks) = &self.looks {
+            let look = Look { event_type, path: path.to_owned(), query: query.to_owned() };
+            looks.lock().unwrap_or_else(PoisonError::into_inner).push(look);
+        }
+    }
+
+    /// What it looked at; nothing the second time.
+    #[must_use]
+    pub fn looks(&self) -> Vec<Look> {
+        let taken = |looks: &Arc<Mutex<Vec<Look>>>| {
+            std::mem::take(&mut *looks.lock().unwrap_or_else(PoisonError::into_inner))
+        };
+        self.looks.as_ref().map(taken).unwrap_or_default()
     }
 
     /// Waits until whoever looks may no longer; for ever where that cannot be.

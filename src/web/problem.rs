@@ -122,7 +122,7 @@ impl ProblemType {
             }
             Self::NotAllowed => {
                 "The request is well-formed and must not be carried out: a hold or the retention keeps what was \
-                 to be removed, or a name is taken. `detail` says which. Nothing was done."
+                 to be removed. `detail` says which. Nothing was done."
             }
             Self::PoliciesRejected => {
                 "The policy set does not compile, or fails its own tests. The one in force stays; `findings` says \

@@ -41,13 +41,17 @@ async fn every_read_is_an_entry() {
     let docket = Docket::start().await;
     docket.evaluate("looked-at", "echo", json!({})).await;
     docket.admin_get("/v1/explain/looked-at").await;
-    docket.admin_get("/v1/audit?decision=allow").await;
+    docket.admin_get("/v1/audit?decision=allow&user=password%3Dhunter2hunter2").await;
+    docket.admin_get("/v1/audit/01ARZ3NDEKTSV4RRFFQ69G5FAV").await;
     let answer: Value = docket.admin_get("/v1/audit?kind=access&order=asc").await.json().await.unwrap();
     let reads = answer["entries"].as_array().unwrap();
     let events: Vec<&str> = reads.iter().map(|entry| entry["event_type"].as_str().unwrap()).collect();
     assert_eq!(events, ["ledger.explained", "ledger.read", "ledger.read"]);
-    assert_eq!(reads[0]["metadata"]["query"], "looked-at");
-    assert_eq!(reads[1]["metadata"]["query"], "decision=allow");
+    let asked = |at: usize| (&reads[at]["metadata"]["query"], &reads[at]["metadata"]["status"]);
+    assert_eq!(asked(0), (&json!("looked-at"), &json!(200)));
+    // What looks like a secret is one however it is encoded.
+    assert_eq!(asked(1), (&json!("decision=allow&user=password=[redacted]"), &json!(200)));
+    assert_eq!(asked(2), (&json!("01ARZ3NDEKTSV4RRFFQ69G5FAV"), &json!(404)));
     docket.stop().await;
 }
 
@@ -457,6 +461,7 @@ async fn cerbos_clients_find_their_entries() {
             .len(),
         0
     );
+    lines("KIND_ACCESS", "tail=1").await;
     let access = lines("KIND_ACCESS", "tail=1000").await;
     assert_eq!(access[0]["accessLogEntry"]["method"], "/admin/auditlog/list/KIND_ACCESS");
     assert_eq!(list("KIND_DECISION", "lookup=01ARZ3NDEKTSV4RRFFQ69G5FAV").await.status(), 404);

@@ -42,13 +42,13 @@ const PICKERS: [(&str, Column); 6] = [
 pub async fn compare_sums(docket: &Docket, oracle: &Oracle, viewer: &Viewer, number: u64) {
     let filters = random_filters(number, oracle);
     let query = query(&filters);
+    viewer.arrive(docket).await;
     let summary = viewer.get(docket, &format!("/v1/audit/stats?{query}top=1000")).await;
-    oracle.refresh();
-    compare_summary(&summary, oracle, &filters, &viewer.sees);
+    compare_summary(&summary, oracle, &filters, &oracle.before_look(&viewer.sees));
     for (picker, column) in PICKERS {
         let values = viewer.get(docket, &format!("/v1/audit/{picker}?{query}limit=1000")).await;
-        oracle.refresh();
-        compare_values(&values["values"], oracle, &filters, &viewer.sees, column);
+        let sees = oracle.before_look(&viewer.sees);
+        compare_values(&values["values"], oracle, &filters, &sees, column);
     }
 }
 

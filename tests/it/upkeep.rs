@@ -15,8 +15,10 @@ async fn a_ledger_says_what_it_holds_and_costs() {
     let answer = running.admin_get("/v1/ledger/stats").await;
     assert_eq!(answer.status(), 200);
     let online: Value = answer.json().await.unwrap();
-    // The start, five decisions, the login and the access itself.
-    assert_eq!((&online["entries"], &online["growth"]["entries_last_day"]), (&json!(8), &json!(8)));
+    // The start, five decisions, perhaps the login; the access itself follows its answer.
+    let entries = online["entries"].as_u64().unwrap();
+    assert!((6..=7).contains(&entries), "{online}");
+    assert_eq!(online["growth"]["entries_last_day"], entries);
     let asked = running.wait_for(|entry| entry["event_type"] == "ledger.measured").await;
     assert_eq!(asked["kind"], "access");
     let folder = running.stop().await;

@@ -23,7 +23,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, watch};
 
 use super::audit::{bad_parameter, unreadable};
-use super::query::{Paging, cursor_at, filters, number};
+use super::query::{Paging, cursor_at, filters, number, recorded};
 use crate::clock::rfc3339;
 use crate::gate::Gate;
 use crate::ledger::filter::Scope;
@@ -394,7 +394,7 @@ fn entry_of(
     taken: Option<&Taken>,
 ) -> Entry {
     let mut metadata = json!({
-        "principal": visit.principal.name, "path": "/v1/audit/export", "query": query, "format": export.format.as_str(),
+        "principal": visit.principal.name, "path": "/v1/audit/export", "query": recorded(query), "format": export.format.as_str(),
         "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
     });
     if let (Some(taken), Some(members)) = (taken, metadata.as_object_mut()) {

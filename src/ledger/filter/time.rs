@@ -21,7 +21,8 @@ pub fn parse_time(text: &str, now_ms: i64) -> Result<i64, String> {
 fn absolute(text: &str) -> Option<i64> {
     let pieces = Pieces::parse(text).ok()?;
     let (time, offset_s) = match (pieces.time(), pieces.to_numeric_offset()) {
-        (Some(time), Some(offset)) => (time, offset.seconds()),
+        // RFC 3339 §5.6: hours of an offset are those of a day.
+        (Some(time), Some(offset)) if offset.seconds().abs() < 86_400 => (time, offset.seconds()),
         (None, None) => (Time::midnight(), 0),
         // A time of day somewhere.
         _ => return None,
@@ -84,6 +85,7 @@ mod tests {
             "2026-11-20T07:00:00",
             "2026-02-30",
             "07:00",
+            "2026-11-20T07:00:00+24:00",
         ] {
             assert!(parse_time(text, now).is_err(), "{text}");
         }

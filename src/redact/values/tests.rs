@@ -70,6 +70,7 @@ fn each_rule_finds_its_own() {
         ("google-oauth-token", format!("ya29.{}", word(60))),
         ("google-oauth-secret", format!("GOCSPX-{}", word(28))),
         ("huggingface-token", format!("hf_{}", word(34))),
+        ("docket-token", format!("dkt_{}", word(43))),
         ("docker-token", format!("dckr_pat_{}", word(27))),
         ("digitalocean-token", format!("dop_v1_{}", lower_hex(64))),
         ("shopify-token", format!("shpat_{}", lower_hex(32))),
