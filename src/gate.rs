@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::decision::{Decision, Effect, EvaluationStatus, Outcome};
 use crate::flood::{Flood, Folded};
 use crate::json::Object;
-use crate::ledger::{Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
+use crate::ledger::{AUTH_FAILED, Entry, Kind, Ledger, LedgerError, Mode, Permit, Receipt};
 use crate::metrics::Metrics;
 use crate::policy::PolicySet;
 use crate::redact::{About, Record, Redacted, Redactor, Refusing, Taken, is_heavy};
@@ -30,9 +30,6 @@ use crate::trace::{Tracer, Untold};
 
 /// As much of a refusal's error as is recorded, in bytes: with digest and length it stays below 512.
 const MAX_ERROR_BYTES: usize = 256;
-
-/// The event type of those who could not be identified, and of many of them in one entry.
-const AUTH_FAILED: &str = "auth.failed";
 
 /// Everything a call passes through. Shared by all connections.
 pub struct Gate {

@@ -263,6 +263,7 @@ impl AdminPlane {
             Ok(place) => place,
             Err(full) => return web::too_many(&self.gate, visit, &full),
         };
+        let looking = audit::Looking { gate: &self.gate, visit };
         let mut response = self.route(request, visit).await;
         let bytes = response.body().waiting_bytes();
         if bytes > web::PIECE_BYTES {
@@ -272,7 +273,7 @@ impl AdminPlane {
             }
         }
         response.body_mut().hold(place);
-        audit::record_looks(&self.gate, visit, response.status()).await;
+        looking.ended(response.status()).await;
         response
     }
 
@@ -343,7 +344,7 @@ impl AdminPlane {
                 let last =
                     request.headers().get("last-event-id").map(|id| String::from_utf8_lossy(id.as_bytes()));
                 let stopping = self.stopping.clone();
-                stream::stream(&self.gate, &self.queries, query, last.as_deref(), stopping, visit)
+                stream::stream(&self.gate, &self.exports.reader, query, last.as_deref(), stopping, visit)
             }
             _ => self.audited(path, query, visit).await,
         }

@@ -17,7 +17,7 @@ use crate::ledger::rollup::Named;
 use crate::ledger::{Column, Entry, Filter, Kind, LedgerError, Reader};
 use crate::text::truncated;
 use crate::web::turns::{Lane, Unasked, Work};
-use crate::web::{self, Body, Problem, ProblemType, Visit};
+use crate::web::{self, Body, Look, Problem, ProblemType, Visit};
 
 /// Values a picker offers unless it is asked for another number, of each column.
 const DEFAULT_VALUES: usize = 100;
@@ -119,20 +119,50 @@ pub async fn values(
     }
 }
 
-/// Writes down who looked at what, and how that ended: after the answer is known, and before its first byte.
-pub async fn record_looks(gate: &Arc<Gate>, visit: &Visit, status: StatusCode) {
-    for look in visit.looks() {
-        let metadata = json!({
-            "principal": visit.principal.name, "path": look.path, "query": look.query, "status": status.as_u16(),
-            "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
-        });
-        let content = gate.redactor.record(vec![("metadata", metadata)]);
-        let entry = Entry {
-            request_id: Some(visit.request_id.clone()),
-            ..Entry::event(Kind::Access, look.event_type, visit.moment.time_ns / 1_000_000, content)
+/// Somebody who looks, until it is written down how that ended: after the answer is known, and before its first byte. Of
+/// whoever goes before that it is written down too.
+pub struct Looking<'a> {
+    /// Where it is written down.
+    pub gate: &'a Arc<Gate>,
+    /// Who, and what they look at.
+    pub visit: &'a Visit,
+}
+
+impl Looking<'_> {
+    /// Writes down what was looked at.
+    pub async fn ended(self, status: StatusCode) {
+        for entry in self.entries(Some(status)) {
+            if let Err(error) = self.gate.ledger.append_eventually(entry).await {
+                let request_id = &self.visit.request_id;
+                tracing::error!(%request_id, error = %error, "that somebody read the ledger is not recorded yet");
+            }
+        }
+    }
+
+    /// What has not been written down.
+    fn entries(&self, status: Option<StatusCode>) -> Vec<Entry> {
+        let Self { gate, visit } = self;
+        let entry = |look: Look| {
+            let metadata = json!({
+                "principal": visit.principal.name, "path": look.path, "query": look.query,
+                "status": status.map(|status| status.as_u16()),
+                "peer": visit.peer.to_string(), "user_agent": visit.user_agent,
+            });
+            let content = gate.redactor.record(vec![("metadata", metadata)]);
+            let time_ms = visit.moment.time_ns / 1_000_000;
+            Entry {
+                request_id: Some(visit.request_id.clone()),
+                ..Entry::event(Kind::Access, look.event_type, time_ms, content)
+            }
         };
-        if let Err(error) = gate.ledger.append_eventually(entry).await {
-            tracing::error!(request_id = %visit.request_id, error = %error, "that somebody read the ledger is not recorded yet");
+        visit.looks().into_iter().map(entry).collect()
+    }
+}
+
+impl Drop for Looking<'_> {
+    fn drop(&mut self) {
+        for entry in self.entries(None) {
+            self.gate.ledger.note(entry);
         }
     }
 }

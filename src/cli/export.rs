@@ -22,6 +22,7 @@ use super::records::Records;
 use super::selection::Everything;
 use super::{Remote, system_clock};
 use crate::api::export::{self, Format, Taken};
+use crate::ledger::Filter;
 use crate::web::BodyError;
 
 /// An answer of which nothing comes for this long is given up, in milliseconds: longer than docket reads one batch.
@@ -84,7 +85,7 @@ impl Export {
         };
         match done {
             Ok(entries) => sink.finish(entries)?,
-            Err(error) => return Err(self.broken_off(error, &sink)),
+            Err(error) => return Err(self.broken_off(error, &sink, &export.filter)),
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -138,7 +139,7 @@ impl Export {
     }
 
     /// Says what there is of an export that broke off, and how to go on.
-    fn broken_off(&self, error: anyhow::Error, sink: &Sink) -> anyhow::Error {
+    fn broken_off(&self, error: anyhow::Error, sink: &Sink, filter: &Filter) -> anyhow::Error {
         let records = &sink.records;
         let is_gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::BrokenPipe;
         if sink.part.is_none() && error.downcast_ref().is_some_and(is_gone) {
@@ -156,12 +157,22 @@ impl Export {
         let again =
             if sink.part.is_some() { "begin anew, with --force to write over it" } else { "begin anew" };
         let how = match (records.entries(), records.last_seq()) {
+            (Some(entries), Some(_)) if self.limit.is_some_and(|limit| limit <= entries) => {
+                format!("{place} has all {} that were asked for, whole", counted(entries))
+            }
             (Some(entries), Some(seq)) => {
+                let torn = if sink.part.is_none() && records.bytes() > records.whole_bytes() {
+                    format!(" in its first {} bytes: cut off what follows", records.whole_bytes())
+                } else {
+                    String::new()
+                };
+                // What was said as so long ago is another time by then.
+                let times = self.selection.relative(filter);
                 let limit = self.limit.map(|limit| format!(" --limit {}", limit.saturating_sub(entries)));
                 let offset = self.offset.map_or("", |_| " but --offset");
                 let header = if records.has_header() { ", without its header line" } else { "" };
                 format!(
-                    "{place} has {} whole; go on with `--cursor {seq}{}` and otherwise the same options{offset} to another \
+                    "{place} has {} whole{torn}; go on with `--cursor {seq}{}{times}` and otherwise the same options{offset} to another \
                      file, and put that behind this one{header}",
                     counted(entries),
                     limit.unwrap_or_default()

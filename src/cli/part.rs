@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 
-use crate::files::beside;
+use crate::files::{beside, put_in_place};
 
 /// What comes after the name of a file until it is whole.
 const SUFFIX: &str = ".part";
@@ -88,7 +88,7 @@ impl Part {
         if !self.force && self.target.symlink_metadata().is_ok() {
             bail!("`{target}` has come to be meanwhile; what was to be there is whole in `{path}`");
         }
-        fs::rename(&self.path, &self.target)
+        put_in_place(&self.path, &self.target)
             .with_context(|| format!("cannot rename `{path}`, which is whole, to `{target}`"))
     }
 }

@@ -6,6 +6,8 @@ use serde_json::{Map, Value};
 use super::client::encode;
 use super::system_clock;
 use super::words::Words;
+use crate::clock::rfc3339;
+use crate::ledger::filter::parse_span;
 use crate::ledger::{Column, Filter};
 
 /// Filters; everything given must hold. One that is given again is met by either value.
@@ -170,6 +172,17 @@ impl Everything {
             .flat_map(|(name, values)| values.iter().map(move |value| (name, value.as_str())));
         let single = single.into_iter().filter_map(|(name, value)| Some((name, value.as_deref()?)));
         self.common.given().chain(many).chain(single)
+    }
+
+    /// The times that were given as so long ago, as options that are the same whenever they are used.
+    pub fn relative(&self, filter: &Filter) -> String {
+        let given =
+            [("since", &self.common.since, filter.since_ms), ("until", &self.common.until, filter.until_ms)];
+        let fixed = given.into_iter().filter_map(|(name, text, ms)| {
+            text.as_deref().and_then(parse_span)?;
+            Some(format!(" --{name} {}", rfc3339(ms?)))
+        });
+        fixed.collect()
     }
 
     /// As parameters of a query.

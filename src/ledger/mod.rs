@@ -114,6 +114,9 @@ impl LedgerError {
     }
 }
 
+/// The event type of those who could not be identified, and of many of them in one entry.
+pub const AUTH_FAILED: &str = "auth.failed";
+
 /// Bounds of the writer's queue.
 #[derive(Clone, Copy, Debug)]
 pub struct Queue {
@@ -336,9 +339,12 @@ impl Ledger {
         self.ask(Job::Checkpoint).await
     }
 
-    /// Whether there are leaves that no checkpoint covers.
+    /// Whether there are leaves that no checkpoint covers, or are to be.
     #[must_use]
     pub fn is_checkpoint_due(&self) -> bool {
+        if self.waiting.len() > 0 {
+            return true;
+        }
         let size = u64::try_from(*self.head.borrow() + 1).unwrap_or(0);
         size > self.signed.borrow().unwrap_or(0)
     }

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::AUTH_FAILED;
 use super::entry::{Kind, Sealed};
 
 /// Entries that wait at most, so that a ledger that stays away does not take the memory with it.
@@ -45,10 +46,12 @@ impl Waiting {
     }
 }
 
-/// Where there are too many, gives up refusals before those who looked, and outcomes last; of a kind the oldest first.
+/// Where there are too many, gives up refusals, of which strangers make as many as they like, before everything else, and
+/// outcomes last; of a kind the oldest first.
 fn give_up(entries: &mut VecDeque<Box<Sealed>>) {
     let worth = |entry: &Sealed| match entry.kind {
-        Kind::Auth | Kind::Decision => 0,
+        Kind::Decision => 0,
+        Kind::Auth if entry.event_type == AUTH_FAILED => 0,
         Kind::Outcome => 2,
         _ => 1,
     };
@@ -72,7 +75,11 @@ mod tests {
     const CLOCK: Clock = Clock { now_ms: || 1_800_000_000_000, random: |buffer| buffer.fill(1) };
 
     fn entry(kind: Kind, call: u128) -> Box<Sealed> {
-        let entry = Entry::event(kind, "tools.call", 1_800_000_000_000, Redacted::nothing());
+        named(kind, "tools.call", call)
+    }
+
+    fn named(kind: Kind, event_type: &'static str, call: u128) -> Box<Sealed> {
+        let entry = Entry::event(kind, event_type, 1_800_000_000_000, Redacted::nothing());
         let outcome = (kind == Kind::Outcome).then_some((Outcome::Success, 1));
         Box::new(Entry { call_id: Some(ulid::Ulid::from(call)), outcome, ..entry }.seal(&CLOCK))
     }
@@ -88,7 +95,7 @@ mod tests {
         };
         waiting.push(entry(Kind::Outcome, 0));
         waiting.push(entry(Kind::Access, 1));
-        waiting.push(entry(Kind::Auth, 2));
+        waiting.push(named(Kind::Auth, AUTH_FAILED, 2));
         (3..=most).for_each(|call| waiting.push(entry(Kind::Outcome, call)));
         assert_eq!(waiting.len(), MAX_WAITING_ENTRIES);
         assert_eq!(calls(&waiting)[..3], [0, 1, 3]);
@@ -100,5 +107,13 @@ mod tests {
         waiting.push(entry(Kind::Outcome, most + 3));
         waiting.put_back(taken);
         assert_eq!(calls(&waiting), (4..=most + 3).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn strangers_cannot_have_what_was_done_with_tokens_given_up() {
+        let waiting = Waiting::default();
+        waiting.push(named(Kind::Auth, "api_key.reset", 0));
+        (0..=MAX_WAITING_ENTRIES).for_each(|_| waiting.push(named(Kind::Auth, AUTH_FAILED, 1)));
+        assert_eq!(waiting.entries().front().unwrap().event_type, "api_key.reset");
     }
 }

@@ -117,9 +117,7 @@ impl Writer {
         loop {
             batch.clear();
             if queue.blocking_recv_many(&mut batch, MAX_BATCH) == 0 {
-                if self.waiting.len() > 0 {
-                    self.serve(&mut batch);
-                }
+                self.serve_waiting(&mut batch);
                 return self.finish(None);
             }
             if self.calls_in_flight.load(Ordering::Relaxed) >= LINGER_FROM_CALLS {
@@ -131,21 +129,26 @@ impl Writer {
             }
             let stop = self.serve(&mut batch);
             if stop.is_some() {
-                // What came while that was committed.
-                if self.waiting.len() > 0 {
-                    self.serve(&mut batch);
-                }
+                self.serve_waiting(&mut batch);
                 return self.finish(stop);
             }
         }
     }
 
+    /// What came while the last batch was committed, under a checkpoint of its own.
+    fn serve_waiting(&mut self, batch: &mut Vec<Job>) {
+        if self.waiting.len() > 0 {
+            batch.push(Job::Checkpoint(oneshot::channel().0));
+            self.serve(batch);
+        }
+    }
+
     /// Commits one batch and answers its callers; the sender of a stop, if one was in it.
     fn serve(&mut self, batch: &mut Vec<Job>) -> Option<oneshot::Sender<()>> {
-        let mut result = self.connect().and_then(|()| {
-            batch.splice(0..0, self.waiting.take().into_iter().map(|entry| Job::Note(entry, None)));
-            self.commit(batch)
-        });
+        let connected = self.connect();
+        // Also where nothing can be written: what waits stays before what came after it.
+        batch.splice(0..0, self.waiting.take().into_iter().map(|entry| Job::Note(entry, None)));
+        let mut result = connected.and_then(|()| self.commit(batch));
         self.health.note(result.is_ok());
         if let Err(error) = &result {
             tracing::error!(error = %error, jobs = batch.len(), "ledger cannot append; calls are refused");

@@ -14,8 +14,9 @@
 //! being decided, whoever has a turn therefore stands still, and with it whoever reads what it writes; but for no more than
 //! half of the turn.
 //!
-//! What evaluates policies takes none of these turns. An evaluation can do arithmetic that nothing interrupts, so it has a lane
-//! ([`Lane`]), one at a time, and whoever waits for it is told when it does not end: it can only keep its own lane.
+//! What evaluates policies takes none of these turns, and does not stand aside. An evaluation can do arithmetic that nothing
+//! interrupts, so it has a lane ([`Lane`]), one at a time, and whoever waits for it is told when it does not end: it can only
+//! keep its own lane.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -79,7 +80,7 @@ pub struct Turns {
 }
 
 /// How long something takes that readers ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Work {
     /// As far as one can tell, a moment.
     Brief,
@@ -96,6 +97,9 @@ pub enum Lane {
     Recorded,
 }
 
+/// Who asks, and how long that takes.
+type Asker = (Arc<str>, Work);
+
 /// Those who wait for the same turns.
 #[derive(Debug)]
 struct Line {
@@ -103,10 +107,14 @@ struct Line {
     /// Turns for what is long. It runs only while nothing else would: what is brief must not wait until it does.
     free_for_long: Arc<Semaphore>,
     begun_by_all: Arc<Semaphore>,
+    /// What is long has places of its own, too: it may be begun for as long as nobody runs it.
+    long_begun_by_all: Arc<Semaphore>,
     /// By principal, while it has questions.
-    begun: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    begun: Mutex<HashMap<Asker, Arc<Semaphore>>>,
     /// What one principal may have begun.
     most_of_one: usize,
+    /// Whether what turns out to be long stands aside: evaluations do not, which are given a time on the clock.
+    stands_aside: bool,
     /// Calls that are being decided: they come first.
     calls: Arc<AtomicUsize>,
 }
@@ -168,8 +176,8 @@ impl Turns {
     }
 
     fn of(turns: usize, wait_ms: u64, calls: &Arc<AtomicUsize>) -> Arc<Self> {
-        let lane = || Line::new(MAX_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATIONS, calls);
-        let questions = Line::new(turns, MAX_BEGUN_BY_ALL, MAX_BEGUN, calls);
+        let lane = || Line::new(MAX_EVALUATIONS, (MAX_EVALUATIONS, MAX_EVALUATIONS), calls, false);
+        let questions = Line::new(turns, (MAX_BEGUN_BY_ALL, MAX_BEGUN), calls, true);
         Arc::new(Self { questions, given: lane(), recorded: lane(), wait_ms })
     }
 
@@ -236,11 +244,25 @@ impl Unasked {
 }
 
 impl Line {
-    fn new(turns: usize, most: usize, most_of_one: usize, calls: &Arc<AtomicUsize>) -> Arc<Self> {
-        let [free, free_for_long, begun_by_all] =
-            [turns, turns, most].map(|most| Arc::new(Semaphore::new(most)));
-        let begun = Mutex::default();
-        Arc::new(Self { free, free_for_long, begun_by_all, begun, most_of_one, calls: calls.clone() })
+    fn new(
+        turns: usize,
+        (most, most_of_one): (usize, usize),
+        calls: &Arc<AtomicUsize>,
+        stands_aside: bool,
+    ) -> Arc<Self> {
+        let [free, free_for_long, begun_by_all, long_begun_by_all] =
+            [turns, turns, most, most].map(|most| Arc::new(Semaphore::new(most)));
+        let (begun, calls) = (Mutex::default(), calls.clone());
+        Arc::new(Self {
+            free,
+            free_for_long,
+            begun_by_all,
+            long_begun_by_all,
+            begun,
+            most_of_one,
+            stands_aside,
+            calls,
+        })
     }
 
     /// Begins a question once it is the principal's turn; what comes of it is received.
@@ -251,15 +273,18 @@ impl Line {
         thread: (&str, Work),
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<oneshot::Receiver<T>, Unasked> {
-        let name: Arc<str> = principal.into();
+        let asker: Asker = (principal.into(), thread.1);
         let own = {
             let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            begun.entry(name.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one))).clone()
+            begun.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one))).clone()
         };
-        let asking = Asking { line: self.clone(), name };
+        let by_all = match thread.1 {
+            Work::Brief => &self.begun_by_all,
+            Work::Long => &self.long_begun_by_all,
+        };
+        let asking = Asking { line: self.clone(), asker };
         // In this order: whoever has many waits for its own, and only two of them for others'.
-        let begun =
-            async { Ok((own.acquire_owned().await?, self.begun_by_all.clone().acquire_owned().await?)) };
+        let begun = async { Ok((own.acquire_owned().await?, by_all.clone().acquire_owned().await?)) };
         let place = taken(wait_ms, begun).await?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
@@ -299,15 +324,15 @@ async fn taken<T>(wait_ms: u64, place: impl Future<Output = Result<T, AcquireErr
 /// A question on its way: the principal's line is forgotten with its last.
 struct Asking {
     line: Arc<Line>,
-    name: Arc<str>,
+    asker: Asker,
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
         let mut begun = self.line.begun.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever has a place in it, or waits for one, holds it too.
-        if begun.get(&self.name).is_some_and(|own| Arc::strong_count(own) == 1) {
-            begun.remove(&self.name);
+        if begun.get(&self.asker).is_some_and(|own| Arc::strong_count(own) == 1) {
+            begun.remove(&self.asker);
         }
     }
 }
@@ -358,7 +383,10 @@ pub fn pass() {
         let Some(turn) = turn else { return };
         turn.give_way();
         if turn.since.elapsed() >= Duration::from_millis(TURN_MS) {
-            if turn.length == Work::Brief && worked() >= Duration::from_millis(LONG_MS) {
+            if turn.line.stands_aside
+                && turn.length == Work::Brief
+                && worked() >= Duration::from_millis(LONG_MS)
+            {
                 stand_aside();
                 turn.length = Work::Long;
             }
@@ -497,15 +525,19 @@ mod tests {
         let turns = one(20_000);
         let (end, ended) = channel::<()>();
         let (tell, told) = channel();
-        // It holds its turn, as one does that nobody runs.
+        // It holds its turn, as one does that nobody runs; and another has begun and waits for it.
         let long = move || {
             tell.send(()).unwrap();
             ended.recv_timeout(Duration::from_secs(20)).unwrap();
         };
-        turns.begin("export", long).unwrap();
+        let (first, second) = (turns.clone(), turns.clone());
+        let first = tokio::spawn(async move { first.ask("bob", Work::Long, long).await });
+        let second = tokio::spawn(async move { second.ask("bob", Work::Long, || ()).await });
         told.recv_timeout(Duration::from_secs(20)).unwrap();
         turns.ask("bob", Work::Brief, || ()).await.unwrap();
         end.send(()).unwrap();
+        first.await.unwrap().unwrap();
+        second.await.unwrap().unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -554,6 +586,9 @@ mod tests {
         let (before, after) = turns.ask("alice", Work::Brief, turned_out_long).await.unwrap();
         assert_ne!(before, SCHED_IDLE);
         assert_eq!(after, SCHED_IDLE);
+        // An evaluation has a time on the clock.
+        let evaluated = turns.evaluate(Lane::Given, "alice", turned_out_long).await.unwrap();
+        assert_ne!(evaluated.1, SCHED_IDLE);
         // Whoever comes next is not held to it.
         assert_ne!(turns.ask("alice", Work::Brief, policy).await.unwrap(), SCHED_IDLE);
     }

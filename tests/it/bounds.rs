@@ -630,6 +630,23 @@ async fn an_evaluation_without_end_holds_up_no_reader() {
         let (status, problem) = send(author, "/v1/simulate", &squares()).await;
         assert_eq!((status, &problem["type"]), (503, &json!(format!("/v1/problems#{says}"))), "{problem:#}");
     }
+    // Whoever does not wait for an answer has asked all the same.
+    let hangs_up = client.post(format!("{}/v1/simulate", process.admin)).bearer_auth(token.trim());
+    let hangs_up = hangs_up.json(&json!({"from": "kept"})).timeout(Duration::from_millis(300)).send().await;
+    assert!(hangs_up.unwrap_err().is_timeout());
+    let looks = format!("{}/v1/audit?event_type=ledger.simulated", process.admin);
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        let found: Value =
+            client.get(&looks).bearer_auth(token.trim()).send().await.unwrap().json().await.unwrap();
+        if let Some(look) = found["entries"].get(0) {
+            assert_eq!(look["metadata"]["query"], "kept");
+            assert_ne!(look["metadata"]["status"], 200);
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "nothing says that somebody asked");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     // It goes on and on, and everybody else has what they ask for.
     let paths = ["/v1/audit?limit=1", "/v1/explain/kept", "/v1/audit/stats", "/v1/audit/export?format=jsonl"];
     for path in paths {

@@ -129,6 +129,30 @@ async fn while_nothing_can_be_recorded_readers_read_on_and_are_recorded_afterwar
 }
 
 #[tokio::test]
+async fn what_waits_for_a_vanished_ledger_keeps_its_order() {
+    let docket = Docket::with("", POLICY).await;
+    docket.evaluate("before", "echo", json!({})).await;
+    let (ledger, aside) = (docket.ledger(), docket.folder.path().join("aside.db"));
+    std::fs::rename(&ledger, &aside).unwrap();
+    let names = ["away-1", "away-2", "away-3"];
+    for name in names {
+        let wrong = docket.client.get(format!("{}/v1/audit", docket.admin)).bearer_auth("wrong");
+        assert_eq!(wrong.header("x-request-id", name).send().await.unwrap().status(), 401);
+        // Behind it in the queue: once this is refused, that waits.
+        let refused = docket.post("/access/v1/evaluation", &evaluation("echo", &json!({}))).await;
+        assert_eq!(refused.status(), 503);
+    }
+    std::fs::rename(&aside, &ledger).unwrap();
+    docket.evaluate("after", "echo", json!({})).await;
+    let folder = docket.stop().await;
+    let connection = Connection::open(folder.path().join("docket.db")).unwrap();
+    let sql = "SELECT request_id FROM leaves WHERE request_id LIKE 'away-%' ORDER BY seq";
+    let mut select = connection.prepare(sql).unwrap();
+    let found: Vec<String> = select.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(found, names);
+}
+
+#[tokio::test]
 async fn a_ledger_that_vanishes_stops_the_calls_and_its_return_lets_them_go_on() {
     let docket = Docket::before("http://127.0.0.1:1/mcp", POLICY).await;
     docket.evaluate("before", "echo", json!({})).await;

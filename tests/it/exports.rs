@@ -153,9 +153,19 @@ fn an_export_that_broke_off_keeps_what_is_whole_and_says_how_to_go_on() {
     let broken = Answer { status: "200 OK", body: format!("{lines}{{"), last: Last::BreaksOff };
     let (code, error) = export(&broken.serve(), &[], path);
     assert!(
-        code == 2 && error.contains("standard output has 2 entries whole; go on with `--cursor 8`"),
+        code == 2
+            && error.contains(&format!(
+                "standard output has 2 entries whole in its first {} bytes: cut off what follows; go on with `--cursor 8`",
+                lines.len()
+            )),
         "{error}"
     );
+    let broken = Answer { status: "200 OK", body: lines.to_owned(), last: Last::BreaksOff };
+    let (code, error) = export(&broken.serve(), &["--since", "24h"], path);
+    assert!(code == 2 && error.contains("go on with `--cursor 8 --since 20"), "{error}");
+    let broken = Answer { status: "200 OK", body: lines.to_owned(), last: Last::BreaksOff };
+    let (code, error) = export(&broken.serve(), &["--limit", "2"], path);
+    assert!(code == 2 && error.contains("has all 2 entries that were asked for, whole"), "{error}");
 }
 
 #[test]

@@ -280,7 +280,7 @@ pub struct Exports {
     places: Arc<Places>,
     stopping: watch::Receiver<bool>,
     /// Has patience: what is long runs only while nothing else would.
-    pub(super) reader: Reader,
+    pub reader: Reader,
 }
 
 impl Exports {
