@@ -27,7 +27,7 @@ use crate::api::{
 use crate::config::Plane;
 use crate::gate::Gate;
 use crate::ledger::filter::parameters::MAX_QUOTED_BYTES;
-use crate::ledger::{Entry, Keeper, Kind, Reader};
+use crate::ledger::{AUTH_FAILED, Entry, Keeper, Kind, Reader};
 use crate::principal::Principal;
 use crate::proxy::Proxy;
 use crate::publish::{HookPublisher, Publisher};
@@ -411,7 +411,7 @@ fn nowhere(path: &str, visit: &Visit) -> Response<Body> {
 /// Refuses what is for others.
 fn not_permitted(gate: &Arc<Gate>, path: &str, visit: &Visit) -> Response<Body> {
     let Principal { name, role, .. } = &*visit.principal;
-    let mut refused = visit.refused(Kind::Auth, "auth.failed", "not_permitted", format!("`{path}`"));
+    let mut refused = visit.refused(Kind::Auth, AUTH_FAILED, "not_permitted", format!("`{path}`"));
     refused.facts.insert("principal".into(), name.clone().into());
     gate.note_refusal(refused);
     let detail = format!("`{path}` is not for a token of role `{}` and its zones", role.as_str());
@@ -440,7 +440,7 @@ impl State<'_> {
 }
 
 fn forbidden(gate: &Arc<Gate>, visit: &Visit, error: String) -> Response<Body> {
-    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", "foreign_host_or_origin", error.clone()));
+    gate.note_refusal(visit.refused(Kind::Auth, AUTH_FAILED, "foreign_host_or_origin", error.clone()));
     Problem::new(StatusCode::FORBIDDEN, ProblemType::ForeignHost, error, visit).response()
 }
 

@@ -243,7 +243,7 @@ fn emitted() -> std::collections::BTreeSet<String> {
     let before = [
         "visit.look(",
         "refused(Kind::Decision, ",
-        "refused(Kind::Auth, ",
+        "const AUTH_FAILED: &str = ",
         "life_entry(&self.gate, Kind::Stop, ",
         "life_entry(gate, Kind::Start, ",
         "life_entry(&gate, Kind::Start, ",

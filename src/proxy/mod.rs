@@ -28,7 +28,7 @@ use crate::config::Server;
 use crate::decision::Outcome;
 use crate::gate::{Arrival, Gate, Pending, Refusal, Ruling, Target};
 use crate::json;
-use crate::ledger::{Kind, LedgerError, Permit, Plumbing};
+use crate::ledger::{AUTH_FAILED, Kind, LedgerError, Permit, Plumbing};
 use crate::text::truncated;
 use crate::upstream::{Upstream, UpstreamError};
 use crate::web::{self, Body, Problem, ProblemType, Reception, Stoppable, Unreceived, Visit};
@@ -310,7 +310,7 @@ impl Proxy {
     /// Refuses a request within a session that another agent opened, as a server refuses one in a session it does not know.
     fn foreign_session(&self, server: &Server, caller: &Caller, visit: &Visit) -> Response<Body> {
         let error = "the session was opened by another agent";
-        let mut refused = visit.refused(Kind::Auth, "auth.failed", "foreign_session", error.into());
+        let mut refused = visit.refused(Kind::Auth, AUTH_FAILED, "foreign_session", error.into());
         refused.facts.insert("server".into(), server.name.to_string().into());
         self.gate.note_refusal(refused.of(caller));
         let answer = mcp::error(&Value::Null, mcp::DENIED, "session not found", &visit.request_id);

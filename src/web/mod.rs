@@ -30,7 +30,7 @@ use crate::call::{Moment, RequestId};
 use crate::config::Plane;
 use crate::gate::{Gate, Refused};
 use crate::json::Object;
-use crate::ledger::Kind;
+use crate::ledger::{AUTH_FAILED, Kind};
 use crate::principal::{DEFAULT_ZONE, Principal};
 
 use crate::identity::Rejection;
@@ -259,10 +259,8 @@ impl Visit {
     /// What it looked at; nothing the second time.
     #[must_use]
     pub fn looks(&self) -> Vec<Look> {
-        let taken = |looks: &Arc<Mutex<Vec<Look>>>| {
-            std::mem::take(&mut *looks.lock().unwrap_or_else(PoisonError::into_inner))
-        };
-        self.looks.as_ref().map(taken).unwrap_or_default()
+        let Some(looks) = &self.looks else { return Vec::new() };
+        std::mem::take(&mut looks.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until whoever looks may no longer; for ever where that cannot be.
@@ -437,7 +435,7 @@ pub fn too_many(gate: &Gate, visit: &Visit, full: &Full) -> Response<Body> {
 /// Refuses a request whose token is not accepted, and notes it.
 #[must_use]
 pub fn unauthorized(gate: &Arc<Gate>, visit: &Visit, rejection: Rejection) -> Box<Response<Body>> {
-    gate.note_refusal(visit.refused(Kind::Auth, "auth.failed", rejection.as_str(), rejection.to_string()));
+    gate.note_refusal(visit.refused(Kind::Auth, AUTH_FAILED, rejection.as_str(), rejection.to_string()));
     let problem =
         Problem::new(StatusCode::UNAUTHORIZED, ProblemType::Unauthenticated, rejection.to_string(), visit);
     let mut response = problem.response();

@@ -80,7 +80,7 @@ pub struct Turns {
 }
 
 /// How long something takes that readers ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
     /// As far as one can tell, a moment.
     Brief,
@@ -97,26 +97,27 @@ pub enum Lane {
     Recorded,
 }
 
-/// Who asks, and how long that takes.
-type Asker = (Arc<str>, Work);
-
 /// Those who wait for the same turns.
 #[derive(Debug)]
 struct Line {
-    free: Arc<Semaphore>,
-    /// Turns for what is long. It runs only while nothing else would: what is brief must not wait until it does.
-    free_for_long: Arc<Semaphore>,
-    begun_by_all: Arc<Semaphore>,
-    /// What is long has places of its own, too: it may be begun for as long as nobody runs it.
-    long_begun_by_all: Arc<Semaphore>,
-    /// By principal, while it has questions.
-    begun: Mutex<HashMap<Asker, Arc<Semaphore>>>,
-    /// What one principal may have begun.
-    most_of_one: usize,
+    brief: Room,
+    /// What is long runs only while nothing else would: what is brief must not wait until it does.
+    long: Room,
     /// Whether what turns out to be long stands aside: evaluations do not, which are given a time on the clock.
     stands_aside: bool,
     /// Calls that are being decided: they come first.
     calls: Arc<AtomicUsize>,
+}
+
+/// How many may work, and may have begun.
+#[derive(Debug)]
+struct Room {
+    free: Arc<Semaphore>,
+    begun_by_all: Arc<Semaphore>,
+    /// By principal, while it has questions.
+    begun: Mutex<HashMap<Arc<str>, Arc<Semaphore>>>,
+    /// What one principal may have begun.
+    most_of_one: usize,
 }
 
 /// Why a question was not worked on.
@@ -156,11 +157,8 @@ impl Turn {
 
     /// Waits for a turn; those who waited before come first.
     fn take(&mut self) {
-        let turns = match self.length {
-            Work::Brief => &self.line.free,
-            Work::Long => &self.line.free_for_long,
-        };
-        self.held = self.runtime.block_on(turns.clone().acquire_owned()).ok();
+        let turns = self.line.room(self.length).free.clone();
+        self.held = self.runtime.block_on(turns.acquire_owned()).ok();
         self.since = Instant::now();
         self.given = Duration::ZERO;
     }
@@ -176,8 +174,9 @@ impl Turns {
     }
 
     fn of(turns: usize, wait_ms: u64, calls: &Arc<AtomicUsize>) -> Arc<Self> {
-        let lane = || Line::new(MAX_EVALUATIONS, (MAX_EVALUATIONS, MAX_EVALUATIONS), calls, false);
-        let questions = Line::new(turns, (MAX_BEGUN_BY_ALL, MAX_BEGUN), calls, true);
+        let lane =
+            || Line::new(|| Room::new(MAX_EVALUATIONS, MAX_EVALUATIONS, MAX_EVALUATIONS), false, calls);
+        let questions = Line::new(|| Room::new(turns, MAX_BEGUN_BY_ALL, MAX_BEGUN), true, calls);
         Arc::new(Self { questions, given: lane(), recorded: lane(), wait_ms })
     }
 
@@ -243,26 +242,29 @@ impl Unasked {
     }
 }
 
+impl Room {
+    fn new(turns: usize, most: usize, most_of_one: usize) -> Self {
+        let [free, begun_by_all] = [turns, most].map(|most| Arc::new(Semaphore::new(most)));
+        Self { free, begun_by_all, begun: Mutex::default(), most_of_one }
+    }
+
+    /// Where a principal's questions begin.
+    fn of(&self, principal: Arc<str>) -> Arc<Semaphore> {
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        begun.entry(principal).or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one))).clone()
+    }
+}
+
 impl Line {
-    fn new(
-        turns: usize,
-        (most, most_of_one): (usize, usize),
-        calls: &Arc<AtomicUsize>,
-        stands_aside: bool,
-    ) -> Arc<Self> {
-        let [free, free_for_long, begun_by_all, long_begun_by_all] =
-            [turns, turns, most, most].map(|most| Arc::new(Semaphore::new(most)));
-        let (begun, calls) = (Mutex::default(), calls.clone());
-        Arc::new(Self {
-            free,
-            free_for_long,
-            begun_by_all,
-            long_begun_by_all,
-            begun,
-            most_of_one,
-            stands_aside,
-            calls,
-        })
+    fn new(room: impl Fn() -> Room, stands_aside: bool, calls: &Arc<AtomicUsize>) -> Arc<Self> {
+        Arc::new(Self { brief: room(), long: room(), stands_aside, calls: calls.clone() })
+    }
+
+    fn room(&self, length: Work) -> &Room {
+        match length {
+            Work::Brief => &self.brief,
+            Work::Long => &self.long,
+        }
     }
 
     /// Begins a question once it is the principal's turn; what comes of it is received.
@@ -270,21 +272,14 @@ impl Line {
         self: &Arc<Self>,
         principal: &str,
         wait_ms: u64,
-        thread: (&str, Work),
+        (thread, length): (&str, Work),
         question: impl FnOnce() -> T + Send + 'static,
     ) -> Result<oneshot::Receiver<T>, Unasked> {
-        let asker: Asker = (principal.into(), thread.1);
-        let own = {
-            let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-            begun.entry(asker.clone()).or_insert_with(|| Arc::new(Semaphore::new(self.most_of_one))).clone()
-        };
-        let by_all = match thread.1 {
-            Work::Brief => &self.begun_by_all,
-            Work::Long => &self.long_begun_by_all,
-        };
-        let asking = Asking { line: self.clone(), asker };
+        let (room, name) = (self.room(length), Arc::<str>::from(principal));
+        let (own, by_all) = (room.of(name.clone()), room.begun_by_all.clone());
+        let asking = Asking { line: self.clone(), length, name };
         // In this order: whoever has many waits for its own, and only two of them for others'.
-        let begun = async { Ok((own.acquire_owned().await?, by_all.clone().acquire_owned().await?)) };
+        let begun = async { Ok((own.acquire_owned().await?, by_all.acquire_owned().await?)) };
         let place = taken(wait_ms, begun).await?;
         let (answer, answered) = oneshot::channel();
         let work = move || {
@@ -294,7 +289,7 @@ impl Line {
             drop(place);
             drop(asking);
         };
-        self.work(thread, work).map_err(|error| Unasked::Failed(error.to_string()))?;
+        self.work((thread, length), work).map_err(|error| Unasked::Failed(error.to_string()))?;
         Ok(answered)
     }
 
@@ -324,15 +319,16 @@ async fn taken<T>(wait_ms: u64, place: impl Future<Output = Result<T, AcquireErr
 /// A question on its way: the principal's line is forgotten with its last.
 struct Asking {
     line: Arc<Line>,
-    asker: Asker,
+    length: Work,
+    name: Arc<str>,
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let mut begun = self.line.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.line.room(self.length).begun.lock().unwrap_or_else(PoisonError::into_inner);
         // Whoever has a place in it, or waits for one, holds it too.
-        if begun.get(&self.asker).is_some_and(|own| Arc::strong_count(own) == 1) {
-            begun.remove(&self.asker);
+        if begun.get(&self.name).is_some_and(|own| Arc::strong_count(own) == 1) {
+            begun.remove(&self.name);
         }
     }
 }
@@ -449,7 +445,7 @@ mod tests {
         }
         // A line is forgotten after its last answer.
         let deadline = Instant::now() + Duration::from_secs(20);
-        while !turns.questions.begun.lock().unwrap().is_empty() {
+        while !turns.questions.brief.begun.lock().unwrap().is_empty() {
             assert!(Instant::now() < deadline, "lines are left: {turns:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
