@@ -177,7 +177,7 @@ pub async fn answer(
 /// Where lines go, and where they come out again; an empty one is a sign of life and does not. Where neither comes for too long,
 /// an evaluation does not end: the answer does then, and says so.
 fn overseen(silence_ms: u64) -> (mpsc::Sender<Bytes>, mpsc::Receiver<Bytes>) {
-    let (lines, mut written) = mpsc::channel::<Bytes>(MAX_LINES);
+    let (lines, mut written) = mpsc::channel::<Bytes>(1);
     let (out, receiver) = mpsc::channel(MAX_LINES);
     tokio::spawn(async move {
         loop {
