@@ -111,6 +111,19 @@ async fn pruning_takes_payloads_and_leaves_every_proof() {
     assert_eq!((&entry["decision"], &entry["removed"]["kind"]), (&json!("deny"), &json!("prune")));
     let note = explained["notes"][0].as_str().unwrap();
     assert!(note.contains("pruned on 20") && note.contains("by admin (test)"), "{note}");
+    let export = async |format: &str| {
+        let path = format!("/v1/audit/export?format={format}&request_id=old-1&kind=decision");
+        docket_.admin_get(&path).await.bytes().await.unwrap()
+    };
+    let (rows, events) = (export("csv").await, export("opa").await);
+    let rows = std::str::from_utf8(&rows).unwrap();
+    let why = rows.find("\"pruned on 20").map(|at| &rows[at..]);
+    assert!(
+        why.is_some_and(|why| why.contains("by admin (test); entry ") && why.ends_with(" says so\"\r\n")),
+        "{rows}"
+    );
+    let events: Value = serde_json::from_reader(flate2::read::GzDecoder::new(&events[..])).unwrap();
+    assert_eq!(events[0]["custom"]["removed"], entry["removed"]);
     let id = entry["id"].as_str().unwrap();
     let proof: Value = docket_.admin_get(&format!("/v1/entries/{id}/proof")).await.json().await.unwrap();
     assert_eq!(proof["index"], entry["seq"]);

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::ledger::Stored;
 
 /// The columns, in order: members of the entry, or of its subject, resource, policy set or context.
-pub const COLUMNS: [&str; 33] = [
+pub const COLUMNS: [&str; 35] = [
     "id",
     "seq",
     "call_id",
@@ -43,6 +43,8 @@ pub const COLUMNS: [&str; 33] = [
     "messages",
     "arguments",
     "redactions",
+    "damaged",
+    "removed",
 ];
 
 /// One row.
@@ -90,8 +92,10 @@ pub fn row(entry: &Stored, out: &mut impl Write) -> io::Result<()> {
             "policies" => cell(&listed(&policies, "policy_id"), out)?,
             "rules" => cell(&listed(&diagnostics, "rule"), out)?,
             "messages" => cell(&listed(&diagnostics, "message"), out)?,
-            "redactions" => cell(entry.redactions.get(), out)?,
             "arguments" => json(arguments.unwrap_or(&Value::Null), out)?,
+            "redactions" => cell(entry.redactions.get(), out)?,
+            "damaged" => cell(&entry.damaged.join("; "), out)?,
+            "removed" => optional(&entry.removed.as_ref().map(ToString::to_string), out)?,
             // There is no other.
             _ => {}
         }
@@ -219,7 +223,7 @@ mod tests {
             diagnostics: raw("[{\"rule\":\"r\",\"message\":\"no, never\"}]"),
             metadata: [("context".to_owned(), json!({"arguments": {"a": 1}}))].into_iter().collect(),
             redactions: RawValue::from_string("[]".into()).unwrap(),
-            damaged: Vec::new(),
+            damaged: vec!["arguments", "metadata"],
             removed: None,
             action_part: None,
             has_payload: true,
@@ -229,7 +233,7 @@ mod tests {
         assert_eq!(
             String::from_utf8(out).unwrap(),
             "X,7,,decision,tools.call,2026-11-20T07:00:00.000Z,,,default,7,\"'=cmd\",,,,,,,,,,,,,,-1,,,,a; b,r,\"no, never\",\
-             \"{\"\"a\"\":1}\",[]\r\n"
+             \"{\"\"a\"\":1}\",[],arguments; metadata,\r\n"
         );
     }
 }

@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::json::Object;
-use crate::ledger::Stored;
+use crate::ledger::{Removal, Stored};
 
 /// An event. What the ledger holds as JSON is passed on as it is.
 #[derive(Serialize)]
@@ -76,6 +76,10 @@ struct Custom<'a> {
     team: Option<&'a str>,
     zone: &'a str,
     mode: Option<&'a str>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    damaged: &'a [&'static str],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removed: Option<&'a Removal>,
 }
 
 impl<'a> Event<'a> {
@@ -127,6 +131,8 @@ impl<'a> Event<'a> {
                 team: entry.team.as_deref(),
                 zone: &entry.zone,
                 mode: entry.mode.as_deref(),
+                damaged: &entry.damaged,
+                removed: entry.removed.as_ref(),
             },
             erased: edited(true),
             masked: edited(false),
