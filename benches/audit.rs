@@ -28,6 +28,8 @@ use serde_json::json;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// A digest that nothing has.
+const NEVER: &str = "sha256:0000000000000000000000000000000000000000000000000000000000000000";
 /// Callers that fill the ledger.
 const CALLERS: u64 = 256;
 
@@ -234,15 +236,15 @@ async fn main() {
         ("tool", "rare", "p.resource_id LIKE '%rare%'"),
         ("agent", "gent-3", "p.agent LIKE '%gent-3%'"),
         ("min_duration_ms", "80.89", "l.duration_us >= 80890"),
-        ("manifest_sha", "none", "l.manifest_sha = 'none'"),
-        ("policy_version", "none", "p.determining_policies LIKE '%\"none\"%'"),
+        ("manifest_sha", NEVER, &format!("l.manifest_sha = '{NEVER}'")),
+        ("policy_version", NEVER, &format!("p.determining_policies LIKE '%\"{NEVER}\"%'")),
     ];
     for (name, value, sql) in pairs {
         let filter = Filter::of([(name, value)], 0).unwrap();
         row(
             &path,
             &reader,
-            &format!("{name}={value}"),
+            &format!("{name}={value:.12}"),
             &filter,
             &format!("SELECT * {decided} {sql} {newest}"),
         );
