@@ -129,6 +129,8 @@ impl Writer {
             }
             let stop = self.serve(&mut batch);
             if stop.is_some() {
+                queue.close();
+                batch.extend(std::iter::from_fn(|| queue.try_recv().ok()));
                 self.serve_waiting(&mut batch);
                 return self.finish(stop);
             }
@@ -137,7 +139,7 @@ impl Writer {
 
     /// What came while the last batch was committed, under a checkpoint of its own.
     fn serve_waiting(&mut self, batch: &mut Vec<Job>) {
-        if self.waiting.len() > 0 {
+        if self.waiting.len() > 0 || !batch.is_empty() {
             batch.push(Job::Checkpoint(oneshot::channel().0));
             self.serve(batch);
         }
@@ -489,6 +491,39 @@ mod tests {
             row("outcome", 2, Some("success")),
         ];
         assert_eq!(entries(&path), expected);
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn what_comes_while_docket_stops_is_written_and_signed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("docket.db");
+        let queue = Queue { max_entries: 1, ..Queue::default() };
+        let ledger = Ledger::open(&path, queue, Signing::default(), CLOCK).unwrap();
+        ledger.append(entry(Kind::Decision, 1, now())).await.unwrap();
+        let shell = Connection::open(&path).unwrap();
+        shell.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let stopping = tokio::spawn({
+            let ledger = ledger.clone();
+            async move { ledger.close().await }
+        });
+        // Its last transaction waits for the shell's.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        ledger.note(entry(Kind::Outcome, 1, now()));
+        ledger.note(Entry { outcome: None, ..entry(Kind::Access, 2, now()) });
+        ledger.note(Entry { outcome: None, ..entry(Kind::Access, 3, now()) });
+        shell.execute_batch("ROLLBACK").unwrap();
+        stopping.await.unwrap();
+        assert!(!ledger.is_checkpoint_due());
+        close_and_verify(ledger, &path).await;
+        let mut written = entries(&path);
+        written.sort();
+        let expected = [
+            row("access", 2, None),
+            row("access", 3, None),
+            row("decision", 1, None),
+            row("outcome", 1, Some("success")),
+        ];
+        assert_eq!(written, expected);
     }
 
     #[tokio::test]
