@@ -172,6 +172,12 @@ impl Mask {
         self.0.iter().all(|word| *word == 0)
     }
 
+    /// Whether it has every place of the other.
+    #[must_use]
+    pub fn covers(&self, other: &Self) -> bool {
+        self.0.iter().zip(other.0.iter()).all(|(word, other)| other & !word == 0)
+    }
+
     /// The highest place.
     #[must_use]
     pub fn last(&self) -> Option<usize> {

@@ -20,8 +20,6 @@ pub struct Group<'a> {
     pub decided: Decided,
     /// The numbers of those that match.
     pub decisions: Vec<u16>,
-    /// Where each of these is.
-    pub places: Vec<u16>,
     /// The denials among them.
     pub denials: Vec<u16>,
     /// The earliest and the latest time.
@@ -37,9 +35,9 @@ enum Times<'a> {
 
 impl<'a> Group<'a> {
     fn of(matching: Mask, decided: Decided, ends_ms: (i64, i64), times: Times<'a>) -> Self {
-        let (decisions, places) = decided.among(&matching);
+        let decisions = decided.among(&matching);
         let denials = decided.denials(&decisions);
-        Self { matching, decided, decisions, places, denials, ends_ms, times }
+        Self { matching, decided, decisions, denials, ends_ms, times }
     }
 
     /// When each entry was recorded.

@@ -178,6 +178,13 @@ impl Codes {
         decisions.iter().map(|number| made.get(self.code(*number)).copied().unwrap_or_default()).collect()
     }
 
+    /// Those of these decisions for whose set this is true.
+    pub fn having(&self, decisions: &[u16], is: impl Fn(&[ValueId]) -> bool) -> Vec<u16> {
+        let having: Vec<bool> = (0..=self.ends.len()).map(|code| is(self.set(code))).collect();
+        let has = |number: &u16| having.get(self.code(*number)).copied().unwrap_or_default();
+        decisions.iter().copied().filter(has).collect()
+    }
+
     /// These decisions by the first value of each, `None` for those that have none.
     pub fn parts(&self, decisions: &[u16]) -> Vec<(Option<ValueId>, Vec<u16>)> {
         let mut parts = vec![Vec::new(); self.ends.len() + 1];

@@ -152,7 +152,7 @@ impl Decided {
 
     /// Takes away what these entries had in their payloads.
     pub fn forget(&mut self, gone: &Mask) {
-        let (decisions, _) = self.among(gone);
+        let decisions = self.among(gone);
         for (column, codes) in &mut self.columns {
             if column.is_in_payload() {
                 codes.remove(&decisions);
@@ -160,14 +160,21 @@ impl Decided {
         }
     }
 
-    /// The numbers of the decisions that are among these entries, and the place of each.
-    pub fn among(&self, entries: &Mask) -> (Vec<u16>, Vec<u16>) {
-        let (mut numbers, mut places) = (Vec::with_capacity(BLOCK), Vec::with_capacity(BLOCK));
-        self.places.each_among(entries, |place, before| {
-            numbers.push(u16::try_from(before).unwrap_or(0));
-            places.push(u16::try_from(place).unwrap_or(0));
-        });
-        (numbers, places)
+    /// The numbers of the decisions that are among these entries.
+    pub fn among(&self, entries: &Mask) -> Vec<u16> {
+        if entries.covers(&self.places) {
+            return (0..).take(usize::try_from(self.places.count()).unwrap_or(BLOCK)).collect();
+        }
+        let mut numbers = Vec::with_capacity(BLOCK);
+        self.places.each_among(entries, |_, before| numbers.push(u16::try_from(before).unwrap_or(0)));
+        numbers
+    }
+
+    /// Where they are.
+    pub fn places_among(&self, entries: &Mask) -> Vec<usize> {
+        let mut places = Vec::with_capacity(BLOCK);
+        self.places.each_among(entries, |place, _| places.push(place));
+        places
     }
 
     /// What came of each of these.
@@ -177,8 +184,7 @@ impl Decided {
 
     /// The denials among these.
     pub fn denials(&self, decisions: &[u16]) -> Vec<u16> {
-        let denied = self.effects.each(decisions, |set| Effect::of(set).is_denial());
-        decisions.iter().zip(denied).filter(|(_, denied)| *denied).map(|(number, _)| *number).collect()
+        self.effects.having(decisions, |set| Effect::of(set).is_denial())
     }
 
     /// How often what came of these.

@@ -4,7 +4,7 @@ use rusqlite::Connection;
 
 use super::blocks::Group;
 use super::plan::Segment;
-use super::summary::{Bucket, SummaryWanted};
+use super::summary::{Bucket, Counted, SummaryWanted};
 use crate::clock::rfc3339;
 use crate::ledger::filter::Filter;
 
@@ -78,12 +78,11 @@ impl Series {
         self.steps.get_mut(usize::try_from(at).unwrap_or(last).min(last))
     }
 
-    /// Adds the decisions of a block.
-    pub fn add(&mut self, group: &Group<'_>) -> rusqlite::Result<()> {
+    /// Adds the decisions of a block, which are `counted`.
+    pub fn add(&mut self, group: &Group<'_>, counted: Counted) -> rusqlite::Result<()> {
         let (first_ms, last_ms) = group.ends_ms;
         let bucket = |ms: i64| (ms - self.start_ms).div_euclid(self.bucket_ms);
         if bucket(first_ms) == bucket(last_ms) {
-            let counted = group.decided.counted(&group.decisions);
             if let Some([allow, deny, held]) = self.step(first_ms) {
                 *allow += counted.allow;
                 *deny += counted.deny;
@@ -92,8 +91,9 @@ impl Series {
             return Ok(());
         }
         let times = group.times()?;
-        for (place, effect) in group.places.iter().zip(group.decided.effects(&group.decisions)) {
-            let time_ms = times.get(usize::from(*place)).copied().unwrap_or(first_ms);
+        let places = group.decided.places_among(&group.matching);
+        for (place, effect) in places.into_iter().zip(group.decided.effects(&group.decisions)) {
+            let time_ms = times.get(place).copied().unwrap_or(first_ms);
             if let Some([allow, deny, held]) = self.step(time_ms) {
                 let counted = effect.counted(1);
                 *allow += counted.allow;

@@ -141,9 +141,8 @@ pub(in crate::ledger) fn summary(
     let mut blocks = Blocks::new(connection, &filter, &COLUMNS, true)?;
     let mut sums = Sums::default();
     blocks.each(&segments, |group| {
-        sums.entries += group.matching.count();
-        sums.add(group);
-        series.add(group)
+        let counted = sums.add(group);
+        series.add(group, counted)
     })?;
     let Sums { entries, counted, servers, callers, outcomes } = sums;
     let (mut evaluations, mut durations) = (Histogram::default(), Histogram::default());

@@ -43,8 +43,9 @@ pub struct Sums {
 }
 
 impl Sums {
-    /// Adds the decisions of a block.
-    pub fn add(&mut self, group: &Group<'_>) {
+    /// Adds the decisions of a block; how many that were.
+    pub fn add(&mut self, group: &Group<'_>) -> Counted {
+        let mut counted = Counted::default();
         let (decided, denials) = (&group.decided, &group.denials);
         decided.codes(Column::Agent).tally(&group.decisions, denials, &mut self.callers);
         decided.codes(Column::Outcome).tally(&group.decisions, denials, &mut self.outcomes);
@@ -61,7 +62,10 @@ impl Sums {
             decided.durations(&decisions, &mut server.durations);
             let here = decided.counted(&decisions);
             server.counted.add(here);
-            self.counted.add(here);
+            counted.add(here);
         }
+        self.entries += group.matching.count();
+        self.counted.add(counted);
+        counted
     }
 }
