@@ -174,15 +174,20 @@ impl Codes {
 
     /// What each of these decisions has, by what `of` makes of its set.
     pub fn each<T: Copy + Default>(&self, decisions: &[u16], of: impl Fn(&[ValueId]) -> T) -> Vec<T> {
-        let made: Vec<T> = (0..=self.ends.len()).map(|code| of(self.set(code))).collect();
-        decisions.iter().map(|number| made.get(self.code(*number)).copied().unwrap_or_default()).collect()
+        let made = self.made(of);
+        decisions.iter().map(|number| made(*number)).collect()
     }
 
     /// Those of these decisions for whose set this is true.
     pub fn having(&self, decisions: &[u16], is: impl Fn(&[ValueId]) -> bool) -> Vec<u16> {
-        let having: Vec<bool> = (0..=self.ends.len()).map(|code| is(self.set(code))).collect();
-        let has = |number: &u16| having.get(self.code(*number)).copied().unwrap_or_default();
-        decisions.iter().copied().filter(has).collect()
+        let has = self.made(is);
+        decisions.iter().copied().filter(|number| has(*number)).collect()
+    }
+
+    /// What `of` makes of a decision's set: once for each set, however many have it.
+    fn made<T: Copy + Default>(&self, of: impl Fn(&[ValueId]) -> T) -> impl Fn(u16) -> T {
+        let made: Vec<T> = (0..=self.ends.len()).map(|code| of(self.set(code))).collect();
+        move |number| made.get(self.code(number)).copied().unwrap_or_default()
     }
 
     /// These decisions by the first value of each, `None` for those that have none.
